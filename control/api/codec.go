@@ -1,0 +1,83 @@
+package api
+
+import (
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+)
+
+// Types is the scheme of all served kinds and the codecs over it. It is made
+// once per process and passed to whoever encodes or decodes.
+type Types struct {
+	Scheme *runtime.Scheme
+	Codecs serializer.CodecFactory // lenient about unknown fields
+	Strict serializer.CodecFactory // reports unknown and duplicate fields
+	store  *protobuf.Serializer
+}
+
+// NewTypes registers the served groups. It fails only when two of them
+// disagree, which is a mistake in this package.
+func NewTypes() (*Types, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, appsv1.AddToScheme, discoveryv1.AddToScheme,
+		coordinationv1.AddToScheme, autoscalingv1.AddToScheme, metav1.AddMetaToScheme,
+	} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("register types: %w", err)
+		}
+	}
+	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	return &Types{
+		Scheme: scheme,
+		Codecs: serializer.NewCodecFactory(scheme),
+		Strict: serializer.NewCodecFactory(scheme, serializer.EnableStrict),
+		store:  protobuf.NewSerializer(scheme, scheme),
+	}, nil
+}
+
+// Encode renders an object as it is stored: protobuf with the Kubernetes
+// envelope, TypeMeta included.
+func (t *Types) Encode(obj Object) ([]byte, error) {
+	data, err := runtime.Encode(t.store, obj)
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", obj, err)
+	}
+	return data, nil
+}
+
+// Decode reads what Encode wrote.
+func (t *Types) Decode(data []byte) (Object, error) {
+	decoded, err := runtime.Decode(t.store, data)
+	if err != nil {
+		return nil, fmt.Errorf("decode stored object: %w", err)
+	}
+	obj, ok := decoded.(Object)
+	if !ok {
+		return nil, fmt.Errorf("decode stored object: %T has no metadata", decoded)
+	}
+	return obj, nil
+}
+
+// New returns an empty object of the resource with its TypeMeta set.
+func (t *Types) New(r Resource) (Object, error) {
+	made, err := t.Scheme.New(r.GVK())
+	if err != nil {
+		return nil, fmt.Errorf("new %s: %w", r.Kind, err)
+	}
+	made.GetObjectKind().SetGroupVersionKind(r.GVK())
+	obj, ok := made.(Object)
+	if !ok {
+		return nil, fmt.Errorf("new %s: %T has no metadata", r.Kind, made)
+	}
+	return obj, nil
+}

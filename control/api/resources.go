@@ -1,0 +1,46 @@
+package api
+
+import "k8s.io/apimachinery/pkg/runtime/schema"
+
+// The served kinds. Registry strategies, controllers and agents name them by
+// these values.
+var (
+	Namespaces = Resource{Version: "v1", Name: "namespaces", Singular: "namespace", Kind: "Namespace",
+		ShortNames:   []string{"ns"},
+		Subresources: []Subresource{status, {Name: "finalize", Verbs: []string{"update"}}}}
+	Nodes = Resource{Version: "v1", Name: "nodes", Singular: "node", Kind: "Node",
+		ShortNames: []string{"no"}, Subresources: []Subresource{status}}
+	Pods = Resource{Version: "v1", Name: "pods", Singular: "pod", Kind: "Pod", Namespaced: true,
+		ShortNames: []string{"po"}, Categories: []string{"all"},
+		Subresources: []Subresource{status,
+			{Name: "binding", Kind: schema.GroupVersionKind{Version: "v1", Kind: "Binding"}, Verbs: []string{"create"}},
+			{Name: "log", Verbs: []string{"get"}, Connect: true}}}
+	Services = Resource{Version: "v1", Name: "services", Singular: "service", Kind: "Service", Namespaced: true,
+		ShortNames: []string{"svc"}, Categories: []string{"all"}, Subresources: []Subresource{status}}
+	Endpoints = Resource{Version: "v1", Name: "endpoints", Singular: "endpoints", Kind: "Endpoints", Namespaced: true,
+		ShortNames: []string{"ep"}}
+	ConfigMaps = Resource{Version: "v1", Name: "configmaps", Singular: "configmap", Kind: "ConfigMap", Namespaced: true,
+		ShortNames: []string{"cm"}}
+	Secrets         = Resource{Version: "v1", Name: "secrets", Singular: "secret", Kind: "Secret", Namespaced: true}
+	ServiceAccounts = Resource{Version: "v1", Name: "serviceaccounts", Singular: "serviceaccount", Kind: "ServiceAccount",
+		Namespaced: true, ShortNames: []string{"sa"}}
+	Events = Resource{Version: "v1", Name: "events", Singular: "event", Kind: "Event", Namespaced: true,
+		ShortNames: []string{"ev"}}
+	EndpointSlices = Resource{Group: "discovery.k8s.io", Version: "v1", Name: "endpointslices", Singular: "endpointslice",
+		Kind: "EndpointSlice", Namespaced: true}
+	Leases = Resource{Group: "coordination.k8s.io", Version: "v1", Name: "leases", Singular: "lease", Kind: "Lease",
+		Namespaced: true}
+	Deployments = Resource{Group: "apps", Version: "v1", Name: "deployments", Singular: "deployment", Kind: "Deployment",
+		Namespaced: true, ShortNames: []string{"deploy"}, Categories: []string{"all"},
+		Subresources: []Subresource{status, scale}}
+	ReplicaSets = Resource{Group: "apps", Version: "v1", Name: "replicasets", Singular: "replicaset", Kind: "ReplicaSet",
+		Namespaced: true, ShortNames: []string{"rs"}, Categories: []string{"all"},
+		Subresources: []Subresource{status, scale}}
+)
+
+var (
+	objectVerbs = []string{"get", "patch", "update"}
+	status      = Subresource{Name: "status", Verbs: objectVerbs}
+	scale       = Subresource{Name: "scale", Verbs: objectVerbs,
+		Kind: schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}}
+)

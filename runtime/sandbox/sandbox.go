@@ -1,0 +1,145 @@
+// Package sandbox says what it is to run a pod: a Runtime makes a Sandbox per
+// pod, a Sandbox starts Containers. The agent is its user; wasm and (later)
+// oci implement it; sandboxtest is the suite of every implementation.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// Image is a pulled and verified image on this node, as package image hands
+// it to a Runtime.
+type Image struct {
+	Ref        string // as the pod names it
+	Digest     string // of the manifest: "sha256:…", the ID that pods report
+	Module     string // path of the .wasm file
+	ModuleSum  string // digest of the module's bytes: "sha256:…"; compiled once under it
+	Entrypoint []string
+	Cmd        []string
+	Env        []string // "K=V"
+	WorkingDir string
+}
+
+// Runtime runs pods in one way. Its methods are safe for concurrent use.
+type Runtime interface {
+	// Prepare makes an image ready to start at once: validates it, rewrites and
+	// compiles it, keeps the result by ModuleSum on disk. It is idempotent and
+	// concurrent calls for one module do the work once. An *InvalidImageError
+	// says that this image can never run here and why.
+	Prepare(ctx context.Context, image Image) error
+	// Create makes the sandbox of a pod: its address and listeners' home.
+	Create(ctx context.Context, pod Pod) (Sandbox, error)
+	// Recover returns the sandboxes that outlived the agent's last process.
+	// A runtime whose guests live in the process returns none.
+	Recover(ctx context.Context) ([]Sandbox, error)
+}
+
+// Pod is what a sandbox needs to know of a pod.
+type Pod struct {
+	UID       string
+	Namespace string
+	Name      string
+	Hostname  string
+	// IP is the pod's address; listeners are bound to it.
+	IP netip.Addr
+	// Ports are all container ports of the pod.
+	Ports []Port
+	// Dial connects guests to the outside: addresses of Services, of other
+	// pods and of the world. network is "tcp" or "udp", address is host:port
+	// where host may be a name. It is nil when guests may not dial.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Port is a port that a container listens on.
+type Port struct {
+	Name     string
+	Number   uint16
+	Protocol string // "TCP" or "UDP"
+}
+
+// Sandbox is the environment that the containers of one pod share.
+type Sandbox interface {
+	// Pod returns what the sandbox was created with.
+	Pod() Pod
+	// Start begins a container. An error means that it never ran; its text is
+	// shown to the user in the container's waiting state (CreateContainerError
+	// or RunContainerError).
+	Start(ctx context.Context, c ContainerSpec) (Container, error)
+	// Dial connects to a port of the pod without caring how; on one node the
+	// bytes stay in memory. peer is the client's address as the guest sees it;
+	// nil gives the guest no real one. ErrConnRefused: nothing listens there.
+	Dial(ctx context.Context, port uint16, peer net.Addr) (net.Conn, error)
+	// Close ends all containers at once and frees the sandbox. It returns when
+	// no goroutine or listener of it is left.
+	Close(ctx context.Context) error
+}
+
+// ContainerSpec is one container to start. Strings are complete: variables
+// are expanded, defaults from the image applied.
+type ContainerSpec struct {
+	Name       string
+	Image      Image
+	Args       []string // argv, with argv[0]
+	Env        []string // "K=V", later entries win
+	WorkingDir string
+	Mounts     []Mount
+	Ports      []Port // become listening descriptors from 3 on, in this order
+	// MemoryLimit bounds the guest's linear memory, in bytes; 0: no limit but
+	// the format's.
+	MemoryLimit int64
+	// CPULimit bounds the guest's share of processors, in thousandths of a
+	// core; 0: no limit.
+	CPULimit int64
+	Stdin    io.Reader // nil: at end of file
+	Stdout   io.Writer
+	Stderr   io.Writer
+}
+
+// Mount shows a directory of the host (or one file of it) to the guest, which
+// can never leave it.
+type Mount struct {
+	Source   string // directory or file on the host
+	Target   string // absolute path in the guest
+	ReadOnly bool
+}
+
+// Container is a started container. Its methods are safe for concurrent use.
+type Container interface {
+	// Done is closed when the container has ended and its output is flushed.
+	Done() <-chan struct{}
+	// Exit says how it ended; valid after Done.
+	Exit() Exit
+	// Stop ends the container in order: no new connections, requests in flight
+	// finish, then the guest is told (its listeners end), then, after grace, it
+	// is killed. A guest that has nothing to be told by is ended at once. Stop
+	// returns when Done is closed or with ctx's error.
+	Stop(ctx context.Context, grace time.Duration) error
+}
+
+// Exit is the end of a container, in the words of ContainerStateTerminated.
+type Exit struct {
+	Code    int32  // 137 when killed, 143 when told to end, 128+n in general
+	Reason  string // "Completed", "Error", "OOMKilled"
+	Message string // for people: the trap and where it happened
+	Started time.Time
+	Ended   time.Time
+}
+
+// ErrConnRefused is Dial's answer for a port on which nothing listens.
+var ErrConnRefused = errors.New("connection refused")
+
+// InvalidImageError says that an image can never run on this runtime.
+type InvalidImageError struct {
+	Ref    string
+	Reason string // for people, with the next step where there is one
+}
+
+func (e *InvalidImageError) Error() string {
+	return fmt.Sprintf("image %q cannot run: %s", e.Ref, e.Reason)
+}

@@ -1,0 +1,320 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"golang.org/x/sync/singleflight"
+	corev1 "k8s.io/api/core/v1"
+
+	"wherry.dev/wherry/runtime/sandbox"
+)
+
+// Config says where images come from and where they are kept.
+type Config struct {
+	Dir string
+	// Registry is the host:port of the cluster's own registry, asked first for
+	// names that name no registry; empty: there is none.
+	Registry string
+	// Transport reaches Registry with the node's credentials.
+	Transport http.RoundTripper
+	// Keychain has credentials for other registries; nil: those of the user's
+	// docker config.
+	Keychain authn.Keychain
+	Log      *slog.Logger
+}
+
+// Store is the images of one node. It is safe for concurrent use.
+type Store struct {
+	dir       string
+	registry  string
+	transport http.RoundTripper
+	keychain  authn.Keychain
+	log       *slog.Logger
+	pulls     singleflight.Group
+}
+
+// New makes or opens the store in cfg.Dir.
+func New(cfg Config) (*Store, error) {
+	for _, sub := range []string{"modules", "manifests", "refs"} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, sub), 0o755); err != nil {
+			return nil, fmt.Errorf("open image store: %w", err)
+		}
+	}
+	leftovers, err := filepath.Glob(filepath.Join(cfg.Dir, "modules", ".pull-*"))
+	if err != nil {
+		return nil, fmt.Errorf("open image store: %w", err)
+	}
+	for _, file := range leftovers { // of a process that was killed while pulling
+		os.Remove(file)
+	}
+	if cfg.Keychain == nil {
+		cfg.Keychain = authn.DefaultKeychain
+	}
+	return &Store{dir: cfg.Dir, registry: cfg.Registry, transport: cfg.Transport, keychain: cfg.Keychain, log: cfg.Log}, nil
+}
+
+// Pulled is the outcome of a Pull.
+type Pulled struct {
+	Image sandbox.Image
+	// Present says that nothing had to be fetched.
+	Present bool
+}
+
+// Pull makes sure that the image is on this node, as policy demands: Never
+// takes only what is here, IfNotPresent asks no registry for what is here,
+// Always asks the registry what the name means now. An error is a *PullError,
+// or ctx's.
+func (s *Store) Pull(ctx context.Context, ref string, policy corev1.PullPolicy) (Pulled, error) {
+	sources, err := s.sources(ref)
+	if err != nil {
+		return Pulled{}, &PullError{ref, ReasonInvalidName, err}
+	}
+	if policy != corev1.PullAlways {
+		if img, ok := s.local(ref); ok {
+			return Pulled{img, true}, nil
+		}
+	}
+	if policy == corev1.PullNever {
+		return Pulled{}, &PullError{ref, ReasonNeverPull,
+			fmt.Errorf("image %q is not present with pull policy of Never", ref)}
+	}
+	type outcome struct {
+		pulled Pulled
+		err    error
+	}
+	// One pull per name at a time; a caller that gives up does not take the
+	// others' pull with it.
+	done := s.pulls.DoChan(ref, func() (any, error) {
+		pulled, err := s.pull(context.WithoutCancel(ctx), ref, sources)
+		return outcome{pulled, err}, nil
+	})
+	select {
+	case <-ctx.Done():
+		return Pulled{}, ctx.Err()
+	case result := <-done:
+		out := result.Val.(outcome)
+		if out.err != nil {
+			return Pulled{}, &PullError{ref, ReasonPull, out.err}
+		}
+		return out.pulled, nil
+	}
+}
+
+// source is one place where a reference may be found.
+type source struct {
+	ref     name.Reference
+	cluster bool
+}
+
+// sources lists where to look for ref: a name without a registry means the
+// cluster's own first, then Docker's, as everywhere else.
+func (s *Store) sources(ref string) ([]source, error) {
+	bare, err := name.ParseReference(ref, name.WithDefaultRegistry("cluster.invalid"))
+	if err != nil {
+		return nil, fmt.Errorf("couldn't parse image name %q: %w", ref, err)
+	}
+	full, err := name.ParseReference(ref)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't parse image name %q: %w", ref, err)
+	}
+	if bare.Context().RegistryStr() != "cluster.invalid" {
+		return []source{{full, full.Context().RegistryStr() == s.registry && s.registry != ""}}, nil
+	}
+	if s.registry == "" {
+		return []source{{full, false}}, nil
+	}
+	own, err := name.ParseReference(s.registry + "/" + ref)
+	if err != nil {
+		return nil, fmt.Errorf("couldn't parse image name %q: %w", ref, err)
+	}
+	return []source{{own, true}, {full, false}}, nil
+}
+
+func (s *Store) pull(ctx context.Context, ref string, sources []source) (Pulled, error) {
+	for i, src := range sources {
+		desc, err := remote.Get(src.ref, s.options(ctx, src)...)
+		if err == nil {
+			return s.fetch(ref, desc)
+		}
+		if i+1 < len(sources) && notFound(err) {
+			continue
+		}
+		if len(sources) > 1 && i > 0 {
+			return Pulled{}, fmt.Errorf("image %q is not in the cluster's registry (put it there with: wherry push FILE.wasm %s), "+
+				"and %s answered: %w", ref, ref, src.ref.Context().RegistryStr(), err)
+		}
+		return Pulled{}, fmt.Errorf("failed to pull image %q: %w", ref, err)
+	}
+	return Pulled{}, fmt.Errorf("failed to pull image %q: no registry to ask", ref)
+}
+
+func (s *Store) options(ctx context.Context, src source) []remote.Option {
+	opts := []remote.Option{remote.WithContext(ctx), remote.WithUserAgent("wherry"),
+		remote.WithPlatform(v1.Platform{OS: "wasip1", Architecture: "wasm"})}
+	if src.cluster {
+		return append(opts, remote.WithTransport(s.transport))
+	}
+	return append(opts, remote.WithAuthFromKeychain(s.keychain))
+}
+
+func notFound(err error) bool {
+	var answer *transport.Error
+	return errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound
+}
+
+// fetch takes what a registry described: at once when its content is here
+// already, else layer by layer with every digest verified.
+func (s *Store) fetch(ref string, desc *remote.Descriptor) (Pulled, error) {
+	img, err := pick(desc)
+	if err != nil {
+		return Pulled{}, err
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		return Pulled{}, fmt.Errorf("read manifest: %w", err)
+	}
+	pulled := Pulled{Present: true}
+	known, ok := s.byDigest(digest.String())
+	if !ok {
+		pulled.Present = false
+		if known, err = s.unpack(img, digest.String()); err != nil {
+			return Pulled{}, err
+		}
+	}
+	if err := writeDurably(s.refPath(ref), []byte(digest.String())); err != nil {
+		return Pulled{}, fmt.Errorf("keep image: %w", err)
+	}
+	known.Ref = ref
+	pulled.Image = known
+	return pulled, nil
+}
+
+// pick chooses the wasm entry of a multi-platform index.
+func pick(desc *remote.Descriptor) (v1.Image, error) {
+	if !desc.MediaType.IsIndex() {
+		return desc.Image()
+	}
+	index, err := desc.ImageIndex()
+	if err != nil {
+		return nil, fmt.Errorf("read index: %w", err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, fmt.Errorf("read index: %w", err)
+	}
+	platforms := []string{}
+	for _, entry := range manifest.Manifests {
+		if entry.Platform == nil {
+			continue
+		}
+		if entry.Platform.Architecture == "wasm" {
+			return index.Image(entry.Digest)
+		}
+		platforms = append(platforms, entry.Platform.OS+"/"+entry.Platform.Architecture)
+	}
+	if len(manifest.Manifests) == 1 {
+		return index.Image(manifest.Manifests[0].Digest)
+	}
+	return nil, fmt.Errorf("the image has no wasm variant, only %s", strings.Join(platforms, ", "))
+}
+
+// unpack saves the module and then the record that names it, so that a record
+// is never there without its module.
+func (s *Store) unpack(img v1.Image, digest string) (sandbox.Image, error) {
+	out := sandbox.Image{Digest: digest}
+	manifest, err := img.Manifest()
+	if err != nil {
+		return out, fmt.Errorf("read manifest: %w", err)
+	}
+	if manifest.Config.MediaType != configType {
+		config, err := img.ConfigFile()
+		if err != nil {
+			return out, fmt.Errorf("read image config: %w", err)
+		}
+		out.Entrypoint, out.Cmd = config.Config.Entrypoint, config.Config.Cmd
+		out.Env, out.WorkingDir = config.Config.Env, config.Config.WorkingDir
+	}
+	entrypoint := out.Entrypoint
+	if len(entrypoint) == 0 {
+		entrypoint = out.Cmd
+	}
+	file, sum, err := extract(img, entrypoint, filepath.Join(s.dir, "modules"))
+	if err != nil {
+		return out, err
+	}
+	out.ModuleSum = sum
+	if err := os.Rename(file, s.modulePath(sum)); err != nil {
+		os.Remove(file)
+		return out, fmt.Errorf("keep module: %w", err)
+	}
+	record, err := json.Marshal(out)
+	if err != nil {
+		return out, fmt.Errorf("keep image: %w", err)
+	}
+	if err := writeDurably(s.recordPath(digest), record); err != nil {
+		return out, fmt.Errorf("keep image: %w", err)
+	}
+	out.Module = s.modulePath(sum)
+	return out, nil
+}
+
+func (s *Store) recordPath(digest string) string {
+	return filepath.Join(s.dir, "manifests", fileName(digest)+".json")
+}
+
+func (s *Store) refPath(ref string) string {
+	return filepath.Join(s.dir, "refs", url.QueryEscape(ref))
+}
+
+// local answers from the disk what ref named when it was last pulled.
+func (s *Store) local(ref string) (sandbox.Image, bool) {
+	digest := ""
+	if parsed, err := name.NewDigest(ref); err == nil {
+		digest = parsed.DigestStr()
+	} else if kept, err := os.ReadFile(s.refPath(ref)); err == nil {
+		digest = string(kept)
+	}
+	if digest == "" {
+		return sandbox.Image{}, false
+	}
+	img, ok := s.byDigest(digest)
+	img.Ref = ref
+	return img, ok
+}
+
+// byDigest reads a record. One that cannot be read, or whose module is gone,
+// counts as absent: the image is pulled again.
+func (s *Store) byDigest(digest string) (sandbox.Image, bool) {
+	var img sandbox.Image
+	data, err := os.ReadFile(s.recordPath(digest))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			s.log.Warn("image record unreadable, pulling again", "digest", digest, "err", err)
+		}
+		return img, false
+	}
+	if err := json.Unmarshal(data, &img); err != nil || img.Digest != digest {
+		s.log.Warn("image record damaged, pulling again", "digest", digest, "err", err)
+		return img, false
+	}
+	img.Module = s.modulePath(img.ModuleSum)
+	if _, err := os.Stat(img.Module); err != nil {
+		return img, false
+	}
+	return img, true
+}

@@ -38,10 +38,12 @@ type Log interface {
 	// means that the key does not exist (never did, or was deleted). It
 	// returns the record's revision once the record is durable. ErrConflict:
 	// nothing was written. Any other error: the write may or may not have
-	// happened, but Append has done what it can to find out.
+	// happened, but Append has done what it can to find out. With ErrConflict
+	// the revision is that of the write that was there first, or 0 where that
+	// is not known or the key does not exist.
 	Append(ctx context.Context, key string, value []byte, deleted bool, expect uint64) (uint64, error)
 	// Replay calls apply with every live record in order, then ready once
-	// with the revision that the log had reached, then apply with each new
+	// with the revision that the log had reached (never 0), then apply with each new
 	// record once it is durable, until ctx ends (it returns ctx's error) or the
 	// log breaks. Records that were superseded before ready may be absent.
 	// Both functions are called from one goroutine.

@@ -1,0 +1,42 @@
+package store
+
+import "sync"
+
+// Entry is one value of one key. Entries are shared by everything that reads
+// them and are never changed, the bytes of Value included.
+type Entry struct {
+	Key      string
+	Value    []byte
+	Revision uint64
+
+	mu   sync.Mutex
+	memo any
+}
+
+// Memo returns what decode makes of the entry. The first result is kept beside
+// the bytes, so that one decoded copy serves all readers; an error is not
+// kept. All callers for one store must pass functions that mean the same, and
+// must treat the result as immutable.
+func (e *Entry) Memo(decode func(*Entry) (any, error)) (any, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.memo != nil {
+		return e.memo, nil
+	}
+	made, err := decode(e)
+	if err != nil {
+		return nil, err
+	}
+	e.memo = made
+	return made, nil
+}
+
+// Event is one change of one key.
+type Event struct {
+	// Entry is the new value or, for a deletion, the last value with the
+	// revision of the deletion.
+	Entry *Entry
+	// Prev is the value before the change, nil for a creation.
+	Prev    *Entry
+	Deleted bool
+}

@@ -1,0 +1,77 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Put stores a value under a key if the key's revision is expect, where 0
+// means that the key does not exist. It returns when the write is durable and
+// visible. ErrConflict: nothing was written, and whatever was written instead
+// is visible by then. value is not retained.
+func (s *Store) Put(ctx context.Context, key string, value []byte, expect uint64) (*Entry, error) {
+	e, err := s.write(ctx, key, value, false, expect)
+	if err != nil {
+		return nil, fmt.Errorf("put %q: %w", key, err)
+	}
+	return e, nil
+}
+
+// Delete removes a key if its revision is expect, and returns the last value
+// with the revision of the deletion. ErrNotFound: there is no such key.
+// ErrConflict: as for Put.
+func (s *Store) Delete(ctx context.Context, key string, expect uint64) (*Entry, error) {
+	if err := s.WaitReady(ctx); err != nil {
+		return nil, fmt.Errorf("delete %q: %w", key, err)
+	}
+	last := s.view.Load().root.get(key)
+	if last == nil {
+		return nil, fmt.Errorf("delete %q: %w", key, ErrNotFound)
+	}
+	if last.Revision != expect {
+		return nil, fmt.Errorf("delete %q: it is at %d, not at %d: %w", key, last.Revision, expect, ErrConflict)
+	}
+	e, err := s.write(ctx, key, last.Value, true, expect)
+	if err != nil {
+		return nil, fmt.Errorf("delete %q: %w", key, err)
+	}
+	return e, nil
+}
+
+func (s *Store) write(ctx context.Context, key string, value []byte, deleted bool, expect uint64) (*Entry, error) {
+	if key == "" {
+		return nil, errors.New("the key is empty")
+	}
+	if err := s.WaitReady(ctx); err != nil {
+		return nil, err
+	}
+	// What is in memory is in the log: a newer revision there is a conflict
+	// without asking the log. The reverse does not hold where several
+	// processes write.
+	if e := s.view.Load().root.get(key); e != nil && expect > 0 && e.Revision > expect {
+		return nil, fmt.Errorf("it is at %d, not at %d: %w", e.Revision, expect, ErrConflict)
+	}
+	revision, err := s.log.Append(ctx, key, value, deleted, expect)
+	if errors.Is(err, ErrConflict) {
+		// The winner may not be visible yet. A caller that reads and tries
+		// again would spin until it is.
+		if _, waitErr := s.wait(ctx, revision); waitErr != nil {
+			return nil, fmt.Errorf("%w (%w)", err, waitErr)
+		}
+		return nil, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.wait(ctx, revision)
+	if err != nil {
+		return nil, fmt.Errorf("written at %d but not yet visible: %w", revision, err)
+	}
+	if e == nil {
+		if e = s.view.Load().root.get(key); e == nil || e.Revision != revision {
+			e = &Entry{Key: key, Value: append([]byte(nil), value...), Revision: revision}
+		}
+	}
+	return e, nil
+}

@@ -1,0 +1,140 @@
+package auth
+
+import (
+	"context"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// Nodes lets each node's agent do its work and no more: read what is needed to
+// serve, change its own Node, Lease and pods, and read the Secrets, ConfigMaps
+// and ServiceAccounts that pods bound to it refer to. It has the scope of
+// Kubernetes' Node authorizer and NodeRestriction together.
+type Nodes struct {
+	client api.Client
+}
+
+// NewNodes decides with the help of the objects that the client sees.
+func NewNodes(c api.Client) *Nodes { return &Nodes{client: c} }
+
+// leaseNamespace is where nodes renew their leases.
+const leaseNamespace = "kube-node-lease"
+
+// Authorize implements Authorizer.
+func (n *Nodes) Authorize(ctx context.Context, a Attributes) (bool, string, error) {
+	node, ok := strings.CutPrefix(a.User.Name, NodeUserPrefix)
+	if !ok || node == "" || !a.User.In(GroupNodes) {
+		return false, "", nil
+	}
+	if a.Resource == "" {
+		return (a.Verb == "get" || a.Verb == "head") && below(a.Path, "/v2"), "", nil
+	}
+	switch a.Group {
+	case "":
+		return n.core(ctx, node, a)
+	case "discovery.k8s.io":
+		return a.Resource == "endpointslices" && reads(a.Verb), "", nil
+	case "coordination.k8s.io":
+		own := a.Name == node || a.Verb == "create" && a.Name == ""
+		return a.Resource == "leases" && a.Namespace == leaseNamespace && own && a.Verb != "deletecollection", "a node may use its own lease only", nil
+	case "events.k8s.io":
+		return a.Resource == "events" && records(a.Verb), "", nil
+	}
+	return false, "", nil
+}
+
+func (n *Nodes) core(ctx context.Context, node string, a Attributes) (bool, string, error) {
+	switch a.Resource {
+	case "services", "endpoints", "namespaces":
+		return reads(a.Verb) && a.Subresource == "", "", nil
+	case "events":
+		return records(a.Verb), "", nil
+	case "nodes":
+		return ownNode(node, a)
+	case "pods":
+		return n.pods(ctx, node, a)
+	case "secrets", "configmaps", "serviceaccounts":
+		return n.referred(ctx, node, a)
+	}
+	return false, "", nil
+}
+
+func ownNode(node string, a Attributes) (bool, string, error) {
+	if reads(a.Verb) {
+		return a.Subresource == "", "", nil
+	}
+	if a.Verb == "create" && a.Name == "" && a.Subresource == "" {
+		return true, "", nil
+	}
+	changes := a.Verb == "update" || a.Verb == "patch"
+	if !changes || a.Subresource != "" && a.Subresource != "status" {
+		return false, "", nil
+	}
+	return a.Name == node, "a node may change its own Node only", nil
+}
+
+func (n *Nodes) pods(ctx context.Context, node string, a Attributes) (bool, string, error) {
+	const foreign = "a node may use pods bound to it only"
+	switch {
+	case a.Verb == "list" || a.Verb == "watch":
+		return selects(a.Fields, "spec.nodeName", node), foreign, nil
+	case a.Verb == "get" && a.Subresource == "",
+		a.Verb == "delete" && a.Subresource == "",
+		(a.Verb == "update" || a.Verb == "patch" || a.Verb == "get") && a.Subresource == "status":
+		pod, err := api.Get[*corev1.Pod](ctx, n.client, api.Pods.Key(a.Namespace, a.Name))
+		if apierrors.IsNotFound(err) {
+			// The answer to the request itself will be the same 404.
+			return true, "", nil
+		}
+		if err != nil {
+			return false, "", err
+		}
+		return pod.Spec.NodeName == node, foreign, nil
+	}
+	return false, "", nil
+}
+
+// referred allows to read one object that a pod of this node refers to.
+func (n *Nodes) referred(ctx context.Context, node string, a Attributes) (bool, string, error) {
+	const reason = "no relationship found between the node and this object"
+	name := a.Name
+	if (a.Verb == "list" || a.Verb == "watch") && a.Fields != nil {
+		name, _ = a.Fields.RequiresExactMatch("metadata.name")
+	}
+	if !reads(a.Verb) || a.Subresource != "" || name == "" || a.Namespace == "" {
+		return false, reason, nil
+	}
+	list, err := n.client.List(ctx, api.Pods.Key(a.Namespace, ""), api.ListOptions{
+		Fields: fields.OneTermEqualSelector("spec.nodeName", node), ResourceVersion: "0",
+	})
+	if err != nil {
+		return false, "", err
+	}
+	pods, err := api.Items[*corev1.Pod](list)
+	if err != nil {
+		return false, "", err
+	}
+	for _, pod := range pods {
+		if refers(pod, a.Resource, name) {
+			return true, "", nil
+		}
+	}
+	return false, reason, nil
+}
+
+func selects(s fields.Selector, field, value string) bool {
+	if s == nil {
+		return false
+	}
+	got, ok := s.RequiresExactMatch(field)
+	return ok && got == value
+}
+
+func reads(verb string) bool { return verb == "get" || verb == "list" || verb == "watch" }
+
+func records(verb string) bool { return verb == "create" || verb == "update" || verb == "patch" }

@@ -1,0 +1,214 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/auth"
+)
+
+// call is one request on its way through the server.
+type call struct {
+	s    *Server
+	w    *recorder
+	r    *http.Request
+	t    target
+	user auth.User
+}
+
+// auditHeader names a request in the logs of both sides.
+const auditHeader = "Audit-Id"
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := r.Header.Get(auditHeader)
+	if id == "" || len(id) > 64 {
+		id = uuid.NewString()
+	}
+	w.Header().Set(auditHeader, id)
+	w.Header().Set("Cache-Control", "no-cache, private")
+	c := &call{s: s, w: &recorder{ResponseWriter: w}, r: r}
+	start := time.Now()
+	defer func() {
+		s.metrics.observe(c, time.Since(start))
+		cause := recover()
+		if cause == nil {
+			return
+		}
+		if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+			panic(cause)
+		}
+		s.log.Error("request handler panicked", "audit", id, "method", r.Method, "path", r.URL.Path,
+			"panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+		if c.w.code != 0 {
+			// The client must not take what it got for the whole answer.
+			panic(http.ErrAbortHandler)
+		}
+		c.fail(apierrors.NewInternalError(errors.New("the request handler failed; the server's log has the details under this audit id: " + id)))
+	}()
+	c.serve()
+}
+
+// serve takes the request to its handler.
+func (c *call) serve() {
+	if err := c.authenticate(); err != nil {
+		c.s.log.Debug("request without valid credentials", "path", c.r.URL.Path, "error", err)
+		c.fail(apierrors.NewUnauthorized("Unauthorized"))
+		return
+	}
+	var err error
+	if c.t, err = c.s.route(c.r); err != nil {
+		// An unknown path tells nothing to those who may not ask.
+		if denied := c.authorize(); denied != nil {
+			err = denied
+		}
+		c.fail(err)
+		return
+	}
+	if err := c.authorize(); err != nil {
+		c.fail(err)
+		return
+	}
+	if c.t.streams {
+		c.s.metrics.streams.Inc()
+		defer c.s.metrics.streams.Dec()
+		c.clearDeadlines()
+		c.t.handler(c)
+		return
+	}
+	c.bounded()
+}
+
+// bounded runs a handler under the limits for requests that are no streams.
+func (c *call) bounded() {
+	ctx, cancel := context.WithTimeout(c.r.Context(), c.s.cfg.RequestTimeout)
+	defer cancel()
+	wait := time.NewTimer(c.s.cfg.RequestTimeout / 6)
+	defer wait.Stop()
+	select {
+	case c.s.inFlight <- struct{}{}:
+	case <-wait.C:
+		c.fail(apierrors.NewTooManyRequests("too many requests, please try again later", 1))
+		return
+	case <-ctx.Done():
+		return
+	}
+	c.s.metrics.inFlight.Inc()
+	defer func() {
+		c.s.metrics.inFlight.Dec()
+		<-c.s.inFlight
+	}()
+	// A client that sends or reads its bytes slowly does not hold a place for ever.
+	rc := http.NewResponseController(c.w)
+	deadline := time.Now().Add(c.s.cfg.RequestTimeout + 5*time.Second)
+	_ = rc.SetReadDeadline(deadline)
+	_ = rc.SetWriteDeadline(deadline)
+	c.r = c.r.WithContext(api.WithWarnings(ctx, c.warn))
+	c.t.handler(c)
+}
+
+func (c *call) clearDeadlines() {
+	rc := http.NewResponseController(c.w)
+	_ = rc.SetReadDeadline(time.Time{})
+	_ = rc.SetWriteDeadline(time.Time{})
+}
+
+func (c *call) authenticate() error {
+	user, ok, err := c.s.cfg.Authenticator.Authenticate(c.r)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		user = auth.Anonymous()
+	}
+	c.user = user
+	if err := c.impersonate(); err != nil {
+		return err
+	}
+	c.r = c.r.WithContext(auth.WithUser(c.r.Context(), c.user))
+	return nil
+}
+
+// impersonate acts on kubectl's --as and --as-group. To ignore them would run
+// the request with more rights than its sender asked for.
+func (c *call) impersonate() error {
+	name, groups := c.r.Header.Get("Impersonate-User"), c.r.Header.Values("Impersonate-Group")
+	if name == "" {
+		if len(groups) > 0 {
+			return errors.New("impersonation of groups needs a user")
+		}
+		return nil
+	}
+	allowed, _, err := c.s.cfg.Authorizer.Authorize(c.r.Context(), auth.Attributes{
+		User: c.user, Verb: "impersonate", Resource: "users", Name: name})
+	if err != nil {
+		return err
+	}
+	for _, group := range groups {
+		if !allowed {
+			break
+		}
+		if allowed, _, err = c.s.cfg.Authorizer.Authorize(c.r.Context(), auth.Attributes{
+			User: c.user, Verb: "impersonate", Resource: "groups", Name: group}); err != nil {
+			return err
+		}
+	}
+	if !allowed {
+		return fmt.Errorf("user %q may not impersonate %q", c.user.Name, name)
+	}
+	own := auth.GroupAuthenticated
+	if name == auth.AnonymousUser {
+		own = auth.GroupUnauthenticated
+	}
+	c.user = auth.User{Name: name, UID: c.r.Header.Get("Impersonate-Uid"), Groups: append(groups, own)}
+	return nil
+}
+
+// authorize returns the error that refuses the request, or nil. Somebody
+// unknown is asked to say who they are (401); somebody known is told what they
+// may not do (403).
+func (c *call) authorize() error {
+	a := c.attributes()
+	allowed, reason, err := c.s.cfg.Authorizer.Authorize(c.r.Context(), a)
+	if err != nil && !allowed {
+		c.s.log.Error("authorization failed", "user", c.user.Name, "path", c.r.URL.Path, "error", err)
+	}
+	if allowed {
+		return nil
+	}
+	if c.user.Name == auth.AnonymousUser {
+		return apierrors.NewUnauthorized("Unauthorized")
+	}
+	text := a.Describe()
+	if reason != "" {
+		text += ": " + reason
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Group: a.Group, Resource: a.Resource}, a.Name, errors.New(text))
+}
+
+func (c *call) attributes() auth.Attributes {
+	a := auth.Attributes{User: c.user, Verb: c.t.verb, Path: c.r.URL.Path}
+	if c.t.res == nil {
+		a.Verb = strings.ToLower(c.r.Method)
+		return a
+	}
+	a.Group, a.Resource, a.Subresource = c.t.res.Group, c.t.res.Name, c.t.sub.Name
+	a.Namespace, a.Name = c.t.namespace, c.t.name
+	if c.t.verb == "list" || c.t.verb == "watch" || c.t.verb == "deletecollection" {
+		if sel, err := fields.ParseSelector(c.r.URL.Query().Get("fieldSelector")); err == nil {
+			a.Fields = sel
+		}
+	}
+	return a
+}

@@ -1,0 +1,103 @@
+package apiserver
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+
+	utilversion "k8s.io/apimachinery/pkg/util/version"
+	apiversion "k8s.io/apimachinery/pkg/version"
+)
+
+// sendJSON answers with a document that is no API object.
+func (c *call) sendJSON(v any) {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.w.Header().Set("Content-Type", "application/json")
+	c.sendBytes(append(data, '\n'))
+}
+
+// paths answers / with the list of what can be asked for.
+func (c *call) paths() {
+	paths := []string{"/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"}
+	for _, g := range c.s.groups {
+		root := "/apis/" + g.name
+		if g.name == "" {
+			root = "/api"
+		} else {
+			paths = append(paths, root)
+		}
+		for _, v := range g.versions {
+			paths = append(paths, root+"/"+v.name)
+		}
+	}
+	paths = append(paths, c.s.extra...)
+	slices.Sort(paths)
+	c.sendJSON(map[string][]string{"paths": paths})
+}
+
+// version answers /version.
+func (c *call) version() {
+	info := apiversion.Info{
+		GitVersion: c.s.cfg.Version, GoVersion: runtime.Version(), Compiler: runtime.Compiler,
+		Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}
+	if v, err := utilversion.ParseSemantic(info.GitVersion); err == nil {
+		info.Major, info.Minor = fmt.Sprint(v.Major()), fmt.Sprint(v.Minor())
+	}
+	c.sendJSON(info)
+}
+
+// health answers /healthz, /livez and /readyz, and one check below each. Only
+// readiness runs the configured checks: a server that waits for something else
+// must not be restarted for it.
+func (c *call) health() {
+	kind, name, _ := strings.Cut(strings.Trim(c.r.URL.Path, "/"), "/")
+	checks := []Check{{Name: "ping"}}
+	if kind != "livez" {
+		checks = append(checks, c.s.cfg.Checks...)
+		if stopping(c.r.Context()).Err() != nil {
+			checks = append(checks, Check{Name: "shutdown", Check: unhealthy("the server is stopping")})
+		}
+	}
+	excluded := c.r.URL.Query()["exclude"]
+	var report strings.Builder
+	failed, found := false, false
+	for _, check := range checks {
+		if name != "" && check.Name != name || slices.Contains(excluded, check.Name) {
+			continue
+		}
+		found = true
+		if check.Check == nil {
+			fmt.Fprintf(&report, "[+]%s ok\n", check.Name)
+			continue
+		}
+		if err := check.Check(c.r.Context()); err != nil {
+			failed = true
+			fmt.Fprintf(&report, "[-]%s failed: %v\n", check.Name, err)
+			continue
+		}
+		fmt.Fprintf(&report, "[+]%s ok\n", check.Name)
+	}
+	if name != "" && !found {
+		c.fail(errUnknownPath())
+		return
+	}
+	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	c.w.Header().Set("X-Content-Type-Options", "nosniff")
+	switch {
+	case failed:
+		c.w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprintf(c.w, "%s%s check failed\n", report.String(), kind)
+	case isTrue(c.r.URL.Query(), "verbose"):
+		fmt.Fprintf(c.w, "%s%s check passed\n", report.String(), kind)
+	default:
+		fmt.Fprint(c.w, "ok")
+	}
+}

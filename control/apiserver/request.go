@@ -1,0 +1,149 @@
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// readBody reads the whole request body up to the limit.
+func (c *call) readBody() ([]byte, error) {
+	limit := c.s.cfg.MaxBody
+	if c.r.ContentLength > limit {
+		return nil, errTooLarge(limit)
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, limit))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return nil, errTooLarge(limit)
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("read the request body: %v", err))
+	}
+	return data, nil
+}
+
+func errTooLarge(limit int64) error {
+	return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", limit))
+}
+
+// mediaType returns the body's media type without parameters.
+func (c *call) mediaType() (string, error) {
+	header := c.r.Header.Get("Content-Type")
+	if header == "" {
+		return "", nil
+	}
+	mediaType, _, err := mime.ParseMediaType(header)
+	if err != nil {
+		return "", apierrors.NewBadRequest(fmt.Sprintf("Content-Type %q: %v", header, err))
+	}
+	return mediaType, nil
+}
+
+func errMediaType(accepted []string) error {
+	return statusError(http.StatusUnsupportedMediaType, metav1.StatusReasonUnsupportedMediaType,
+		"the body of the request was in an unknown format - accepted media types include: "+strings.Join(accepted, ", "))
+}
+
+// readObject decodes the request body as an object of the kind that the path
+// wants. Unknown and duplicate fields are handled as validation says.
+func (c *call) readObject(want schema.GroupVersionKind, validation api.FieldValidation) (api.Object, error) {
+	mediaType, err := c.mediaType()
+	if err != nil {
+		return nil, err
+	}
+	info, ok := c.s.codecs.byMediaType(mediaType)
+	if !ok {
+		return nil, errMediaType(c.s.codecs.names())
+	}
+	data, err := c.readBody()
+	if err != nil {
+		return nil, err
+	}
+	decoder := info.Serializer
+	if validation != api.ValidationIgnore {
+		decoder = info.StrictSerializer
+	}
+	decoded, got, err := decoder.Decode(data, &want, nil)
+	if err != nil && (decoded == nil || !runtime.IsStrictDecodingError(err) || validation == api.ValidationStrict) {
+		return nil, decodeError(err, want, got, data)
+	}
+	if err != nil {
+		c.warnStrict(err)
+	}
+	if got.GroupVersion() != want.GroupVersion() {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
+			got.GroupVersion(), want.GroupVersion()))
+	}
+	obj, ok := decoded.(api.Object)
+	if !ok || got.Kind != want.Kind {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s", got.Kind, got.Version, want.Kind))
+	}
+	obj.GetObjectKind().SetGroupVersionKind(want)
+	return obj, nil
+}
+
+// warnStrict tells each unknown or duplicate field as a warning.
+func (c *call) warnStrict(err error) {
+	strict, ok := runtime.AsStrictDecodingError(err)
+	if !ok {
+		return
+	}
+	seen := map[string]bool{}
+	for _, each := range strict.Errors() {
+		if text := each.Error(); !seen[text] {
+			seen[text] = true
+			c.warn(text)
+		}
+	}
+}
+
+// decodeError words a decoding failure as Kubernetes does.
+func decodeError(err error, want schema.GroupVersionKind, got *schema.GroupVersionKind, data []byte) error {
+	if got != nil && !got.Empty() && got.Kind != "" {
+		if got.GroupVersion() != want.GroupVersion() && runtime.IsNotRegisteredError(err) {
+			return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
+				got.GroupVersion(), want.GroupVersion()))
+		}
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", got.Kind, got.Version, want.Kind, err))
+	}
+	const shown = 512
+	summary := string(data)
+	if len(summary) > shown {
+		summary = summary[:shown] + "..."
+	}
+	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%q)", want.Kind, err, summary))
+}
+
+// checkPlace holds an object against the path it was sent to.
+func (c *call) checkPlace(obj api.Object) error {
+	if name := obj.GetName(); name != "" && c.t.name != "" && name != c.t.name {
+		if c.t.verb == "create" {
+			return apierrors.NewBadRequest(fmt.Sprintf("name in URL (%s) does not match name in %s object (%s)", c.t.name, obj.GetObjectKind().GroupVersionKind().Kind, name))
+		}
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", name, c.t.name))
+	}
+	if obj.GetName() == "" && c.t.verb == "update" {
+		return apierrors.NewBadRequest("the name of the object must be set on update")
+	}
+	if !c.t.res.Namespaced {
+		if obj.GetNamespace() != "" {
+			return apierrors.NewBadRequest("namespace may not be set on an object of the cluster")
+		}
+		return nil
+	}
+	if ns := obj.GetNamespace(); ns != "" && ns != c.t.namespace {
+		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the provided object does not match the namespace sent on the request (%s, not %s)", ns, c.t.namespace))
+	}
+	return nil
+}

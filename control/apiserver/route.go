@@ -1,0 +1,164 @@
+package apiserver
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// target is what a request's method and path mean.
+type target struct {
+	verb      string        // Kubernetes' verb: get, list, watch, ...
+	res       *api.Resource // nil for paths that are no resource
+	sub       api.Subresource
+	namespace string
+	name      string
+	streams   bool // lasts as long as the client likes
+	handler   func(*call)
+}
+
+// key returns the store key the target names.
+func (t target) key() api.Key { return t.res.Key(t.namespace, t.name) }
+
+func errUnknownPath() error {
+	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "404 page not found", 0, true)
+}
+
+// route finds the handler of a request. An error is a 404 or a 405.
+func (s *Server) route(r *http.Request) (target, error) {
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	switch parts[0] {
+	case "api":
+		if len(parts) > 2 {
+			return s.routeResource(r, schema.GroupVersion{Version: parts[1]}, parts[2:])
+		}
+	case "apis":
+		if len(parts) > 3 {
+			return s.routeResource(r, schema.GroupVersion{Group: parts[1], Version: parts[2]}, parts[3:])
+		}
+	}
+	return s.routePath(r, parts)
+}
+
+// routeResource reads what follows the group and version in a path:
+// [watch/][namespaces/{namespace}/]{resource}[/{name}[/{subresource}]]
+func (s *Server) routeResource(r *http.Request, gv schema.GroupVersion, parts []string) (target, error) {
+	t := target{}
+	// The old form of a watch; clients use ?watch=true.
+	oldWatch := parts[0] == "watch" && len(parts) > 1
+	if oldWatch {
+		parts = parts[1:]
+	}
+	scoped := false
+	if parts[0] == "namespaces" && len(parts) > 2 && parts[2] != "status" && parts[2] != "finalize" {
+		t.namespace, parts, scoped = parts[1], parts[2:], true
+	}
+	res := s.byGV[gv][parts[0]]
+	if res == nil || len(parts) > 3 || slices.Contains(parts[1:], "") {
+		return t, errUnknownPath()
+	}
+	if len(parts) > 1 {
+		t.name = parts[1]
+	}
+	if len(parts) > 2 {
+		sub, ok := res.Subresource(parts[2])
+		if !ok {
+			return t, errUnknownPath()
+		}
+		t.sub = sub
+	}
+	// Objects of namespaces are reached through their namespace; only
+	// collections span all of them.
+	if scoped != res.Namespaced && (scoped || t.name != "") || scoped && t.namespace == "" {
+		return t, errUnknownPath()
+	}
+	t.res = res
+	if res.Name == "namespaces" && res.Group == "" {
+		// Kubernetes authorizes requests for a namespace inside of it.
+		t.namespace = t.name
+	}
+	return t, s.chooseVerb(r, &t, oldWatch)
+}
+
+// chooseVerb sets verb and handler from the method.
+func (s *Server) chooseVerb(r *http.Request, t *target, oldWatch bool) error {
+	all := t.name == "" // a collection
+	watch := oldWatch || all && isTrue(r.URL.Query(), "watch")
+	switch {
+	case t.sub.Connect:
+		t.verb, t.streams, t.handler = "get", true, (*call).podLog
+		if t.sub.Name != "log" || r.Method != http.MethodGet {
+			return notAllowed(t, r)
+		}
+		return nil
+	case r.Method == http.MethodGet && watch:
+		t.verb, t.handler, t.streams = "watch", (*call).watch, true
+	case (r.Method == http.MethodGet || r.Method == http.MethodHead) && all:
+		t.verb, t.handler = "list", (*call).list
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		t.verb, t.handler = "get", (*call).get
+	case r.Method == http.MethodPost && (all || t.sub.Name != ""):
+		t.verb, t.handler = "create", (*call).create
+	case r.Method == http.MethodPut && !all:
+		t.verb, t.handler = "update", (*call).update
+	case r.Method == http.MethodPatch && !all:
+		t.verb, t.handler = "patch", (*call).patch
+	case r.Method == http.MethodDelete && all:
+		t.verb, t.handler = "deletecollection", (*call).deleteCollection
+	case r.Method == http.MethodDelete:
+		t.verb, t.handler = "delete", (*call).delete
+	default:
+		return notAllowed(t, r)
+	}
+	if t.sub.Name != "" && !slices.Contains(t.sub.Verbs, t.verb) {
+		return notAllowed(t, r)
+	}
+	// A namespaced object is created in a namespace.
+	if t.verb == "create" && t.res.Namespaced && t.namespace == "" {
+		return notAllowed(t, r)
+	}
+	return nil
+}
+
+func notAllowed(t *target, r *http.Request) error {
+	return apierrors.NewMethodNotSupported(t.res.GroupResource(), strings.ToLower(r.Method))
+}
+
+// routePath finds the handlers of paths that are no resources.
+func (s *Server) routePath(r *http.Request, parts []string) (target, error) {
+	t := target{}
+	switch parts[0] {
+	case "":
+		t.handler = (*call).paths
+	case "api", "apis":
+		t.handler = (*call).discover
+	case "version":
+		t.handler = (*call).version
+	case "healthz", "livez", "readyz":
+		t.handler = (*call).health
+	case "metrics":
+		t.handler = (*call).metricsPage
+	case "openapi":
+		t.handler = (*call).openAPI
+	}
+	if t.handler != nil {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			return t, apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, r.Method, schema.GroupResource{}, "", "", 0, true)
+		}
+		return t, nil
+	}
+	for _, prefix := range s.extra {
+		if strings.HasPrefix(r.URL.Path, prefix) || r.URL.Path+"/" == prefix {
+			h := s.cfg.Extra[prefix]
+			// It bounds itself: uploads of images take what they take.
+			t.streams, t.handler = true, func(c *call) { h.ServeHTTP(c.w, c.r) }
+			return t, nil
+		}
+	}
+	return t, errUnknownPath()
+}

@@ -1,0 +1,128 @@
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/auth"
+)
+
+// Tables renders objects as kubectl prints them: column definitions and one row
+// of cells per object, in order. The server fills in the rows' objects and the
+// list metadata.
+type Tables interface {
+	Table(ctx context.Context, res api.Resource, objs []api.Object) (*metav1.Table, error)
+}
+
+// NodeTransport reaches the HTTP API of a node's agent (GET
+// /containerLogs/{namespace}/{pod}/{container}), whichever way the node is
+// connected. The host of the request's URL is the node's name.
+type NodeTransport func(ctx context.Context, node string) (http.RoundTripper, error)
+
+// Check is one named condition of readiness. A nil error is healthy.
+type Check struct {
+	Name  string
+	Check func(ctx context.Context) error
+}
+
+// Config is what a Server needs. Client, Types, Resources, Tables,
+// Authenticator and Authorizer are required.
+type Config struct {
+	Client        api.Client
+	Types         *api.Types
+	Resources     []api.Resource
+	Tables        Tables
+	Authenticator auth.Authenticator
+	Authorizer    auth.Authorizer
+	Nodes         NodeTransport           // nil: no node can be reached
+	Extra         map[string]http.Handler // by path prefix, authenticated and authorized as paths
+	Checks        []Check                 // of /readyz
+	Version       string                  // gitVersion of /version; "" is DefaultVersion
+	Log           *slog.Logger
+
+	// Bounds; zero takes the default.
+	RequestTimeout time.Duration // of everything but streams: 60 s
+	MaxInFlight    int           // requests at work, streams apart: 400
+	MaxBody        int64         // bytes: 3 MiB
+}
+
+// DefaultVersion makes kubectl of the same minor version see no skew.
+const DefaultVersion = "v1.37.2+wherry"
+
+// Server serves the API. It implements http.Handler; Serve adds the listener.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	codecs   codecs
+	groups   []group
+	byGV     map[schema.GroupVersion]map[string]*api.Resource
+	disco    *discovery
+	metrics  *metrics
+	inFlight chan struct{}
+	gzips    sync.Pool
+	extra    []string // prefixes of cfg.Extra, longest first
+}
+
+// New checks the configuration and prepares what does not change: routes,
+// discovery documents, codecs.
+func New(cfg Config) (*Server, error) {
+	if cfg.Client == nil || cfg.Types == nil || cfg.Tables == nil || cfg.Authenticator == nil || cfg.Authorizer == nil {
+		return nil, errors.New("apiserver: Client, Types, Tables, Authenticator and Authorizer are required")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Version == "" {
+		cfg.Version = DefaultVersion
+	}
+	if cfg.RequestTimeout == 0 {
+		cfg.RequestTimeout = time.Minute
+	}
+	if cfg.MaxInFlight == 0 {
+		cfg.MaxInFlight = 400
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = 3 << 20
+	}
+	s := &Server{
+		cfg: cfg, log: cfg.Log, codecs: newCodecs(cfg.Types),
+		byGV:     map[schema.GroupVersion]map[string]*api.Resource{},
+		inFlight: make(chan struct{}, cfg.MaxInFlight),
+	}
+	for i := range cfg.Resources {
+		res := &cfg.Resources[i]
+		if !cfg.Types.Scheme.Recognizes(res.GVK()) {
+			return nil, fmt.Errorf("apiserver: kind %s is served but not in the scheme", res.GVK())
+		}
+		gv := schema.GroupVersion{Group: res.Group, Version: res.Version}
+		if s.byGV[gv] == nil {
+			s.byGV[gv] = map[string]*api.Resource{}
+		}
+		s.byGV[gv][res.Name] = res
+	}
+	s.groups = groupResources(cfg.Resources)
+	var err error
+	if s.disco, err = newDiscovery(s.groups); err != nil {
+		return nil, err
+	}
+	s.metrics = newMetrics()
+	for prefix := range cfg.Extra {
+		if !strings.HasPrefix(prefix, "/") {
+			return nil, fmt.Errorf("apiserver: path %q does not begin with a slash", prefix)
+		}
+		s.extra = append(s.extra, prefix)
+	}
+	slices.SortFunc(s.extra, func(a, b string) int { return len(b) - len(a) })
+	return s, nil
+}

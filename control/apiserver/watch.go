@@ -1,0 +1,227 @@
+package apiserver
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"wherry.dev/wherry/control/api"
+)
+
+const (
+	// Watches end after 30 to 60 minutes unless the client says otherwise, so
+	// that those of many clients do not end together (as in Kubernetes).
+	minWatch = 30 * time.Minute
+	// A client that reads nothing for this long is gone.
+	stuckClient = time.Minute
+	// watchBatch is how many events may wait to be written by one flush.
+	watchBatch = 100
+)
+
+// watch answers a watch: one stream of events until the time is over, the
+// client goes, the server stops or the watch breaks.
+func (c *call) watch() {
+	f, err := c.negotiate(true)
+	if err == nil && f.info.StreamSerializer == nil {
+		err = errForm("watches are served as application/json, application/vnd.kubernetes.protobuf and application/cbor-seq")
+	}
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	opts, in, err := c.listOptions()
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	lasts := minWatch + rand.N(minWatch)
+	if in.TimeoutSeconds != nil && *in.TimeoutSeconds > 0 {
+		lasts = time.Duration(*in.TimeoutSeconds) * time.Second
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), lasts)
+	defer cancel()
+	stop := context.AfterFunc(stopping(c.r.Context()), cancel)
+	defer stop()
+	if in.SendInitialEvents != nil && !*in.SendInitialEvents && (in.ResourceVersion == "" || in.ResourceVersion == "0") {
+		err = c.fromNow(ctx, &opts)
+	}
+	var source api.Watch
+	if err == nil {
+		key := c.t.res.Key(c.t.namespace, "")
+		source, err = c.s.cfg.Client.Watch(ctx, key, opts)
+	}
+	if err != nil && !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
+		c.fail(err)
+		return
+	}
+	out := &stream{call: c, format: f}
+	out.begin()
+	if err != nil {
+		// A position that is too old is an event, as when it becomes so later.
+		_ = out.fail(err)
+		return
+	}
+	defer source.Stop()
+	out.copy(ctx, cancel, source)
+}
+
+// fromNow sets the start of a watch that wants no initial events.
+func (c *call) fromNow(ctx context.Context, opts *api.ListOptions) error {
+	list, err := c.s.cfg.Client.List(ctx, c.t.res.Key(c.t.namespace, ""), api.ListOptions{Limit: 1})
+	if err != nil {
+		return err
+	}
+	opts.ResourceVersion, opts.ResourceVersionMatch = list.ResourceVersion, ""
+	return nil
+}
+
+// stream writes watch events.
+type stream struct {
+	call    *call
+	format  format
+	control *http.ResponseController
+	frames  io.Writer
+	encoded bytes.Buffer
+	events  int
+}
+
+type next struct {
+	event api.Event
+	err   error
+}
+
+func (s *stream) begin() {
+	mediaType := s.format.info.MediaType
+	switch mediaType {
+	case runtime.ContentTypeJSON:
+	case runtime.ContentTypeCBOR:
+		mediaType = runtime.ContentTypeCBORSequence
+	default:
+		mediaType += ";stream=watch"
+	}
+	s.call.w.Header().Set("Content-Type", mediaType)
+	s.frames = s.format.info.StreamSerializer.Framer.NewFrameWriter(s.call.w)
+	s.control = http.NewResponseController(s.call.w)
+	s.call.w.WriteHeader(http.StatusOK)
+	_ = s.flush()
+}
+
+func (s *stream) flush() error {
+	_ = s.control.SetWriteDeadline(time.Now().Add(stuckClient))
+	return s.control.Flush()
+}
+
+// copy moves events from the source to the client: all that are ready are
+// written before one flush.
+func (s *stream) copy(ctx context.Context, cancel context.CancelFunc, source api.Watch) {
+	ready := make(chan next, watchBatch)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		pump(ctx, source, ready)
+	}()
+	// The reader uses the source; it must be out before Stop.
+	defer func() { cancel(); <-done }()
+	for {
+		var n next
+		select {
+		case n = <-ready:
+		default:
+			if s.flush() != nil {
+				return
+			}
+			select {
+			case n = <-ready:
+			case <-ctx.Done():
+				return
+			}
+		}
+		if n.err != nil {
+			if ctx.Err() == nil {
+				_ = s.fail(n.err)
+			}
+			return
+		}
+		_ = s.control.SetWriteDeadline(time.Now().Add(stuckClient))
+		if err := s.event(n.event); err != nil {
+			if ctx.Err() == nil {
+				s.call.s.log.Debug("watch ended", "path", s.call.r.URL.Path, "error", err)
+			}
+			return
+		}
+	}
+}
+
+func pump(ctx context.Context, source api.Watch, ready chan<- next) {
+	for {
+		event, err := source.Next(ctx)
+		select {
+		case ready <- next{event, err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// fail ends the stream with an ERROR event.
+func (s *stream) fail(err error) error {
+	status := s.call.status(err)
+	s.encoded.Reset()
+	if err := s.format.info.Serializer.Encode(status, &s.encoded); err != nil {
+		return err
+	}
+	return s.write(watch.Error)
+}
+
+// event writes one event in the form that was asked for.
+func (s *stream) event(e api.Event) error {
+	obj, err := s.form(e.Object)
+	if err != nil {
+		_ = s.fail(err)
+		return err
+	}
+	s.events++
+	s.encoded.Reset()
+	if err := s.format.info.Serializer.Encode(obj, &s.encoded); err != nil {
+		return fmt.Errorf("encode event: %w", err)
+	}
+	return s.write(e.Type)
+}
+
+func (s *stream) form(obj api.Object) (runtime.Object, error) {
+	switch s.format.as {
+	case asTable:
+		table, err := s.call.table([]api.Object{obj}, s.events > 0)
+		if err != nil {
+			return nil, err
+		}
+		table.ResourceVersion = obj.GetResourceVersion()
+		return table, nil
+	case asPartial, asPartialList:
+		return partialOf(obj), nil
+	}
+	return obj, nil
+}
+
+// write frames what is in the buffer as one event.
+func (s *stream) write(kind watch.EventType) error {
+	event := &metav1.WatchEvent{Type: string(kind), Object: runtime.RawExtension{Raw: s.encoded.Bytes()}}
+	var framed bytes.Buffer
+	if err := s.format.info.StreamSerializer.Serializer.Encode(event, &framed); err != nil {
+		return fmt.Errorf("encode event: %w", err)
+	}
+	_, err := s.frames.Write(framed.Bytes())
+	return err
+}

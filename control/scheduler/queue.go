@@ -1,0 +1,195 @@
+package scheduler
+
+import (
+	"container/heap"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Back-off of a pod between two attempts, doubled with each. An event that may
+// help shortens a wait to it; without any, a pod is tried again after a while.
+const (
+	firstBackoff = 50 * time.Millisecond
+	lastBackoff  = 10 * time.Second
+	parkedFor    = 5 * time.Minute
+)
+
+// item is a pod that wants a node.
+type item struct {
+	request  *request
+	order    uint64    // of arrival
+	attempts int       // that failed
+	room     bool      // the end of another pod may help
+	ready    time.Time // end of the back-off
+	due      time.Time // in waiting: when it is tried again
+	active   bool      // in which of the two heaps
+	position int       // in its heap, -1 in none
+}
+
+// queue holds the pods that want a node, each once. It has one user at a time.
+type queue struct {
+	items   map[types.UID]*item
+	active  activeHeap
+	waiting waitingHeap
+	arrived uint64
+}
+
+func newQueue() *queue { return &queue{items: map[types.UID]*item{}} }
+
+// put adds a pod or takes note of its new state. A pod whose spec, labels or
+// annotations changed is tried again at once.
+func (q *queue) put(pod *corev1.Pod, changed bool) {
+	it := q.items[pod.UID]
+	if it == nil {
+		q.arrived++
+		it = &item{request: newRequest(pod), order: q.arrived, position: -1}
+		q.items[pod.UID] = it
+		q.activate(it)
+		return
+	}
+	if !changed {
+		it.request.pod = pod
+		return
+	}
+	it.request = newRequest(pod)
+	it.attempts = 0
+	q.activate(it)
+}
+
+// again returns an item whose attempt failed; it waits until its back-off has
+// passed or, parked, until an event may help.
+func (q *queue) again(it *item, now time.Time, parked bool) {
+	wait := lastBackoff
+	if it.attempts < 16 {
+		wait = min(firstBackoff<<it.attempts, lastBackoff)
+	}
+	it.attempts++
+	it.ready = now.Add(wait)
+	it.due = it.ready
+	if parked {
+		it.due = now.Add(parkedFor)
+	}
+	q.unheap(it)
+	q.items[it.request.pod.UID] = it
+	heap.Push(&q.waiting, it)
+}
+
+// wake makes the waiting pods for which helps is true ready, after what is
+// left of their back-off.
+func (q *queue) wake(helps func(*item) bool) {
+	var woken []*item
+	for _, it := range q.waiting {
+		if it.due.After(it.ready) && helps(it) {
+			woken = append(woken, it)
+		}
+	}
+	for _, it := range woken {
+		it.due = it.ready
+		heap.Fix(&q.waiting, it.position)
+	}
+}
+
+// pop takes the next pod: the highest priority first, then the first to
+// arrive. It is nil when none is ready; then wait says how long until one is,
+// 0 when none waits.
+func (q *queue) pop(now time.Time) (next *item, wait time.Duration) {
+	for len(q.waiting) > 0 && !q.waiting[0].due.After(now) {
+		q.activate(q.waiting[0])
+	}
+	if len(q.active) > 0 {
+		it := heap.Pop(&q.active).(*item)
+		delete(q.items, it.request.pod.UID)
+		return it, 0
+	}
+	if len(q.waiting) > 0 {
+		return nil, q.waiting[0].due.Sub(now)
+	}
+	return nil, 0
+}
+
+func (q *queue) remove(uid types.UID) {
+	if it := q.items[uid]; it != nil {
+		q.unheap(it)
+		delete(q.items, uid)
+	}
+}
+
+func (q *queue) activate(it *item) {
+	if it.position >= 0 && it.active {
+		heap.Fix(&q.active, it.position)
+		return
+	}
+	q.unheap(it)
+	it.active = true
+	heap.Push(&q.active, it)
+}
+
+func (q *queue) unheap(it *item) {
+	if it.position < 0 {
+		it.active = false
+		return
+	}
+	if it.active {
+		heap.Remove(&q.active, it.position)
+	} else {
+		heap.Remove(&q.waiting, it.position)
+	}
+	it.active = false
+}
+
+func priority(pod *corev1.Pod) int32 {
+	if pod.Spec.Priority == nil {
+		return 0
+	}
+	return *pod.Spec.Priority
+}
+
+// activeHeap orders by priority, then arrival.
+type activeHeap []*item
+
+func (h activeHeap) Len() int { return len(h) }
+func (h activeHeap) Less(i, j int) bool {
+	if a, b := priority(h[i].request.pod), priority(h[j].request.pod); a != b {
+		return a > b
+	}
+	return h[i].order < h[j].order
+}
+func (h activeHeap) Swap(i, j int) { swap(h, i, j) }
+func (h *activeHeap) Push(x any)   { *h = push(*h, x.(*item)) }
+func (h *activeHeap) Pop() any {
+	var it *item
+	*h, it = pop(*h)
+	return it
+}
+
+// waitingHeap orders by the time of the next attempt.
+type waitingHeap []*item
+
+func (h waitingHeap) Len() int           { return len(h) }
+func (h waitingHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h waitingHeap) Swap(i, j int)      { swap(h, i, j) }
+func (h *waitingHeap) Push(x any)        { *h = push(*h, x.(*item)) }
+func (h *waitingHeap) Pop() any {
+	var it *item
+	*h, it = pop(*h)
+	return it
+}
+
+func swap(h []*item, i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].position, h[j].position = i, j
+}
+
+func push(h []*item, it *item) []*item {
+	it.position = len(h)
+	return append(h, it)
+}
+
+func pop(h []*item) ([]*item, *item) {
+	it := h[len(h)-1]
+	h[len(h)-1] = nil
+	it.position = -1
+	return h[:len(h)-1], it
+}

@@ -20,6 +20,9 @@ var (
 	ErrFutureRevision = errors.New("revision is in the future")
 	// ErrTooLarge: the value exceeds what the log accepts.
 	ErrTooLarge = errors.New("value too large")
+	// ErrNoSpace: the disk is full. Nothing was lost; writes work again when
+	// there is space.
+	ErrNoSpace = errors.New("no space left for the store")
 )
 
 // Record is one entry of a Log.
@@ -35,8 +38,8 @@ type Record struct {
 // here, natskv over JetStream. storetest.TestLog is their suite.
 type Log interface {
 	// Append writes one record if the key's last revision is expect, where 0
-	// means that the key does not exist (never did, or was deleted). It
-	// returns the record's revision once the record is durable. ErrConflict:
+	// means that the key does not exist (never did, or was deleted). The
+	// revision of a deletion is not a valid expect. It returns the record's revision once the record is durable. ErrConflict:
 	// nothing was written. Any other error: the write may or may not have
 	// happened, but Append has done what it can to find out. With ErrConflict
 	// the revision is that of the write that was there first, or 0 where that

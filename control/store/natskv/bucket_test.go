@@ -1,0 +1,40 @@
+package natskv
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"wherry.dev/wherry/control/store"
+	"wherry.dev/wherry/control/store/storetest"
+)
+
+// testLog shows what a healthy bucket must not say.
+func testLog(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// run opens a bucket and returns what ends it.
+func run(t testing.TB, cfg Config) (*Bucket, func()) {
+	t.Helper()
+	b, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(ctx) }()
+	return b, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+}
+
+func place(t testing.TB) storetest.Place {
+	dir := t.TempDir()
+	return func(t testing.TB) (store.Log, func()) { return run(t, Config{Dir: dir, Log: testLog(t)}) }
+}
+
+func TestEmbeddedLog(t *testing.T) { storetest.TestLog(t, place) }

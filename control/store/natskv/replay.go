@@ -1,0 +1,303 @@
+package natskv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"wherry.dev/wherry/control/store"
+)
+
+const (
+	// loadBatch is how many messages the initial load asks for at once.
+	loadBatch = 4096
+	// loadRetry is the pause before a failed initial load begins again.
+	loadRetry = 500 * time.Millisecond
+	// checkEvery is how often a follower asks whether the feed has lost
+	// something: an external feed can, an embedded one only with a restart.
+	checkExternal = 500 * time.Millisecond
+	checkEmbedded = 5 * time.Second
+)
+
+// Replay implements store.Log: it loads the newest message of each key, then
+// follows the feed and fetches what the feed has lost.
+func (b *Bucket) Replay(ctx context.Context, ready func(last uint64), apply func(store.Record)) error {
+	f := &follower{b: b, apply: apply, more: make(chan struct{}, 1)}
+	feed, err := b.conn.Subscribe(b.cfg.feed(), f.take)
+	if err != nil {
+		return fmt.Errorf("follow the feed: %w", err)
+	}
+	defer func() { _ = feed.Unsubscribe() }() // fails only on a closed connection
+	if err := feed.SetPendingLimits(-1, -1); err != nil {
+		return fmt.Errorf("follow the feed: %w", err)
+	}
+	// The load must not begin before the feed does.
+	if err := b.conn.FlushTimeout(apiTimeout); err != nil && b.embedded != nil {
+		return fmt.Errorf("follow the feed: %w", err)
+	}
+	for {
+		err := f.load(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		b.cfg.Log.Warn("loading the store failed and begins again", "error", err)
+		if err := b.pause(ctx, loadRetry); err != nil {
+			return err
+		}
+	}
+	if err := b.durable(ctx, f.cursor); err != nil {
+		return err
+	}
+	ready(f.cursor)
+	return f.follow(ctx)
+}
+
+func (b *Bucket) pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.done:
+		return store.ErrClosed
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// follower is one Replay. cursor is the sequence up to which everything has
+// been applied.
+type follower struct {
+	b       *Bucket
+	apply   func(store.Record)
+	cursor  uint64
+	contact time.Time // when the follower last knew that it has seen everything
+
+	more  chan struct{} // holds a token when queue has something
+	mu    sync.Mutex
+	queue []stored
+	err   error // the feed brought something that makes no sense
+}
+
+// take queues one message of the feed. The connection calls it, so it must not
+// wait for anything.
+func (f *follower) take(msg *nats.Msg) {
+	sequence, err := strconv.ParseUint(msg.Header.Get(headerSequence), 10, 64)
+	var s stored
+	if err == nil {
+		// The message shares its buffer with headers that nobody needs.
+		s, err = f.b.cfg.stored(msg.Header.Get(headerSubject), msg.Header, bytes.Clone(msg.Data), sequence)
+	}
+	if f.b.commits != nil && err == nil {
+		f.b.commits.note(sequence)
+	}
+	f.mu.Lock()
+	f.queue = append(f.queue, s)
+	if err != nil && f.err == nil {
+		f.err = fmt.Errorf("feed: %w", err)
+	}
+	f.mu.Unlock()
+	select {
+	case f.more <- struct{}{}:
+	default:
+	}
+}
+
+// load applies the newest message of each key, in order.
+func (f *follower) load(ctx context.Context) error {
+	last, err := f.b.sequence(ctx)
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(f.b.conn)
+	if err != nil {
+		return err
+	}
+	consumer, err := js.CreateConsumer(ctx, f.b.cfg.stream(), jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubject: f.b.cfg.subjects(),
+		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: time.Minute,
+	})
+	if err != nil {
+		return fmt.Errorf("read the stream: %w", err)
+	}
+	info := consumer.CachedInfo()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout)
+		defer cancel()
+		_ = js.DeleteConsumer(ctx, f.b.cfg.stream(), info.Name) // it ends by itself otherwise
+	}()
+	cursor, pending := uint64(0), info.NumPending
+	for pending > 0 {
+		if cursor, pending, err = f.loadSome(ctx, consumer, cursor, pending); err != nil {
+			return err
+		}
+	}
+	f.cursor, f.contact = max(last, cursor), time.Now()
+	return nil
+}
+
+// loadSome applies the next messages and returns how far it came and how many
+// are still to come.
+func (f *follower) loadSome(ctx context.Context, c jetstream.Consumer, cursor, pending uint64) (uint64, uint64, error) {
+	batch, err := c.Fetch(int(min(pending, loadBatch)), jetstream.FetchMaxWait(apiTimeout))
+	if err != nil {
+		return 0, 0, fmt.Errorf("read the stream: %w", err)
+	}
+	got := false
+	for msg := range batch.Messages() {
+		meta, err := msg.Metadata()
+		if err != nil {
+			return 0, 0, fmt.Errorf("read the stream: %w", err)
+		}
+		if meta.Sequence.Stream <= cursor {
+			return 0, 0, fmt.Errorf("read the stream: message %d came after %d", meta.Sequence.Stream, cursor)
+		}
+		s, err := f.b.cfg.stored(msg.Subject(), msg.Headers(), bytes.Clone(msg.Data()), meta.Sequence.Stream)
+		if err != nil {
+			return 0, 0, fmt.Errorf("read the stream: %w", err)
+		}
+		f.apply(s.record)
+		cursor, pending, got = meta.Sequence.Stream, meta.NumPending, true
+	}
+	if err := batch.Error(); err != nil {
+		return 0, 0, fmt.Errorf("read the stream: %w", err)
+	}
+	if !got {
+		// Keys may have gone away since the count.
+		info, err := c.Info(ctx)
+		if err != nil {
+			return 0, 0, fmt.Errorf("read the stream: %w", err)
+		}
+		pending = info.NumPending
+	}
+	return cursor, pending, ctx.Err()
+}
+
+// follow applies what the feed brings, and looks now and then whether it has
+// brought everything.
+func (f *follower) follow(ctx context.Context) error {
+	every := checkExternal
+	if f.b.embedded != nil {
+		every = checkEmbedded
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-f.b.done:
+			return store.ErrClosed
+		case <-f.more:
+			err = f.drain(ctx)
+		case <-ticker.C:
+			err = f.check(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// drain applies the queue.
+func (f *follower) drain(ctx context.Context) error {
+	f.mu.Lock()
+	queue, err := f.queue, f.err
+	f.queue = nil
+	f.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, s := range queue {
+		sequence := s.record.Revision
+		if sequence <= f.cursor {
+			continue
+		}
+		if sequence > f.cursor+1 {
+			if err := f.fill(ctx, sequence-1); err != nil {
+				return err
+			}
+		}
+		if err := f.advance(ctx, s); err != nil {
+			return err
+		}
+	}
+	f.contact = time.Now()
+	return nil
+}
+
+// advance applies the next message once it is durable.
+func (f *follower) advance(ctx context.Context, s stored) error {
+	if s.record.Revision <= f.cursor {
+		return nil
+	}
+	if err := f.b.durable(ctx, s.record.Revision); err != nil {
+		return err
+	}
+	f.apply(s.record)
+	f.cursor = s.record.Revision
+	return nil
+}
+
+// check fills a gap at the end of the feed. A server that cannot be asked now
+// is asked again later.
+func (f *follower) check(ctx context.Context) error {
+	last, err := f.b.sequence(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			f.b.cfg.Log.Debug("cannot tell whether the feed is complete", "error", err)
+		}
+		return ctx.Err()
+	}
+	if last > f.cursor {
+		if err := f.drain(ctx); err != nil {
+			return err
+		}
+	}
+	if last > f.cursor {
+		if err := f.fill(ctx, last); err != nil {
+			return err
+		}
+	}
+	f.contact = time.Now()
+	return nil
+}
+
+// fill applies the messages up to a sequence that the feed has not brought.
+// Sequences without a message are those of values that were superseded by
+// rollups and of tombstones that have expired.
+func (f *follower) fill(ctx context.Context, upTo uint64) error {
+	if cut := time.Since(f.contact); cut > tombstoneTTL/2 {
+		return fmt.Errorf("was cut off from the stream for %s, deletions may be missing: start again", cut.Round(time.Second))
+	}
+	for f.cursor < upTo {
+		s, err := f.b.first(ctx, f.cursor+1, ">")
+		switch {
+		case errors.Is(err, errNoMessage):
+			f.cursor = upTo
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			f.b.cfg.Log.Warn("fetching what the feed has lost failed and begins again", "error", err)
+			if err := f.b.pause(ctx, retryWait); err != nil {
+				return err
+			}
+		case s.record.Revision > upTo:
+			f.cursor = upTo
+		default:
+			if err := f.advance(ctx, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

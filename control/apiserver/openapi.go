@@ -1,4 +1,4 @@
 package apiserver
 
-// openAPI answers /openapi/v2 and /openapi/v3.
-func (c *call) openAPI() { c.fail(errUnknownPath()) }
+// openAPI answers /openapi/v2, /openapi/v3 and below.
+func (c *call) openAPI() { c.s.openapi.ServeHTTP(c.w, c.r) }

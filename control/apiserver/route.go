@@ -144,7 +144,9 @@ func (s *Server) routePath(r *http.Request, parts []string) (target, error) {
 	case "metrics":
 		t.handler = (*call).metricsPage
 	case "openapi":
-		t.handler = (*call).openAPI
+		if len(parts) > 1 && (parts[1] == "v2" && len(parts) == 2 || parts[1] == "v3") {
+			t.handler = (*call).openAPI
+		}
 	}
 	if t.handler != nil {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/apiserver/openapi"
 	"wherry.dev/wherry/control/auth"
 )
 
@@ -68,6 +69,7 @@ type Server struct {
 	groups   []group
 	byGV     map[schema.GroupVersion]map[string]*api.Resource
 	disco    *discovery
+	openapi  *openapi.Handler
 	metrics  *metrics
 	inFlight chan struct{}
 	gzips    sync.Pool
@@ -114,6 +116,9 @@ func New(cfg Config) (*Server, error) {
 	s.groups = groupResources(cfg.Resources)
 	var err error
 	if s.disco, err = newDiscovery(s.groups); err != nil {
+		return nil, err
+	}
+	if s.openapi, err = openapi.NewHandler(); err != nil {
 		return nil, err
 	}
 	s.metrics = newMetrics()

@@ -1,0 +1,145 @@
+// Package openapi serves the OpenAPI documents of the built-in kinds: version 2
+// in one document at /openapi/v2, version 3 as an index at /openapi/v3 and one
+// document per group and version below it, each as JSON and as protobuf. The
+// documents are made at generate time and embedded gzipped; most clients take
+// them as they are, so that serving them costs neither time nor memory.
+package openapi
+
+import (
+	"bytes"
+	"compress/gzip"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/munnerz/goautoneg"
+)
+
+//go:generate go run ./gen -dir .
+
+//go:embed data/*.gz data/index.json
+var data embed.FS
+
+// Handler serves /openapi/v2 and /openapi/v3.
+type Handler struct {
+	v2    string            // hash
+	v3    map[string]string // path below /openapi/v3 to hash
+	index []byte
+}
+
+// NewHandler reads the index of the embedded documents.
+func NewHandler() (*Handler, error) {
+	raw, err := data.ReadFile("data/index.json")
+	if err != nil {
+		return nil, fmt.Errorf("openapi: %w", err)
+	}
+	var idx struct {
+		V2 string            `json:"v2"`
+		V3 map[string]string `json:"v3"`
+	}
+	if err := json.Unmarshal(raw, &idx); err != nil {
+		return nil, fmt.Errorf("openapi: index: %w", err)
+	}
+	type entry struct {
+		URL string `json:"serverRelativeURL"`
+	}
+	paths := map[string]entry{}
+	for path, hash := range idx.V3 {
+		paths[path] = entry{URL: "/openapi/v3/" + path + "?hash=" + hash}
+	}
+	index, err := json.Marshal(map[string]any{"paths": paths})
+	if err != nil {
+		return nil, fmt.Errorf("openapi: index: %w", err)
+	}
+	return &Handler{v2: idx.V2, v3: idx.V3, index: index}, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	w.Header().Add("Vary", "Accept")
+	w.Header().Add("Vary", "Accept-Encoding")
+	switch {
+	case path == "/openapi/v2":
+		h.document(w, r, "v2", h.v2)
+	case path == "/openapi/v3":
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(h.index)
+	default:
+		name := strings.TrimPrefix(path, "/openapi/v3/")
+		hash, ok := h.v3[name]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		if asked := r.URL.Query().Get("hash"); asked != "" {
+			if asked != hash {
+				// The client knows the index of another version of the server.
+				http.Redirect(w, r, path+"?hash="+hash, http.StatusMovedPermanently)
+				return
+			}
+			w.Header().Set("Cache-Control", "public, immutable")
+			w.Header().Set("Expires", time.Now().AddDate(1, 0, 0).UTC().Format(http.TimeFormat))
+		}
+		h.document(w, r, "v3_"+strings.ReplaceAll(name, "/", "_"), hash)
+	}
+}
+
+// document answers with one document in the form that Accept wants most.
+func (h *Handler) document(w http.ResponseWriter, r *http.Request, name, hash string) {
+	suffix, mediaType, ok := form(r, name[:2])
+	if !ok {
+		http.Error(w, "the OpenAPI document is there as application/json and as protobuf", http.StatusNotAcceptable)
+		return
+	}
+	etag := `"` + hash + suffix + `"`
+	w.Header().Set("Etag", etag)
+	if r.Header.Get("If-None-Match") == etag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	packed, err := data.ReadFile("data/" + name + suffix)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", mediaType)
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(packed)
+		return
+	}
+	plain, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	_, _ = io.Copy(w, plain)
+}
+
+// form chooses between JSON and the two spellings of the protobuf media type,
+// of which clients have used the one with @ first.
+func form(r *http.Request, version string) (suffix, mediaType string, ok bool) {
+	header := r.Header.Get("Accept")
+	if header == "" {
+		return ".json.gz", "application/json", true
+	}
+	old := "com.github.proto-openapi.spec." + version + "@v1.0+protobuf"
+	now := "com.github.proto-openapi.spec." + version + ".v1.0+protobuf"
+	for _, clause := range goautoneg.ParseAccept(header) {
+		if clause.Type != "application" && clause.Type != "*" {
+			continue
+		}
+		switch clause.SubType {
+		case "json", "*":
+			return ".json.gz", "application/json", true
+		case old, now:
+			return ".pb.gz", "application/" + clause.SubType, true
+		}
+	}
+	return "", "", false
+}

@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/reconcile"
+	"wherry.dev/wherry/runtime/agent/podlog"
+)
+
+// Agent is one node. Make it with New, then call Run once.
+type Agent struct {
+	cfg Config
+	log *slog.Logger
+	err error // of the configuration, for Run
+
+	ctx      context.Context // of Run
+	recorder *reconcile.Recorder
+	logs     *podlog.Store
+	hostIP   netip.Addr
+
+	pods, services, node *reconcile.Informer
+	publisher            *publisher
+	keeper               *keeper
+	workers              *workers
+	refs                 *refs
+	tasks                tasks
+	addresses            addresses
+	usage                usage
+	images               imageList
+}
+
+// New makes an agent. A configuration that is not complete is reported by Run.
+func New(cfg Config) *Agent {
+	a := &Agent{err: cfg.complete(), cfg: cfg}
+	if a.err != nil {
+		return a
+	}
+	a.log = cfg.Log.With("node", cfg.Name)
+	a.cfg.Log = a.log
+	a.recorder = reconcile.NewRecorder(cfg.Client, "kubelet", cfg.Name, a.log)
+	a.logs = podlog.NewStore(a.path("logs"), podlog.Limits{}, a.log)
+	for _, address := range cfg.Addresses {
+		if ip, err := netip.ParseAddr(address.Address); err == nil && !a.hostIP.IsValid() {
+			a.hostIP = ip
+		}
+	}
+	a.pods = reconcile.NewInformer(cfg.Client, api.Pods.Key("", ""), reconcile.InformerOptions{
+		Fields: fields.OneTermEqualSelector("spec.nodeName", cfg.Name), Log: a.log})
+	a.services = reconcile.NewInformer(cfg.Client, api.Services.Key("", ""), reconcile.InformerOptions{Log: a.log})
+	a.node = reconcile.NewInformer(cfg.Client, api.Nodes.Key("", ""), reconcile.InformerOptions{
+		Fields: fields.OneTermEqualSelector("metadata.name", cfg.Name), Log: a.log})
+	a.publisher = newPublisher(&a.cfg, a.pods.Get)
+	a.workers = newWorkers(a)
+	a.refs = &refs{agent: a, watched: make(map[api.Key]*ref)}
+	a.keeper = newKeeper(a)
+	a.pods.OnChange(a.workers.changed)
+	a.node.OnChange(func(_, _ api.Object) { a.keeper.poke() })
+	return a
+}
+
+// Run is the node's life: it returns when ctx has ended and every guest,
+// goroutine and file of it is gone. The API is not told: pods keep their
+// status and are started again by the next Run on the same directory.
+func (a *Agent) Run(ctx context.Context) error {
+	if a.err != nil {
+		return a.err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.ctx = ctx
+	for _, dir := range []string{a.path("pods"), a.path("logs")} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return fmt.Errorf("make the node's directory: %w", err)
+		}
+	}
+	if err := a.recover(ctx); err != nil {
+		return err
+	}
+	var loops sync.WaitGroup
+	for name, run := range map[string]func(context.Context) error{
+		"events": a.recorder.Run, "pod status": a.publisher.loop.Run, "node informer": a.node.Run,
+		"service informer": a.services.Run, "node status": a.keeper.run, "lease": a.keeper.renew,
+		"pods": a.runPods, "collector": a.collect,
+	} {
+		loops.Go(func() { a.logEnd(name, run(ctx)) })
+	}
+	<-ctx.Done()
+	loops.Wait()
+	a.tasks.wait()
+	a.workers.closeAll()
+	return nil
+}
+
+func (a *Agent) logEnd(what string, err error) {
+	if err != nil && a.ctx.Err() == nil {
+		a.log.Error("part of the node ended early; restart the node", "part", what, "err", err)
+	}
+}
+
+// recover ends what a runtime kept over the end of the last agent: its
+// containers cannot be taken over, and their pods are about to be started.
+func (a *Agent) recover(ctx context.Context) error {
+	boxes, err := a.cfg.Runtime.Recover(ctx)
+	if err != nil {
+		return fmt.Errorf("recover sandboxes of the last run: %w", err)
+	}
+	for _, box := range boxes {
+		if err := box.Close(ctx); err != nil {
+			a.log.Warn("cannot close a sandbox of the last run", "uid", box.Pod().UID, "err", err)
+		}
+	}
+	return nil
+}
+
+// runPods follows the node's pods once the services are known that their
+// environments name.
+func (a *Agent) runPods(ctx context.Context) error {
+	select {
+	case <-a.services.Synced():
+	case <-ctx.Done():
+		return nil
+	}
+	return a.pods.Run(ctx)
+}
+
+// collect removes the directories of pods that vanished while no agent ran.
+func (a *Agent) collect(ctx context.Context) error {
+	select {
+	case <-a.pods.Synced():
+	case <-ctx.Done():
+		return nil
+	}
+	if err := a.collectDirs(a.workers.known); err != nil {
+		a.log.Warn("cannot remove directories of pods that are gone", "err", err)
+	}
+	if err := a.logs.Collect(a.workers.known); err != nil {
+		a.log.Warn("cannot remove logs of pods that are gone", "err", err)
+	}
+	return nil
+}
+
+func (a *Agent) serviceEnv(namespace string, links bool) map[string]string {
+	list := a.services.List("default")
+	if namespace != "default" {
+		list = append(list[:len(list):len(list)], a.services.List(namespace)...)
+	}
+	return serviceEnv(reconcile.As[*corev1.Service](list), namespace, links)
+}
+
+func (a *Agent) hostIPs() []string {
+	if !a.hostIP.IsValid() {
+		return nil
+	}
+	return []string{a.hostIP.String()}
+}

@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/runtime/image"
+	"wherry.dev/wherry/runtime/sandbox"
+)
+
+// Images brings images onto the node; *image.Store is one. An error that has
+// a method Reason() string gives the container's waiting reason
+// ("ErrImagePull", "ErrImageNeverPull", "InvalidImageName"); any other error
+// counts as ErrImagePull.
+type Images interface {
+	Pull(ctx context.Context, ref string, policy corev1.PullPolicy) (image.Pulled, error)
+}
+
+// Capacity is what the node offers to pods. Zero values are replaced.
+type Capacity struct {
+	CPU    int64 // thousandths of a core; 0: all processors of the machine
+	Memory int64 // bytes; 0: the machine's memory
+	Pods   int64 // 0: 10,000
+}
+
+// Config is what an agent needs. Name, Client, Runtime, Images and Dir are
+// required.
+type Config struct {
+	Name    string
+	Client  api.Client
+	Runtime sandbox.Runtime
+	Images  Images
+	// Dir holds the agent's state: volumes and logs. One agent per directory.
+	Dir string
+	// Labels are added to the node's own.
+	Labels map[string]string
+	// Dial connects guests to the outside; nil: guests may not dial.
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	Capacity Capacity
+	// Version is the kubeletVersion that the node reports: "v1.37.2+wherry".
+	Version string
+	// RuntimeVersion is the containerRuntimeVersion that the node reports,
+	// "wasm://1.12.0".
+	RuntimeVersion string
+	// Addresses of the node, the InternalIP first. Empty: 127.0.0.1.
+	Addresses []corev1.NodeAddress
+	Log       *slog.Logger // nil: no logs
+	// OnReady is called once, when the node's Ready condition has been
+	// accepted by the API.
+	OnReady func()
+}
+
+// complete checks the configuration and fills in defaults.
+func (c *Config) complete() error {
+	if c.Name == "" || c.Client == nil || c.Runtime == nil || c.Images == nil || c.Dir == "" {
+		return errors.New("agent configuration is incomplete: Name, Client, Runtime, Images and Dir must be set")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Capacity.CPU <= 0 {
+		c.Capacity.CPU = int64(runtime.NumCPU()) * 1000
+	}
+	if c.Capacity.Memory <= 0 {
+		c.Capacity.Memory = totalMemory()
+	}
+	if c.Capacity.Pods <= 0 {
+		c.Capacity.Pods = 10000
+	}
+	if len(c.Addresses) == 0 {
+		c.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"},
+			{Type: corev1.NodeHostName, Address: c.Name}}
+	}
+	if c.Version == "" {
+		c.Version = "v1.37.2+wherry"
+	}
+	if c.RuntimeVersion == "" {
+		c.RuntimeVersion = "wasm://unknown"
+	}
+	return nil
+}

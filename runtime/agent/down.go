@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"wherry.dev/wherry/runtime/sandbox"
+)
+
+const (
+	defaultGrace = 30 * time.Second
+	// minGrace is what a removed pod and the sidecars of a stopped pod get at
+	// least, as in kubelet.
+	minGrace = time.Second
+	// stopSlack is what a runtime may take to kill after the grace period
+	// before its whole sandbox is closed.
+	stopSlack = 10 * time.Second
+)
+
+// graceOf is the pod's grace period; a probe may bring its own.
+func graceOf(pod *corev1.Pod, own *int64) time.Duration {
+	if own != nil {
+		return time.Duration(*own) * time.Second
+	}
+	if pod.Spec.TerminationGracePeriodSeconds != nil {
+		return time.Duration(*pod.Spec.TerminationGracePeriodSeconds) * time.Second
+	}
+	return defaultGrace
+}
+
+// shutdownGrace is the grace period of the whole pod.
+func shutdownGrace(in input) time.Duration {
+	grace := graceOf(in.pod, in.pod.DeletionGracePeriodSeconds)
+	if in.removed {
+		return max(grace, minGrace)
+	}
+	return grace
+}
+
+// bringDown ends what runs and frees what the pod has. It sets w.down when
+// nothing is left.
+func (w *worker) bringDown(ctx context.Context, in input) time.Duration {
+	if w.down {
+		return 0
+	}
+	for _, c := range w.containers() {
+		c.pull.abandon()
+	}
+	if w.stopAll(in) {
+		return 0 // their ends wake us
+	}
+	if !w.closeBox() {
+		return 0 // its end wakes us
+	}
+	w.free(in)
+	w.over, w.down = true, true
+	return 0
+}
+
+// stopAll asks the running containers to end, sidecars after all others and
+// in reverse order, and reports whether any still runs.
+func (w *worker) stopAll(in input) bool {
+	grace := shutdownGrace(in)
+	now := time.Now()
+	if until := now.Add(grace); w.deadline.IsZero() || until.Before(w.deadline) {
+		w.deadline = until
+	}
+	running := false
+	for _, c := range w.containers() {
+		if c.run != nil && !c.sidecar {
+			running = true
+			w.kill(in.pod, c, max(0, w.deadline.Sub(now)), "Stopping container "+c.name)
+		}
+	}
+	for i := len(w.init) - 1; i >= 0 && !running; i-- {
+		if c := w.init[i]; c.run != nil {
+			running = true
+			w.kill(in.pod, c, max(minGrace, w.deadline.Sub(now)), "Stopping container "+c.name)
+		}
+	}
+	return running
+}
+
+// kill stops a container in order. Called again it only ever shortens the
+// grace period.
+func (w *worker) kill(pod *corev1.Pod, c *container, grace time.Duration, text string) {
+	until := time.Now().Add(grace)
+	if c.stop != nil && !until.Before(c.stop.until.Add(-100*time.Millisecond)) {
+		return
+	}
+	hook := c.spec(pod).Lifecycle
+	if c.stop != nil {
+		hook = nil // it runs already
+	} else {
+		w.event(pod, c, corev1.EventTypeNormal, "Killing", "%s", text)
+		c.probes.end()
+	}
+	c.stop = &stopping{grace: grace, until: until}
+	run, box, p := c.run, w.box, w.prober(pod, c)
+	w.agent.tasks.run(func() { w.stopRun(p, run, box, hook, grace) })
+}
+
+// stopRun runs beside the worker. The end of the container wakes the worker.
+func (w *worker) stopRun(p *prober, run sandbox.Container, box sandbox.Sandbox, hook *corev1.Lifecycle, grace time.Duration) {
+	began := time.Now()
+	if hook != nil && hook.PreStop != nil && grace > 0 {
+		w.preStop(p, run, hook.PreStop, grace)
+	}
+	left := max(grace-time.Since(began), 0)
+	ctx, cancel := context.WithTimeout(w.agent.ctx, left+stopSlack)
+	defer cancel()
+	if err := run.Stop(ctx, left); err != nil && w.agent.ctx.Err() == nil {
+		w.log.Error("container did not stop in time, closing its sandbox", "container", p.spec.Name, "err", err)
+		w.closeBoxOf(box)
+	}
+}
+
+func (w *worker) closeBoxOf(box sandbox.Sandbox) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.agent.ctx), stopSlack)
+	defer cancel()
+	if err := box.Close(ctx); err != nil {
+		w.log.Error("cannot close sandbox", "err", err)
+	}
+}
+
+// closeBox ends the sandbox beside the worker and reports whether it is gone.
+func (w *worker) closeBox() bool {
+	if w.box == nil {
+		return true
+	}
+	if w.boxClosed == nil {
+		w.boxClosed = make(chan struct{})
+		w.agent.workers.stopServing(w.ip, w.uid)
+		box, closed := w.box, w.boxClosed
+		w.agent.tasks.run(func() {
+			defer w.poke()
+			defer close(closed)
+			w.closeBoxOf(box)
+		})
+	}
+	select {
+	case <-w.boxClosed:
+		w.box, w.boxClosed = nil, nil
+		return true
+	default:
+		return false
+	}
+}
+
+// free gives back the address and the volumes and, when the pod is gone from
+// the API, its logs.
+func (w *worker) free(in input) {
+	if w.ip.IsValid() {
+		w.agent.addresses.free(w.ip, string(w.uid))
+	}
+	w.agent.usage.release(w.uid)
+	w.agent.refs.release(w)
+	if w.vols != nil {
+		if err := w.vols.Remove(); err != nil {
+			w.log.Error("cannot remove the pod's volumes; they are removed at the next start", "err", err)
+		}
+	}
+}

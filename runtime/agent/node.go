@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"maps"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func (a *Agent) path(name string) string { return filepath.Join(a.cfg.Dir, name) }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// nodeLabels are the well-known labels of the node and those it was given.
+func (a *Agent) nodeLabels() map[string]string {
+	labels := map[string]string{
+		corev1.LabelHostname:      a.cfg.Name,
+		corev1.LabelOSStable:      runtime.GOOS,
+		corev1.LabelArchStable:    runtime.GOARCH,
+		"beta.kubernetes.io/os":   runtime.GOOS,
+		"beta.kubernetes.io/arch": runtime.GOARCH,
+	}
+	maps.Copy(labels, a.cfg.Labels)
+	return labels
+}
+
+func (a *Agent) allocatable() corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU:    *resource.NewMilliQuantity(a.cfg.Capacity.CPU, resource.DecimalSI),
+		corev1.ResourceMemory: *resource.NewQuantity(a.cfg.Capacity.Memory, resource.BinarySI),
+		corev1.ResourcePods:   *resource.NewQuantity(a.cfg.Capacity.Pods, resource.DecimalSI),
+	}
+}
+
+// newNode is the node as it registers itself.
+func (a *Agent) newNode() *corev1.Node {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.Name, Labels: a.nodeLabels()}}
+	node.Status = a.nodeStatus(&corev1.NodeStatus{}, health{}, metav1.Now())
+	return node
+}
+
+// health is what the node's conditions are made of.
+type health struct {
+	network                        bool // there is a podCIDR
+	lowMemory, lowDisk, fewThreads bool
+}
+
+// nodeStatus computes the node's status; old gives the times of conditions
+// that have not changed, and what others wrote.
+func (a *Agent) nodeStatus(old *corev1.NodeStatus, h health, now metav1.Time) corev1.NodeStatus {
+	s := *old.DeepCopy()
+	s.Capacity, s.Allocatable = a.allocatable(), a.allocatable()
+	s.Addresses = slices.Clone(a.cfg.Addresses)
+	s.Images = a.images.list()
+	s.NodeInfo = corev1.NodeSystemInfo{
+		KubeletVersion: a.cfg.Version, ContainerRuntimeVersion: a.cfg.RuntimeVersion,
+		OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH,
+	}
+	describeMachine(&s.NodeInfo)
+	for _, c := range nodeConditions(h) {
+		c.LastHeartbeatTime, c.LastTransitionTime = now, now
+		i := slices.IndexFunc(s.Conditions, func(o corev1.NodeCondition) bool { return o.Type == c.Type })
+		if i < 0 {
+			s.Conditions = append(s.Conditions, c)
+			continue
+		}
+		if s.Conditions[i].Status == c.Status {
+			c.LastTransitionTime = s.Conditions[i].LastTransitionTime
+		}
+		s.Conditions[i] = c
+	}
+	return s
+}
+
+// nodeConditions are kubelet's conditions in its own words, which dashboards
+// and scripts look for.
+func nodeConditions(h health) []corev1.NodeCondition {
+	pressure := func(kind corev1.NodeConditionType, on bool, reasonOn, textOn, reasonOff, textOff string) corev1.NodeCondition {
+		if on {
+			return corev1.NodeCondition{Type: kind, Status: corev1.ConditionTrue, Reason: reasonOn, Message: textOn}
+		}
+		return corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: reasonOff, Message: textOff}
+	}
+	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue,
+		Reason: "KubeletReady", Message: "kubelet is posting ready status"}
+	if !h.network {
+		ready = corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady",
+			Message: "container runtime network not ready: the node has no podCIDR yet"}
+	}
+	return []corev1.NodeCondition{
+		pressure(corev1.NodeMemoryPressure, h.lowMemory, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available",
+			"KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+		pressure(corev1.NodeDiskPressure, h.lowDisk, "KubeletHasDiskPressure", "kubelet has disk pressure",
+			"KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+		pressure(corev1.NodePIDPressure, h.fewThreads, "KubeletHasInsufficientPID", "kubelet has insufficient PID available",
+			"KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+		ready,
+	}
+}
+
+// sameStatus compares two node statuses without their heartbeat times.
+func sameStatus(a, b *corev1.NodeStatus) bool {
+	strip := func(s *corev1.NodeStatus) *corev1.NodeStatus {
+		s = s.DeepCopy()
+		for i := range s.Conditions {
+			s.Conditions[i].LastHeartbeatTime = metav1.Time{}
+		}
+		return s
+	}
+	return equalSemantic(strip(a), strip(b))
+}

@@ -1,0 +1,266 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"wherry.dev/wherry/runtime/sandbox"
+)
+
+// defaultMessagePath is what the API defaults terminationMessagePath to. No
+// file is mounted there: it would cost every guest a directory of its own.
+const defaultMessagePath = "/dev/termination-log"
+
+// containerSpec puts together what the runtime needs to start a container.
+// Errors are of the kind CreateContainerConfigError.
+func (w *worker) containerSpec(ctx context.Context, pod *corev1.Pod, c *container, img sandbox.Image) (sandbox.ContainerSpec, error) {
+	spec := c.spec(pod)
+	env, err := w.environment(ctx, pod, spec)
+	if err != nil {
+		return sandbox.ContainerSpec{}, err
+	}
+	lookup := func(name string) (string, bool) {
+		value, ok := env.values[name]
+		return value, ok
+	}
+	out := sandbox.ContainerSpec{
+		Name: c.name, Image: img, Ports: ports(spec),
+		Args:        argv(spec, img, c.name, lookup),
+		Env:         append(slices.Clone(img.Env), env.list()...),
+		WorkingDir:  spec.WorkingDir,
+		MemoryLimit: spec.Resources.Limits.Memory().Value(),
+		CPULimit:    spec.Resources.Limits.Cpu().MilliValue(),
+	}
+	if out.WorkingDir == "" {
+		out.WorkingDir = img.WorkingDir
+	}
+	if w.vols != nil {
+		out.Mounts, err = w.vols.Mounts(pod, spec, func(text string) (string, error) { return expandStrict(text, lookup) })
+		if err != nil {
+			return sandbox.ContainerSpec{}, err
+		}
+	}
+	if c.message, err = w.messageFile(spec); err != nil {
+		return sandbox.ContainerSpec{}, err
+	}
+	if c.message != "" {
+		out.Mounts = append(out.Mounts, sandbox.Mount{Source: c.message, Target: spec.TerminationMessagePath})
+	}
+	return out, nil
+}
+
+// expandStrict is expand for subPathExpr, where an unknown name is an error.
+func expandStrict(text string, lookup func(string) (string, bool)) (string, error) {
+	var unknown string
+	out := expand(text, func(name string) (string, bool) {
+		value, ok := lookup(name)
+		if !ok {
+			unknown = name
+		}
+		return value, ok
+	})
+	if unknown != "" {
+		return "", fmt.Errorf("missing value for %q", unknown)
+	}
+	return out, nil
+}
+
+func (w *worker) environment(ctx context.Context, pod *corev1.Pod, spec *corev1.Container) (*environment, error) {
+	links := pod.Spec.EnableServiceLinks == nil || *pod.Spec.EnableServiceLinks
+	env, err := envBuilder{
+		src: reader{w.agent.cfg.Client}, pod: pod, node: w.node(),
+		services: w.agent.serviceEnv(pod.Namespace, links),
+	}.build(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if _, set := env.values["HOSTNAME"]; !set {
+		env.set("HOSTNAME", hostname(pod))
+	}
+	return env, nil
+}
+
+// argv combines command and args with the image's entrypoint and cmd
+// (https://kubernetes.io/docs/tasks/inject-data-application/define-command-argument-container/).
+// A wasm artifact has no entrypoint: argv[0] is the container's name then.
+func argv(spec *corev1.Container, img sandbox.Image, name string, lookup func(string) (string, bool)) []string {
+	all := func(list []string) []string {
+		out := make([]string, len(list))
+		for i, text := range list {
+			out[i] = expand(text, lookup)
+		}
+		return out
+	}
+	head := img.Entrypoint
+	if len(head) == 0 {
+		head = []string{name}
+	}
+	switch {
+	case len(spec.Command) > 0:
+		return append(all(spec.Command), all(spec.Args)...)
+	case len(spec.Args) > 0:
+		return append(slices.Clone(head), all(spec.Args)...)
+	}
+	if len(img.Entrypoint) == 0 && len(img.Cmd) > 0 {
+		return slices.Clone(img.Cmd)
+	}
+	return append(slices.Clone(head), img.Cmd...)
+}
+
+// messageFile makes the file that the guest may leave its last words in.
+func (w *worker) messageFile(spec *corev1.Container) (string, error) {
+	if spec.TerminationMessagePath == "" || spec.TerminationMessagePath == defaultMessagePath {
+		return "", nil
+	}
+	dir := filepath.Join(w.agent.podDir(w.uid), "messages", spec.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make terminationMessagePath: %w", err)
+	}
+	path := filepath.Join(dir, strconv.FormatInt(time.Now().UnixNano(), 36))
+	if err := os.WriteFile(path, nil, 0o666); err != nil {
+		return "", fmt.Errorf("make terminationMessagePath: %w", err)
+	}
+	return path, nil
+}
+
+// start begins a run of the container.
+func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec sandbox.ContainerSpec) time.Duration {
+	ended := c.failed
+	if ended.IsZero() && c.terminated != nil && !c.forced {
+		ended = c.terminated.FinishedAt.Time
+	}
+	if !ended.IsZero() {
+		c.crash.next(ended, time.Now())
+	}
+	writer, err := w.agent.logs.Create(logPod(pod), c.name, c.number)
+	if err != nil {
+		return w.startFailed(pod, c, "CreateContainerError", err)
+	}
+	spec.Stdout, spec.Stderr = writer.Stdout(), writer.Stderr()
+	run, err := w.box.Start(ctx, spec)
+	if err != nil {
+		if err := writer.Close(); err != nil {
+			w.log.Warn("cannot close container log", "container", c.name, "err", err)
+		}
+		reason := "RunContainerError"
+		if invalid := (*sandbox.InvalidImageError)(nil); errors.As(err, &invalid) {
+			reason = "CreateContainerError"
+		}
+		return w.startFailed(pod, c, reason, err)
+	}
+	w.event(pod, c, corev1.EventTypeNormal, "Created", "Container created")
+	w.event(pod, c, corev1.EventTypeNormal, "Started", "Container started")
+	c.last = firstOf(c.terminated, c.last)
+	c.terminated, c.waiting, c.failed, c.forced = nil, nil, time.Time{}, false
+	c.run, c.writer, c.began = run, writer, time.Now()
+	c.image, c.imageRef = spec.Image, c.spec(pod).Image
+	c.id = newContainerID()
+	c.number++
+	c.probes = w.startProbes(pod, c)
+	w.agent.tasks.run(func() {
+		select {
+		case <-run.Done():
+			w.poke()
+		case <-w.agent.ctx.Done():
+		}
+	})
+	return 0
+}
+
+func (w *worker) startFailed(pod *corev1.Pod, c *container, reason string, err error) time.Duration {
+	if w.agent.ctx.Err() != nil {
+		return 0
+	}
+	w.event(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)
+	c.waiting = &corev1.ContainerStateWaiting{Reason: reason, Message: err.Error()}
+	c.failed = time.Now()
+	if c.crash.delay == 0 {
+		c.crash.next(c.failed, c.failed) // the first retry waits too: nothing ran
+	}
+	return time.Until(c.crash.until(c.failed))
+}
+
+// event writes an event about one container of the pod.
+func (w *worker) event(pod *corev1.Pod, c *container, kind, reason, format string, args ...any) {
+	w.agent.recorder.EventFor(&corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID,
+		ResourceVersion: pod.ResourceVersion, FieldPath: c.fieldPath(),
+	}, kind, reason, format, args...)
+}
+
+// collect takes the ends of containers that ran.
+func (w *worker) collect(pod *corev1.Pod) {
+	for _, c := range w.containers() {
+		if c.run == nil {
+			continue
+		}
+		select {
+		case <-c.run.Done():
+			w.ended(pod, c)
+		default:
+		}
+	}
+}
+
+func (w *worker) ended(pod *corev1.Pod, c *container) {
+	exit := c.run.Exit()
+	if err := c.writer.Close(); err != nil {
+		w.log.Warn("cannot close container log", "container", c.name, "err", err)
+	}
+	c.probes.end()
+	t := &corev1.ContainerStateTerminated{
+		ExitCode: exit.Code, Reason: exit.Reason, Message: w.lastWords(pod, c, exit),
+		StartedAt: metaTime(exit.Started, c.began), FinishedAt: metaTime(exit.Ended, time.Now()),
+		ContainerID: c.id,
+	}
+	if t.Reason == "" {
+		t.Reason = "Completed"
+		if exit.Code != 0 {
+			t.Reason = "Error"
+		}
+	}
+	if exit.Code > 128 {
+		t.Signal = 0 // as container runtimes report it: the code says it already
+	}
+	c.terminated, c.run, c.writer, c.stop, c.probes = t, nil, nil, nil, nil
+}
+
+// lastWords is the termination message: what the guest wrote for it, else the
+// end of its log if the pod asks for that, else what the runtime has to say.
+func (w *worker) lastWords(pod *corev1.Pod, c *container, exit sandbox.Exit) string {
+	const limit = 4096 // of a message; 2048 and 80 lines when taken from the log
+	if c.message != "" {
+		if data, err := readHead(c.message, limit); err == nil && len(data) > 0 {
+			return string(data)
+		}
+	}
+	if c.spec(pod).TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError && exit.Code != 0 {
+		if text := w.agent.logs.LastLines(logPod(pod), c.name, c.number-1, 80, 2048); text != "" {
+			return text
+		}
+	}
+	return strings.ToValidUTF8(exit.Message[:min(len(exit.Message), limit)], "")
+}
+
+func readHead(path string, limit int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	buf := make([]byte, limit)
+	n, err := f.Read(buf)
+	if n > 0 {
+		return buf[:n], nil
+	}
+	return nil, err
+}

@@ -1,0 +1,58 @@
+package wasi
+
+import (
+	"encoding/binary"
+	"io/fs"
+)
+
+// filestat is the specification's filestat.
+type filestat struct {
+	device, inode, links, size uint64
+	kind                       byte
+	accessed, modified, change uint64 // nanoseconds
+}
+
+const filestatSize = 64
+
+func (t *tree) filestat(info fs.FileInfo) filestat {
+	modified := uint64(info.ModTime().UnixNano())
+	s := filestat{
+		device: t.device, links: 1, size: uint64(info.Size()), kind: fileKind(info.Mode()),
+		accessed: modified, modified: modified, change: modified,
+	}
+	s.fromHost(info)
+	return s
+}
+
+func fileKind(mode fs.FileMode) byte {
+	switch mode.Type() {
+	case 0:
+		return typeRegular
+	case fs.ModeDir:
+		return typeDirectory
+	case fs.ModeSymlink:
+		return typeSymlink
+	case fs.ModeSocket:
+		return typeSocketStream
+	case fs.ModeDevice | fs.ModeCharDevice:
+		return typeCharDevice
+	}
+	return typeUnknown
+}
+
+func (m memory) putFilestat(addr uint64, s filestat) Errno {
+	b, ok := m.bytes(addr, filestatSize)
+	if !ok {
+		return EFAULT
+	}
+	clear(b)
+	binary.LittleEndian.PutUint64(b[0:], s.device)
+	binary.LittleEndian.PutUint64(b[8:], s.inode)
+	b[16] = s.kind
+	binary.LittleEndian.PutUint64(b[24:], s.links)
+	binary.LittleEndian.PutUint64(b[32:], s.size)
+	binary.LittleEndian.PutUint64(b[40:], s.accessed)
+	binary.LittleEndian.PutUint64(b[48:], s.modified)
+	binary.LittleEndian.PutUint64(b[56:], s.change)
+	return OK
+}

@@ -1,0 +1,150 @@
+package wasi
+
+// File types of the specification.
+const (
+	typeUnknown      = 0
+	typeCharDevice   = 2
+	typeDirectory    = 3
+	typeRegular      = 4
+	typeSocketDgram  = 5
+	typeSocketStream = 6
+	typeSymlink      = 7
+)
+
+// Descriptor flags.
+const (
+	flagAppend   = 1 << 0
+	flagDsync    = 1 << 1
+	flagNonblock = 1 << 2
+	flagRsync    = 1 << 3
+	flagSync     = 1 << 4
+)
+
+// Rights that mean something here: they carry the access mode of a file.
+const (
+	rightDatasync   = 1 << 0
+	rightRead       = 1 << 1
+	rightWrite      = 1 << 6
+	rightAllocate   = 1 << 8
+	rightReaddir    = 1 << 14
+	rightSetSize    = 1 << 22
+	rightShutdown   = 1 << 28
+	rightAccept     = 1 << 29
+	rightsAll       = 1<<30 - 1
+	rightsDirectory = rightsAll &^ (rightRead | rightWrite | rightShutdown | rightAccept | rightAllocate | rightSetSize)
+	rightsFile      = rightsAll &^ (rightReaddir | rightShutdown | rightAccept)
+	rightsStream    = rightRead | rightWrite | 1<<3 | 1<<21 | 1<<27 | rightShutdown | rightAccept
+	rightsForReads  = rightRead | rightReaddir
+	rightsForWrites = rightWrite | rightDatasync | rightAllocate | rightSetSize
+)
+
+// status is what fd_fdstat_get tells.
+type status struct {
+	kind         byte
+	flags        uint16
+	rights       uint64
+	rightsOpened uint64
+}
+
+// descriptor is anything that a number of the table stands for.
+type descriptor interface {
+	status() status
+	close() Errno
+}
+
+// stream is a descriptor of bytes without a position. Try methods answer
+// EAGAIN instead of waiting.
+type stream interface {
+	descriptor
+	tryRead(bufs [][]byte) (int, Errno)
+	tryWrite(bufs [][]byte) (int, Errno)
+	ready() readiness
+	blocking() bool
+	setBlocking(bool)
+}
+
+// readiness is what poll_oneoff asks.
+type readiness struct {
+	read, write bool
+	unread      int
+	hangup      bool
+	errno       Errno
+}
+
+// table numbers descriptors, lowest first.
+type table struct{ open []descriptor }
+
+// maxDescriptors bounds one guest's table, as RLIMIT_NOFILE would.
+const maxDescriptors = 1 << 16
+
+func (t *table) add(d descriptor) (uint32, Errno) {
+	for i, there := range t.open {
+		if there == nil {
+			t.open[i] = d
+			return uint32(i), OK
+		}
+	}
+	if len(t.open) >= maxDescriptors {
+		return 0, EMFILE
+	}
+	t.open = append(t.open, d)
+	return uint32(len(t.open) - 1), OK
+}
+
+func (t *table) get(fd uint64) (descriptor, Errno) {
+	n := uint32(fd)
+	if n >= uint32(len(t.open)) || t.open[n] == nil {
+		return nil, EBADF
+	}
+	return t.open[n], OK
+}
+
+func (t *table) close(fd uint64) Errno {
+	d, errno := t.get(fd)
+	if errno != OK {
+		return errno
+	}
+	t.open[uint32(fd)] = nil
+	return d.close()
+}
+
+func (t *table) closeAll() {
+	for i, d := range t.open {
+		if d != nil {
+			t.open[i] = nil
+			d.close()
+		}
+	}
+}
+
+// renumber moves from to the number to, closing what was there.
+func (t *table) renumber(from, to uint64) Errno {
+	d, errno := t.get(from)
+	if errno != OK {
+		return errno
+	}
+	if _, errno := t.get(to); errno != OK {
+		return errno
+	}
+	if uint32(from) == uint32(to) {
+		return OK
+	}
+	t.open[uint32(to)].close()
+	t.open[uint32(to)] = d
+	t.open[uint32(from)] = nil
+	return OK
+}
+
+// getAs returns the descriptor if it is of the given kind, else errno.
+func getAs[T any](t *table, fd uint64, other Errno) (T, Errno) {
+	var none T
+	d, errno := t.get(fd)
+	if errno != OK {
+		return none, errno
+	}
+	as, ok := d.(T)
+	if !ok {
+		return none, other
+	}
+	return as, OK
+}

@@ -46,11 +46,12 @@ func (s *Store) write(ctx context.Context, key string, value []byte, deleted boo
 	if err := s.WaitReady(ctx); err != nil {
 		return nil, err
 	}
-	// What is in memory is in the log: a newer revision there is a conflict
-	// without asking the log. The reverse does not hold where several
-	// processes write.
-	if e := s.view.Load().root.get(key); e != nil && expect > 0 && e.Revision > expect {
-		return nil, fmt.Errorf("it is at %d, not at %d: %w", e.Revision, expect, ErrConflict)
+	// Memory may be behind the log where several processes write, but what it
+	// says of a revision that it has reached is final.
+	if v := s.view.Load(); expect > 0 && expect <= v.revision {
+		if e := v.root.get(key); e == nil || e.Revision != expect {
+			return nil, fmt.Errorf("it is not at %d any more: %w", expect, ErrConflict)
+		}
 	}
 	revision, err := s.log.Append(ctx, key, value, deleted, expect)
 	if errors.Is(err, ErrConflict) {

@@ -38,3 +38,15 @@ func place(t testing.TB) storetest.Place {
 }
 
 func TestEmbeddedLog(t *testing.T) { storetest.TestLog(t, place) }
+
+func TestStoreOverEmbedded(t *testing.T) { storetest.TestStore(t, place) }
+
+func TestStoreOverFaultyEmbedded(t *testing.T) {
+	storetest.TestStore(t, func(t testing.TB) storetest.Place {
+		healthy := place(t)
+		return func(t testing.TB) (store.Log, func()) {
+			log, stop := healthy(t)
+			return storetest.WithFaults(log, storetest.Chaos(2)), stop
+		}
+	})
+}

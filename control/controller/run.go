@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -21,6 +22,17 @@ type Config struct {
 	Log       *slog.Logger         // nil: no logs
 	Clock     func() time.Time     // nil: time.Now
 	Metrics   *reconcile.Metrics   // nil: none
+
+	// Resources are all served kinds: what the garbage collector and the end of
+	// a namespace look after. nil: those of package api.
+	Resources []api.Resource
+	// PodCIDR is the network out of which nodes get their blocks of pod
+	// addresses, NodeBlockBits the length of a block's prefix; zero:
+	// 127.64.0.0/10 and 18.
+	PodCIDR       netip.Prefix
+	NodeBlockBits int
+	// NodeGrace is how long a node may be silent; 0: 40 s.
+	NodeGrace time.Duration
 }
 
 // runner is one controller. Most are a *reconcile.Loop.
@@ -31,7 +43,12 @@ type runner interface {
 // loops is the table of controllers: one line each. A constructor asks
 // cfg.Informers for what it watches and adds its indexes and handlers.
 func loops(cfg Config) []runner {
-	return []runner{}
+	return []runner{
+		newIPAM(cfg),
+		newNodeLifecycle(cfg),
+		newNamespaceEnd(cfg),
+		newGC(cfg),
+	}
 }
 
 // Controllers are all controllers, wired to their informers.
@@ -54,6 +71,7 @@ func New(cfg Config) (*Controllers, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
+	cfg.setDefaults()
 	c := &Controllers{}
 	if cfg.Informers == nil {
 		cfg.Informers = reconcile.NewInformers(cfg.Client, cfg.Log)

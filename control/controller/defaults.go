@@ -1,0 +1,27 @@
+package controller
+
+import (
+	"net/netip"
+	"time"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// setDefaults fills in what concerns nodes and resources.
+func (cfg *Config) setDefaults() {
+	if cfg.Resources == nil {
+		cfg.Resources = []api.Resource{
+			api.Namespaces, api.Nodes, api.Pods, api.Services, api.Endpoints, api.ConfigMaps, api.Secrets, api.ServiceAccounts,
+			api.Events, api.EndpointSlices, api.Leases, api.Deployments, api.ReplicaSets,
+		}
+	}
+	if !cfg.PodCIDR.IsValid() {
+		cfg.PodCIDR = netip.MustParsePrefix("127.64.0.0/10")
+	}
+	if cfg.NodeBlockBits == 0 {
+		cfg.NodeBlockBits = 18
+	}
+	if cfg.NodeGrace == 0 {
+		cfg.NodeGrace = 40 * time.Second
+	}
+}

@@ -1,0 +1,198 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilrand "k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/store"
+)
+
+// generateTries is how often a colliding generated name is drawn again, as in
+// Kubernetes.
+const generateTries = 8
+
+// maxGeneratedBase is how much of a generateName is used: 63 characters less
+// the five random ones.
+const maxGeneratedBase = 58
+
+// Create implements api.Client.
+func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts api.CreateOptions) (api.Object, error) {
+	k, err := r.kindOf(key)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Subresource != "" {
+		sub, ok := k.subresources[opts.Subresource]
+		if !ok || sub.create == nil {
+			return nil, noSuchResource(key)
+		}
+		return sub.create(ctx, r, key, obj, opts)
+	}
+	if obj.GetResourceVersion() != "" {
+		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
+	}
+	obj, key, err = r.adopt(k, key, obj)
+	if err != nil {
+		return nil, err
+	}
+	generated := obj.GetName() == "" && obj.GetGenerateName() != ""
+	for try := 1; ; try++ {
+		if generated {
+			key.Name = generateName(obj.GetGenerateName())
+			obj.SetName(key.Name)
+		}
+		stored, err := r.insert(ctx, k, key, copyOf(obj), opts.DryRun)
+		if !errors.Is(err, store.ErrConflict) {
+			return stored, r.fail(ctx, key, err)
+		}
+		if !generated {
+			return nil, apierrors.NewAlreadyExists(key.GroupResource(), key.Name)
+		}
+		if try == generateTries {
+			return nil, apierrors.NewGenerateNameConflict(key.GroupResource(), key.Name, 1)
+		}
+	}
+}
+
+// adopt checks that obj is of the kind and belongs under key, and returns a
+// copy that says so itself, with its complete key.
+func (r *Registry) adopt(k *kind, key api.Key, obj api.Object) (api.Object, api.Key, error) {
+	want, err := r.types.New(k.resource)
+	if err != nil {
+		return nil, key, apierrors.NewInternalError(err)
+	}
+	if fmt.Sprintf("%T", want) != fmt.Sprintf("%T", obj) {
+		return nil, key, apierrors.NewBadRequest(fmt.Sprintf("the object is a %T, but %s hold %s objects", obj, key.Resource, k.resource.Kind))
+	}
+	obj = copyOf(obj)
+	obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
+	if !k.resource.Namespaced {
+		if obj.GetNamespace() != "" {
+			return nil, key, apierrors.NewBadRequest("namespace may not be set on a cluster-scoped object")
+		}
+	} else {
+		if obj.GetNamespace() == "" {
+			obj.SetNamespace(key.Namespace)
+		}
+		if key.Namespace == "" {
+			key.Namespace = obj.GetNamespace()
+		}
+		if obj.GetNamespace() != key.Namespace {
+			return nil, key, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+		}
+		if key.Namespace == "" {
+			return nil, key, apierrors.NewBadRequest("an empty namespace may not be set during creation")
+		}
+	}
+	switch {
+	case obj.GetName() == "":
+		obj.SetName(key.Name)
+	case key.Name == "":
+		key.Name = obj.GetName()
+	case key.Name != obj.GetName():
+		return nil, key, apierrors.NewBadRequest(fmt.Sprintf(
+			"the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), key.Name))
+	}
+	return obj, key, nil
+}
+
+// generateName appends five characters of Kubernetes' alphabet, which has no
+// vowels and so forms no words.
+func generateName(base string) string {
+	if len(base) > maxGeneratedBase {
+		base = base[:maxGeneratedBase]
+	}
+	return base + utilrand.String(5)
+}
+
+// insert writes a new object, which it owns, under key. store.ErrConflict
+// means that there is one already.
+func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Object, dry bool) (api.Object, error) {
+	if err := r.admitCreate(ctx, k, key); err != nil {
+		return nil, err
+	}
+	obj.SetUID(uuid.NewUUID())
+	obj.SetCreationTimestamp(r.stamp())
+	obj.SetDeletionTimestamp(nil)
+	obj.SetDeletionGracePeriodSeconds(nil)
+	obj.SetSelfLink("")
+	obj.SetResourceVersion("")
+	obj.SetGeneration(0)
+	if k.counted {
+		obj.SetGeneration(1)
+	}
+	k.defaults(obj)
+	if err := k.admit(ctx, obj); err != nil {
+		return nil, err
+	}
+	k.create(obj)
+	if errs := r.validateCreate(k, obj); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), obj.GetName(), errs)
+	}
+	if _, err := r.store.Get(ctx, storeKey(key)); err == nil {
+		return nil, store.ErrConflict
+	}
+	settle, errs := k.reserve(ctx, obj, nil, dry)
+	if len(errs) > 0 {
+		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), obj.GetName(), errs)
+	}
+	warn(ctx, k, obj)
+	if dry {
+		settle(false)
+		return obj, nil
+	}
+	data, err := r.encode(obj)
+	if err != nil {
+		settle(false)
+		return nil, err
+	}
+	entry, err := r.store.Put(ctx, storeKey(key), data, 0)
+	settle(err == nil)
+	if err != nil {
+		return nil, err
+	}
+	return r.decode(k, entry)
+}
+
+func (r *Registry) validateCreate(k *kind, obj api.Object) field.ErrorList {
+	errs := apivalidation.ValidateObjectMetaAccessor(obj, k.resource.Namespaced, k.name, field.NewPath("metadata"))
+	errs = append(errs, validateFinalizers(obj)...)
+	return append(errs, k.validate(obj)...)
+}
+
+// validateFinalizers wants finalizers to be Kubernetes' own or to carry the
+// domain of whoever removes them.
+func validateFinalizers(obj api.Object) (errs field.ErrorList) {
+	at := field.NewPath("metadata", "finalizers")
+	for i, name := range obj.GetFinalizers() {
+		own := name == "kubernetes" || name == metav1.FinalizerOrphanDependents || name == metav1.FinalizerDeleteDependents
+		if bad := apivalidation.ValidateFinalizerName(name, at.Index(i)); len(bad) > 0 {
+			errs = append(errs, bad...)
+		} else if !own && !strings.Contains(name, "/") {
+			errs = append(errs, field.Invalid(at.Index(i), name, "name is neither a standard finalizer name nor is it fully qualified"))
+		}
+	}
+	return errs
+}
+
+func warn(ctx context.Context, k *kind, obj api.Object) {
+	for _, text := range k.warnings(obj) {
+		api.Warn(ctx, text)
+	}
+	for i, ref := range obj.GetOwnerReferences() {
+		if slices.ContainsFunc(obj.GetOwnerReferences()[:i], func(o metav1.OwnerReference) bool { return o.UID == ref.UID }) {
+			api.Warn(ctx, fmt.Sprintf(".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: %s", ref.UID))
+		}
+	}
+}

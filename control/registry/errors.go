@@ -1,0 +1,68 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/store"
+)
+
+// errModified is what Kubernetes says about a lost race.
+var errModified = errors.New("the object has been modified; please apply your changes to the latest version and try again")
+
+const expiredText = "The resourceVersion for the provided list is too old."
+
+// fail turns an error of the store (or any other) into what the API answers.
+// It is the only place that does; what it does not know becomes an
+// InternalError and is logged here, once.
+func (r *Registry) fail(ctx context.Context, key api.Key, err error) error {
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &status):
+		return err
+	case ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))):
+		return err
+	case errors.Is(err, store.ErrNotFound):
+		return apierrors.NewNotFound(key.GroupResource(), key.Name)
+	case errors.Is(err, store.ErrConflict):
+		return apierrors.NewConflict(key.GroupResource(), key.Name, errModified)
+	case errors.Is(err, store.ErrCompacted):
+		return apierrors.NewResourceExpired(expiredText)
+	case errors.Is(err, store.ErrFutureRevision):
+		return apierrors.NewTimeoutError("Too large resource version", 1)
+	case errors.Is(err, store.ErrTooLarge):
+		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("%s is larger than what the store accepts: make it smaller or split it", key))
+	}
+	r.log.Error("request failed", "key", key.String(), "error", err)
+	return apierrors.NewInternalError(fmt.Errorf("%s: %w", key, err))
+}
+
+// parseVersion reads a resourceVersion of a request.
+func parseVersion(version string) (uint64, error) {
+	revision, err := api.ParseRevision(version)
+	if err != nil {
+		return 0, apierrors.NewBadRequest(fmt.Sprintf("resourceVersion: Invalid value: %s: %v", strconv.Quote(version), errors.Unwrap(err)))
+	}
+	return revision, nil
+}
+
+// notYet checks that a revision has been given out. The error is the one
+// after which Kubernetes' clients wait and ask again.
+func (r *Registry) notYet(revision uint64) error {
+	current := r.store.Revision()
+	if revision <= current {
+		return nil
+	}
+	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", revision, current), 1)
+	err.ErrStatus.Details.Causes = []metav1.StatusCause{{
+		Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
+	return err
+}

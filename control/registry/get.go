@@ -1,0 +1,48 @@
+package registry
+
+import (
+	"context"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/store"
+)
+
+// Get implements api.Client.
+func (r *Registry) Get(ctx context.Context, key api.Key, opts api.GetOptions) (api.Object, error) {
+	k, err := r.objectKind(key)
+	if err != nil {
+		return nil, err
+	}
+	revision, err := parseVersion(opts.ResourceVersion)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.notYet(revision); err != nil {
+		return nil, err
+	}
+	_, obj, err := r.load(ctx, k, key)
+	if err != nil {
+		return nil, r.fail(ctx, key, err)
+	}
+	if opts.Subresource == "" || opts.Subresource == "status" && k.hasStatus {
+		return obj, nil
+	}
+	sub, ok := k.subresources[opts.Subresource]
+	if !ok || sub.get == nil {
+		return nil, noSuchResource(key)
+	}
+	return sub.get(obj)
+}
+
+// load reads the current state of a key, decoded.
+func (r *Registry) load(ctx context.Context, k *kind, key api.Key) (*store.Entry, api.Object, error) {
+	entry, err := r.store.Get(ctx, storeKey(key))
+	if err != nil {
+		return nil, nil, err
+	}
+	obj, err := r.decode(k, entry)
+	if err != nil {
+		return nil, nil, err
+	}
+	return entry, obj, nil
+}

@@ -1,0 +1,98 @@
+package registry
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"wherry.dev/wherry/control/api"
+)
+
+func events() Strategy[*corev1.Event] {
+	return Strategy[*corev1.Event]{
+		Resource:       api.Events,
+		Validate:       validateEvent,
+		ValidateUpdate: func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e) },
+		Fields:         eventFields,
+		CreateOnUpdate: true,
+		NoDependents:   true,
+		Columns: columns("Last Seen", "Type", "Reason", "Object", "+Subobject", "+Source", "Message",
+			"+First Seen", "+#Count", "+Name"),
+		Row: eventRow,
+	}
+}
+
+func validateEvent(e *corev1.Event) field.ErrorList {
+	at := field.NewPath("involvedObject", "namespace")
+	wanted := e.InvolvedObject.Namespace
+	if wanted == "" {
+		wanted = metav1.NamespaceDefault // events about cluster-scoped objects
+	}
+	if e.Namespace != wanted && !(e.InvolvedObject.Namespace == "" && e.Namespace == metav1.NamespaceSystem) {
+		return field.ErrorList{field.Invalid(at, e.InvolvedObject.Namespace, "does not match event.namespace")}
+	}
+	return nil
+}
+
+func eventFields(e *corev1.Event) fields.Set {
+	source := e.Source.Component
+	or(&source, e.ReportingController)
+	return fields.Set{
+		"involvedObject.kind":            e.InvolvedObject.Kind,
+		"involvedObject.namespace":       e.InvolvedObject.Namespace,
+		"involvedObject.name":            e.InvolvedObject.Name,
+		"involvedObject.uid":             string(e.InvolvedObject.UID),
+		"involvedObject.apiVersion":      e.InvolvedObject.APIVersion,
+		"involvedObject.resourceVersion": e.InvolvedObject.ResourceVersion,
+		"involvedObject.fieldPath":       e.InvolvedObject.FieldPath,
+		"reason":                         e.Reason,
+		"reportingComponent":             e.ReportingController,
+		"source":                         source,
+		"type":                           e.Type,
+	}
+}
+
+// eventSeen is when an event was first and last seen, however it says so.
+func eventSeen(e *corev1.Event) (first, last metav1.Time) {
+	first = e.FirstTimestamp
+	if first.IsZero() {
+		first = metav1.NewTime(e.EventTime.Time)
+	}
+	last = e.LastTimestamp
+	if e.Series != nil {
+		last = metav1.NewTime(e.Series.LastObservedTime.Time)
+	}
+	if last.IsZero() {
+		last = first
+	}
+	return first, last
+}
+
+func eventRow(e *corev1.Event, now time.Time) []any {
+	first, last := eventSeen(e)
+	count := int64(e.Count)
+	if e.Series != nil {
+		count = int64(e.Series.Count)
+	} else if count == 0 {
+		count = 1
+	}
+	source := e.Source.Component
+	if source == "" {
+		source = e.ReportingController
+	}
+	if host := e.Source.Host; host != "" {
+		source += ", " + host
+	} else if e.Source.Component == "" && e.ReportingInstance != "" {
+		source += ", " + e.ReportingInstance
+	}
+	object := strings.ToLower(e.InvolvedObject.Kind)
+	if e.InvolvedObject.Name != "" {
+		object += "/" + e.InvolvedObject.Name
+	}
+	return []any{age(last, now), e.Type, e.Reason, object, e.InvolvedObject.FieldPath, source,
+		strings.TrimSpace(e.Message), age(first, now), count, e.Name}
+}

@@ -1,0 +1,110 @@
+package registry
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// immortal namespaces cannot be deleted.
+var immortal = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic}
+
+func namespaces() Strategy[*corev1.Namespace] {
+	return Strategy[*corev1.Namespace]{
+		Resource: api.Namespaces,
+		Name:     apivalidation.ValidateNamespaceName,
+		Default:  defaultNamespace,
+		Create:   createNamespace,
+		Update: func(ns, old *corev1.Namespace) {
+			ns.Spec = old.Spec
+		},
+		ValidateUpdate: func(ns, old *corev1.Namespace) field.ErrorList { return nil },
+		Spec:           func(ns *corev1.Namespace) any { return &ns.Spec },
+		Status:         func(ns *corev1.Namespace) any { return &ns.Status },
+		ValidateStatus: validateNamespaceStatus,
+		Fields: func(ns *corev1.Namespace) fields.Set {
+			return fields.Set{"name": ns.Name, "status.phase": string(ns.Status.Phase)}
+		},
+		CheckDelete:  checkDeleteNamespace,
+		MarkDeleted:  func(ns *corev1.Namespace) { ns.Status.Phase = corev1.NamespaceTerminating },
+		Held:         func(ns *corev1.Namespace) bool { return len(ns.Spec.Finalizers) > 0 },
+		Subresources: map[string]subresource{"finalize": finalizeNamespace()},
+		Columns:      columns("Name", "Status", "Age"),
+		Row: func(ns *corev1.Namespace, now time.Time) []any {
+			return []any{ns.Name, string(ns.Status.Phase), age(ns.CreationTimestamp, now)}
+		},
+	}
+}
+
+// defaultNamespace labels a namespace with its name, so that label selectors
+// can find it.
+func defaultNamespace(ns *corev1.Namespace) {
+	if ns.Name == "" {
+		return
+	}
+	if ns.Labels == nil {
+		ns.Labels = map[string]string{}
+	}
+	ns.Labels[corev1.LabelMetadataName] = ns.Name
+}
+
+// createNamespace gives a namespace the finalizer that its controller removes
+// once the content is gone.
+func createNamespace(ns *corev1.Namespace) {
+	ns.Status = corev1.NamespaceStatus{Phase: corev1.NamespaceActive}
+	if !slices.Contains(ns.Spec.Finalizers, corev1.FinalizerKubernetes) {
+		ns.Spec.Finalizers = append(ns.Spec.Finalizers, corev1.FinalizerKubernetes)
+	}
+}
+
+func checkDeleteNamespace(ns *corev1.Namespace) error {
+	if slices.Contains(immortal, ns.Name) {
+		return apierrors.NewForbidden(api.Namespaces.GroupResource(), ns.Name, errors.New("this namespace may not be deleted"))
+	}
+	return nil
+}
+
+func validateNamespaceStatus(ns, _ *corev1.Namespace) field.ErrorList {
+	at := field.NewPath("status", "phase")
+	if ns.DeletionTimestamp == nil && ns.Status.Phase != corev1.NamespaceActive {
+		return field.ErrorList{field.Invalid(at, ns.Status.Phase, "may only be 'Active' if `deletionTimestamp` is empty")}
+	}
+	if ns.DeletionTimestamp != nil && ns.Status.Phase != corev1.NamespaceTerminating {
+		return field.ErrorList{field.Invalid(at, ns.Status.Phase, "may only be 'Terminating' if `deletionTimestamp` is not empty")}
+	}
+	return nil
+}
+
+// finalizeNamespace is PUT namespaces/x/finalize: the only way to change
+// spec.finalizers.
+func finalizeNamespace() subresource {
+	return subresource{
+		get: func(old api.Object) (api.Object, error) { return old, nil },
+		apply: func(parent, changed api.Object) error {
+			ns, wanted := parent.(*corev1.Namespace), changed.(*corev1.Namespace)
+			ns.Spec.Finalizers = slices.Clone(wanted.Spec.Finalizers)
+			ns.Finalizers = slices.Clone(wanted.Finalizers)
+			return nil
+		},
+		door: &door{
+			prepare: func(obj, old api.Object) {
+				obj.(*corev1.Namespace).Status = old.(*corev1.Namespace).Status
+			},
+			validate: func(obj, _ api.Object) (errs field.ErrorList) {
+				for i, name := range obj.(*corev1.Namespace).Spec.Finalizers {
+					errs = append(errs, apivalidation.ValidateFinalizerName(string(name), field.NewPath("spec", "finalizers").Index(i))...)
+				}
+				return errs
+			},
+		},
+	}
+}

@@ -1,0 +1,47 @@
+package registry
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"wherry.dev/wherry/control/api"
+)
+
+func TestPodDefaultsAndRow(t *testing.T) {
+	r := newRegistry(t)
+	pod := create(t, r, api.Pods, testPod("a"))
+	spec := pod.Spec
+	if spec.RestartPolicy != corev1.RestartPolicyAlways || spec.DNSPolicy != corev1.DNSClusterFirst || spec.ServiceAccountName != "default" ||
+		*spec.TerminationGracePeriodSeconds != 30 || !*spec.EnableServiceLinks || *spec.Priority != 0 || len(spec.Tolerations) != 2 {
+		t.Errorf("defaults are missing: %+v", spec)
+	}
+	if c := spec.Containers[0]; c.ImagePullPolicy != corev1.PullIfNotPresent || c.TerminationMessagePath != "/dev/termination-log" {
+		t.Errorf("container defaults are missing: %+v", c)
+	}
+	if pod.Status.Phase != corev1.PodPending || pod.Status.QOSClass != corev1.PodQOSBestEffort || pod.Generation != 1 {
+		t.Errorf("status %+v, generation %d", pod.Status, pod.Generation)
+	}
+	table, err := r.Table(t.Context(), api.Pods, []api.Object{pod})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := table.Rows[0].Cells[:4]; got[0] != "a" || got[1] != "0/1" || got[2] != "Pending" || got[3] != "0" {
+		t.Errorf("row = %v", got)
+	}
+}
+
+func TestPullPolicy(t *testing.T) {
+	for image, want := range map[string]corev1.PullPolicy{
+		"hello":                         corev1.PullAlways,
+		"hello:latest":                  corev1.PullAlways,
+		"hello:v1":                      corev1.PullIfNotPresent,
+		"localhost:5000/hello":          corev1.PullAlways,
+		"localhost:5000/hello:v1":       corev1.PullIfNotPresent,
+		"hello@sha256:0123456789abcdef": corev1.PullIfNotPresent,
+	} {
+		if got := pullPolicy(image); got != want {
+			t.Errorf("%s: %s, want %s", image, got, want)
+		}
+	}
+}

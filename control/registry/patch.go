@@ -1,0 +1,177 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/mergepatch"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	sigsjson "sigs.k8s.io/json"
+
+	"wherry.dev/wherry/control/api"
+)
+
+const (
+	// maxPatchOps is how many operations Kubernetes takes in a JSON patch.
+	maxPatchOps = 10000
+	// maxPatched bounds the result, so that a patch full of copies cannot eat
+	// the memory. It is what Kubernetes takes as a request.
+	maxPatched = 3 << 20
+)
+
+// Patch implements api.Client.
+func (r *Registry) Patch(ctx context.Context, key api.Key, patch api.Patch, opts api.PatchOptions) (api.Object, error) {
+	k, err := r.objectKind(key)
+	if err != nil {
+		return nil, err
+	}
+	if patch.Type == types.ApplyPatchType || patch.Type == types.ApplyCBORPatchType {
+		return nil, unsupportedPatch("server-side apply is not supported yet: use a client-side apply (kubectl apply without --server-side)")
+	}
+	wanted := func(old api.Object) (api.Object, error) { return r.patched(ctx, old, patch, opts.FieldValidation) }
+	switch sub, ok := k.subresources[opts.Subresource]; {
+	case opts.Subresource == "":
+		obj, err := r.modify(ctx, k, key, &k.main, opts.DryRun, wanted)
+		return obj, r.fail(ctx, key, err)
+	case opts.Subresource == "status" && k.hasStatus:
+		obj, err := r.modify(ctx, k, key, &k.status, opts.DryRun, wanted)
+		return obj, r.fail(ctx, key, err)
+	case ok && sub.apply != nil && sub.get != nil:
+		return r.modifySubresource(ctx, k, key, sub, opts.DryRun, wanted)
+	}
+	return nil, noSuchResource(key)
+}
+
+func unsupportedPatch(text string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType,
+		Reason: metav1.StatusReasonUnsupportedMediaType, Message: text}}
+}
+
+// patched returns a changed copy of an object.
+func (r *Registry) patched(ctx context.Context, old api.Object, patch api.Patch, check api.FieldValidation) (api.Object, error) {
+	before, err := json.Marshal(old)
+	if err != nil {
+		return nil, fmt.Errorf("render %T: %w", old, err)
+	}
+	var after []byte
+	switch patch.Type {
+	case types.JSONPatchType:
+		after, err = applyJSONPatch(before, patch.Data)
+	case types.MergePatchType:
+		if after, err = jsonpatch.MergePatch(before, patch.Data); err != nil {
+			err = badPatch(err)
+		}
+	case types.StrategicMergePatchType:
+		if after, err = strategicpatch.StrategicMergePatch(before, patch.Data, old); err != nil {
+			err = badPatch(err)
+		}
+	default:
+		err = unsupportedPatch(fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s",
+			types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.decodePatched(ctx, old, after, check)
+}
+
+// decodePatched reads the result of a patch. It must be of the same kind.
+func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byte, check api.FieldValidation) (api.Object, error) {
+	gvk := old.GetObjectKind().GroupVersionKind()
+	made, err := r.types.Scheme.New(gvk)
+	if err != nil {
+		return nil, fmt.Errorf("patch %s: %w", gvk.Kind, err)
+	}
+	strict, err := sigsjson.UnmarshalStrict(data, made)
+	if err != nil {
+		return nil, invalidPatch(data, err)
+	}
+	if len(strict) > 0 {
+		switch check {
+		case api.ValidationStrict:
+			return nil, invalidPatch(data, runtime.NewStrictDecodingError(strict))
+		case api.ValidationIgnore:
+		default:
+			for _, unknown := range strict {
+				api.Warn(ctx, unknown.Error())
+			}
+		}
+	}
+	obj, ok := made.(api.Object)
+	if !ok {
+		return nil, fmt.Errorf("patch %s: %T has no metadata", gvk.Kind, made)
+	}
+	if now := obj.GetObjectKind().GroupVersionKind(); now != gvk {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the patch would turn %s into %s: apiVersion and kind cannot change", gvk, now))
+	}
+	if obj.GetName() != old.GetName() {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), old.GetName()))
+	}
+	if obj.GetNamespace() != old.GetNamespace() {
+		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	return obj, nil
+}
+
+func invalidPatch(data []byte, err error) error {
+	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
+		field.Invalid(field.NewPath("patch"), string(data), err.Error())})
+}
+
+// badPatch tells a patch that cannot be read from one that cannot be applied.
+func badPatch(err error) error {
+	switch {
+	case errors.Is(err, jsonpatch.ErrBadJSONDoc), errors.Is(err, jsonpatch.ErrBadJSONPatch),
+		errors.Is(err, mergepatch.ErrBadJSONDoc), errors.Is(err, mergepatch.ErrBadPatchFormatForPrimitiveList),
+		errors.Is(err, mergepatch.ErrBadPatchFormatForRetainKeys), errors.Is(err, mergepatch.ErrBadPatchFormatForSetElementOrderList),
+		errors.Is(err, mergepatch.ErrUnsupportedStrategicMergePatchFormat):
+		return apierrors.NewBadRequest(err.Error())
+	}
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return unprocessable(err)
+}
+
+func unprocessable(err error) error {
+	return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "", schema.GroupResource{}, "", err.Error(), 0, false)
+}
+
+// applyJSONPatch applies RFC 6902 operations. After each copy the size is
+// looked at.
+func applyJSONPatch(doc, data []byte) ([]byte, error) {
+	patch, err := jsonpatch.DecodePatch(data)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if len(patch) > maxPatchOps {
+		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
+			"The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOps, len(patch)))
+	}
+	for start := 0; start < len(patch); {
+		end := start + 1
+		for end < len(patch) && patch[end-1].Kind() != "copy" {
+			end++
+		}
+		if doc, err = patch[start:end].Apply(doc); err != nil {
+			return nil, unprocessable(err)
+		}
+		if len(doc) > maxPatched {
+			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the patched object is larger than %d bytes", maxPatched))
+		}
+		start = end
+	}
+	return doc, nil
+}

@@ -1,0 +1,201 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/store"
+)
+
+// PortRange is a range of ports, both ends included. The zero value means the
+// default range.
+type PortRange struct{ First, Last uint16 }
+
+// String renders the range as Kubernetes does: "30000-32767".
+func (p PortRange) String() string { return fmt.Sprintf("%d-%d", p.First, p.Last) }
+
+// Config is what a Registry needs.
+type Config struct {
+	Store *store.Store
+	Types *api.Types
+	Log   *slog.Logger
+	Now   func() time.Time // nil: time.Now
+	// ServiceCIDR is where cluster IPs come from, an IPv4 network; default
+	// 127.32.0.0/16. Its first address is the Service default/kubernetes.
+	ServiceCIDR netip.Prefix
+	// NodePorts is where node ports come from; default 30000-32767.
+	NodePorts PortRange
+	// EventTTL is how long Events are kept; default one hour.
+	EventTTL time.Duration
+}
+
+// Registry is the API in process. It implements api.Client and is safe for
+// concurrent use.
+type Registry struct {
+	store    *store.Store
+	types    *api.Types
+	log      *slog.Logger
+	now      func() time.Time
+	kinds    map[groupResource]*kind
+	order    []*kind
+	ips      *addresses
+	ports    *nodePorts
+	eventTTL time.Duration
+}
+
+type groupResource struct{ group, resource string }
+
+var _ api.Client = (*Registry)(nil)
+
+// New returns a Registry over a store, which need not be ready yet. An error
+// means that the configuration makes no sense.
+func New(cfg Config) (*Registry, error) {
+	if cfg.Store == nil || cfg.Types == nil {
+		return nil, errors.New("registry: Store and Types must be set")
+	}
+	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL,
+		kinds: map[groupResource]*kind{}}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if r.eventTTL == 0 {
+		r.eventTTL = time.Hour
+	}
+	if !cfg.ServiceCIDR.IsValid() {
+		cfg.ServiceCIDR = netip.PrefixFrom(netip.AddrFrom4([4]byte{127, 32, 0, 0}), 16)
+	}
+	if cfg.NodePorts == (PortRange{}) {
+		cfg.NodePorts = PortRange{First: 30000, Last: 32767}
+	}
+	records := &records{store: r.store, now: r.now, log: r.log}
+	var err error
+	if r.ips, err = newAddresses(records, cfg.ServiceCIDR); err != nil {
+		return nil, err
+	}
+	if r.ports, err = newNodePorts(records, cfg.NodePorts); err != nil {
+		return nil, err
+	}
+	records.stale = r.staleAllocation
+	if r.order, err = r.allKinds(); err != nil {
+		return nil, err
+	}
+	for _, k := range r.order {
+		r.kinds[groupResource{k.resource.Group, k.resource.Name}] = k
+	}
+	return r, nil
+}
+
+// Resources lists the served kinds, in the order of discovery.
+func (r *Registry) Resources() []api.Resource {
+	out := make([]api.Resource, 0, len(r.order))
+	for _, k := range r.order {
+		out = append(out, k.resource)
+	}
+	return out
+}
+
+// kindOf finds the kind of a key and checks that the key fits it.
+func (r *Registry) kindOf(key api.Key) (*kind, error) {
+	k, ok := r.kinds[groupResource{key.Group, key.Resource}]
+	if !ok {
+		return nil, noSuchResource(key)
+	}
+	if !k.resource.Namespaced && key.Namespace != "" {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s are cluster-scoped: name them without a namespace", key.Resource))
+	}
+	return k, nil
+}
+
+// objectKind is kindOf for requests that name one object.
+func (r *Registry) objectKind(key api.Key) (*kind, error) {
+	k, err := r.kindOf(key)
+	if err != nil {
+		return nil, err
+	}
+	if key.Name == "" {
+		return nil, apierrors.NewBadRequest("resource name may not be empty")
+	}
+	if k.resource.Namespaced && key.Namespace == "" {
+		return nil, apierrors.NewBadRequest("namespace may not be empty")
+	}
+	return k, nil
+}
+
+// noSuchResource is the answer about a kind or subresource that is not served.
+func noSuchResource(key api.Key) error {
+	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", key.GroupResource(), key.Name,
+		"the server could not find the requested resource", 0, true)
+}
+
+// coreGroup stands for the empty group in store keys. No real group can be
+// called that: they all have a dot or are one of Kubernetes' own.
+const coreGroup = "core"
+
+// storeKey is where the object of a key lives: group/resource/namespace/name,
+// without the namespace for cluster-scoped kinds.
+func storeKey(key api.Key) string { return storePrefix(key) + key.Name }
+
+// storePrefix is what the keys of a collection begin with. An empty namespace
+// means all of them.
+func storePrefix(key api.Key) string {
+	var b strings.Builder
+	if key.Group == "" {
+		b.WriteString(coreGroup)
+	} else {
+		b.WriteString(key.Group)
+	}
+	b.WriteByte('/')
+	b.WriteString(key.Resource)
+	b.WriteByte('/')
+	if key.Namespace != "" {
+		b.WriteString(key.Namespace)
+		b.WriteByte('/')
+	}
+	return b.String()
+}
+
+// decode returns the object of an entry: decoded once, then shared. It has its
+// TypeMeta and, as resourceVersion, the entry's revision.
+func (r *Registry) decode(k *kind, entry *store.Entry) (api.Object, error) {
+	memo, err := entry.Memo(func(e *store.Entry) (any, error) {
+		obj, err := r.types.Decode(e.Value)
+		if err != nil {
+			return nil, fmt.Errorf("entry %s: %w", e.Key, err)
+		}
+		obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
+		obj.SetResourceVersion(api.FormatRevision(e.Revision))
+		return obj, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return memo.(api.Object), nil
+}
+
+// encode renders an object for the store: without its resourceVersion, which
+// is the entry's revision, and without managedFields, which are not kept.
+func (r *Registry) encode(obj api.Object) ([]byte, error) {
+	version := obj.GetResourceVersion()
+	obj.SetResourceVersion("")
+	obj.SetManagedFields(nil)
+	defer obj.SetResourceVersion(version)
+	return r.types.Encode(obj)
+}
+
+// stamp is now with the precision that objects keep: whole seconds, UTC.
+func (r *Registry) stamp() metav1.Time { return metav1.NewTime(r.now().UTC().Truncate(time.Second)) }
+
+// copyOf returns a private copy of a shared object.
+func copyOf(obj api.Object) api.Object { return obj.DeepCopyObject().(api.Object) }

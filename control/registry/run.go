@@ -1,0 +1,111 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/store"
+)
+
+// sweepEvery is how often the registry cleans up.
+const sweepEvery = time.Minute
+
+// Run cleans up until ctx ends, which is no error: Events past their time and
+// allocations that no Service has. The API works without it; one of the
+// processes that share a store is enough, more do no harm.
+func (r *Registry) Run(ctx context.Context) error {
+	if err := r.store.WaitReady(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("registry: wait for the store: %w", err)
+	}
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if err := r.Sweep(ctx); err != nil && ctx.Err() == nil {
+			r.log.Warn("clean-up failed, it is tried again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Sweep cleans up once: see Run.
+func (r *Registry) Sweep(ctx context.Context) error {
+	return errors.Join(r.expireEvents(ctx), r.recordServices(ctx), r.ips.repair(ctx))
+}
+
+// expireEvents deletes Events whose last sighting is longer ago than the TTL.
+func (r *Registry) expireEvents(ctx context.Context) error {
+	list, err := r.List(ctx, api.Events.Key("", ""), api.ListOptions{})
+	if err != nil {
+		return err
+	}
+	now := r.now()
+	for _, obj := range list.Items {
+		event, ok := obj.(*corev1.Event)
+		if !ok {
+			continue
+		}
+		_, seen := eventSeen(event)
+		if seen.Before(&event.CreationTimestamp) {
+			seen = event.CreationTimestamp
+		}
+		if now.Sub(seen.Time) <= r.eventTTL {
+			continue
+		}
+		revision, uid := event.ResourceVersion, event.UID
+		_, err := r.Delete(ctx, api.Events.KeyOf(event), api.DeleteOptions{UID: &uid, ResourceVersion: &revision})
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordServices restores records that services should have and have not, for
+// instance from a store that was written before.
+func (r *Registry) recordServices(ctx context.Context) error {
+	list, err := r.List(ctx, api.Services.Key("", ""), api.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, obj := range list.Items {
+		s, ok := obj.(*corev1.Service)
+		if !ok || s.DeletionTimestamp != nil {
+			continue
+		}
+		h := holder{Namespace: s.Namespace, Name: s.Name, UID: string(s.UID)}
+		var wanted []string
+		for _, addr := range clusterIPs(s) {
+			wanted = append(wanted, ipRecord(addr))
+		}
+		for port := range nodePortsOf(s) {
+			wanted = append(wanted, portRecord(port))
+		}
+		for _, what := range wanted {
+			if !r.ips.free(ctx, what) {
+				continue
+			}
+			revision, err := r.ips.take(ctx, what, h)
+			if err != nil && !errors.Is(err, errTaken) {
+				return err
+			}
+			// The service may have been deleted meanwhile.
+			if _, _, err := r.load(ctx, r.kinds[groupResource{"", "services"}], api.Services.KeyOf(s)); errors.Is(err, store.ErrNotFound) {
+				r.ips.release(ctx, what, revision)
+			}
+		}
+	}
+	return nil
+}

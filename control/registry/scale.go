@@ -1,0 +1,49 @@
+package registry
+
+import (
+	"fmt"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// scaleOf says how a kind is scaled through its /scale.
+type scaleOf[T api.Object] struct {
+	replicas func(T) *int32
+	set      func(T, int32)
+	status   func(T) autoscalingv1.ScaleStatus
+}
+
+func (s *scaleOf[T]) subresource() subresource {
+	return subresource{
+		get: func(old api.Object) (api.Object, error) { return s.render(old.(T)), nil },
+		apply: func(parent, changed api.Object) error {
+			scale, ok := changed.(*autoscalingv1.Scale)
+			if !ok {
+				return apierrors.NewBadRequest(fmt.Sprintf("the object is a %T, want an autoscaling/v1 Scale", changed))
+			}
+			if n := scale.Spec.Replicas; n < 0 {
+				return apierrors.NewInvalid(autoscalingv1.SchemeGroupVersion.WithKind("Scale").GroupKind(), parent.GetName(), field.ErrorList{
+					field.Invalid(field.NewPath("spec", "replicas"), n, "must be greater than or equal to 0")})
+			}
+			s.set(parent.(T), scale.Spec.Replicas)
+			return nil
+		},
+	}
+}
+
+func (s *scaleOf[T]) render(obj T) *autoscalingv1.Scale {
+	return &autoscalingv1.Scale{
+		TypeMeta: metav1.TypeMeta{APIVersion: "autoscaling/v1", Kind: "Scale"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
+			ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
+		},
+		Spec:   autoscalingv1.ScaleSpec{Replicas: deref(s.replicas(obj))},
+		Status: s.status(obj),
+	}
+}

@@ -1,0 +1,82 @@
+package registry
+
+import (
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// selection is which objects of a collection a request is about.
+type selection struct {
+	kind   *kind
+	labels labels.Selector // nil: all
+	fields fields.Selector // nil: all
+	prefix string          // what the store keys begin with
+}
+
+// selects makes the selection of a list or watch. An unknown field label is a
+// bad request.
+func selects(k *kind, key api.Key, opts api.ListOptions) (selection, error) {
+	s := selection{kind: k, prefix: storePrefix(key)}
+	if opts.Labels != nil && !opts.Labels.Empty() {
+		s.labels = opts.Labels
+	}
+	if opts.Fields != nil && !opts.Fields.Empty() {
+		s.fields = opts.Fields
+		for _, requirement := range opts.Fields.Requirements() {
+			if !k.fieldLabels[requirement.Field] {
+				return s, unknownField(k, opts, requirement.Field)
+			}
+		}
+		s.narrow(key)
+	}
+	if key.Name != "" {
+		named := fields.OneTermEqualSelector("metadata.name", key.Name)
+		if s.fields != nil {
+			named = fields.AndSelectors(s.fields, named)
+		}
+		s.fields = named
+		s.narrow(key)
+	}
+	return s, nil
+}
+
+// narrow lets the store look at less when the selector names one object or
+// one namespace.
+func (s *selection) narrow(key api.Key) {
+	namespace := key.Namespace
+	if only, ok := s.fields.RequiresExactMatch("metadata.namespace"); ok && namespace == "" && s.kind.resource.Namespaced && only != "" && !strings.Contains(only, "/") {
+		namespace = only
+	}
+	name, ok := s.fields.RequiresExactMatch("metadata.name")
+	if !ok || namespace == "" && s.kind.resource.Namespaced || strings.Contains(name, "/") {
+		name = ""
+	}
+	s.prefix = storeKey(api.Key{Group: key.Group, Resource: key.Resource, Namespace: namespace, Name: name})
+}
+
+func unknownField(k *kind, opts api.ListOptions, label string) error {
+	text := ""
+	if opts.Labels != nil {
+		text = opts.Labels.String()
+	}
+	gvr := k.resource.GVR()
+	return apierrors.NewBadRequest(fmt.Sprintf("Unable to find %q that match label selector %q, field selector %q: field label not supported: %s",
+		gvr.String(), text, opts.Fields.String(), label))
+}
+
+// everything says that there is no selector.
+func (s selection) everything() bool { return s.labels == nil && s.fields == nil }
+
+// matches says whether an object is selected.
+func (s selection) matches(obj api.Object) bool {
+	if s.labels != nil && !s.labels.Matches(labels.Set(obj.GetLabels())) {
+		return false
+	}
+	return s.fields == nil || s.fields.Matches(s.kind.fields(obj))
+}

@@ -1,0 +1,95 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// Table renders objects as kubectl get prints them: columns of priority 0
+// always, of priority 1 with -o wide. Each row refers to its object, not yet
+// encoded; what of it goes out (nothing, metadata, all) is the caller's.
+func (r *Registry) Table(ctx context.Context, res api.Resource, objs []api.Object) (*metav1.Table, error) {
+	k, err := r.kindOf(res.Key("", ""))
+	if err != nil {
+		return nil, err
+	}
+	table := &metav1.Table{ColumnDefinitions: k.columns, Rows: make([]metav1.TableRow, 0, len(objs))}
+	table.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("Table"))
+	now := r.now()
+	for _, obj := range objs {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		table.Rows = append(table.Rows, metav1.TableRow{Cells: k.row(obj, now), Object: runtime.RawExtension{Object: obj}})
+	}
+	return table, nil
+}
+
+// columns makes definitions of string columns, Name first. A leading + gives
+// the column priority 1 (-o wide), a leading # makes it a number.
+func columns(names ...string) []metav1.TableColumnDefinition {
+	defs := make([]metav1.TableColumnDefinition, 0, len(names))
+	for _, name := range names {
+		def := metav1.TableColumnDefinition{Type: "string"}
+		if rest, ok := strings.CutPrefix(name, "+"); ok {
+			def.Priority, name = 1, rest
+		}
+		if rest, ok := strings.CutPrefix(name, "#"); ok {
+			def.Type, name = "integer", rest
+		}
+		if name == "Name" {
+			def.Format = "name"
+		}
+		def.Name = name
+		def.Description = columnHelp[name]
+		defs = append(defs, def)
+	}
+	return defs
+}
+
+// columnHelp describes the columns that all kinds share.
+var columnHelp = map[string]string{
+	"Name": "Name must be unique within a namespace. Is required when creating resources.",
+	"Age":  "Time since the object was created.",
+}
+
+// age renders the time since t as kubectl does: "5m", "<unknown>".
+func age(t metav1.Time, now time.Time) string {
+	if t.IsZero() {
+		return "<unknown>"
+	}
+	return duration.HumanDuration(now.Sub(t.Time))
+}
+
+func none(s string) string {
+	if s == "" {
+		return "<none>"
+	}
+	return s
+}
+
+// selectorText renders a label selector for a column.
+func selectorText(s *metav1.LabelSelector) string { return metav1.FormatLabelSelector(s) }
+
+// labelsText renders a map of labels as "a=b,c=d".
+func labelsText(m map[string]string) string { return none(labels.FormatLabels(m)) }
+
+// firstOf renders at most n of parts and how many more there are.
+func firstOf(parts []string, n int) string {
+	if len(parts) == 0 {
+		return "<none>"
+	}
+	if len(parts) <= n {
+		return strings.Join(parts, ",")
+	}
+	return fmt.Sprintf("%s + %d more...", strings.Join(parts[:n], ","), len(parts)-n)
+}

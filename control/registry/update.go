@@ -1,0 +1,240 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/store"
+)
+
+// raceTries bounds how often a lost race is run again. Every loss is another
+// writer's success, so this is only met when something is badly wrong.
+const raceTries = 100
+
+// change makes the wanted state from the stored one. It returns an object of
+// its own; old is shared.
+type change func(old api.Object) (api.Object, error)
+
+// Update implements api.Client.
+func (r *Registry) Update(ctx context.Context, key api.Key, obj api.Object, opts api.UpdateOptions) (api.Object, error) {
+	k, err := r.kindOf(key)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Subresource != "" && !(opts.Subresource == "status" && k.hasStatus) {
+		return r.updateSubresource(ctx, k, key, obj, opts)
+	}
+	obj, key, err = r.adopt(k, key, obj)
+	if err != nil {
+		return nil, err
+	}
+	if key.Name == "" {
+		return nil, apierrors.NewBadRequest("name must be provided")
+	}
+	through := &k.main
+	if opts.Subresource == "status" {
+		through = &k.status
+	}
+	wanted := func(api.Object) (api.Object, error) { return copyOf(obj), nil }
+	stored, err := r.modify(ctx, k, key, through, opts.DryRun, wanted)
+	if errors.Is(err, store.ErrNotFound) && k.createOnUpdate && opts.Subresource == "" {
+		stored, err = r.createByUpdate(ctx, k, key, obj, opts.DryRun, wanted)
+	}
+	return stored, r.fail(ctx, key, err)
+}
+
+// createByUpdate creates what an update did not find, or updates after all if
+// somebody else was faster.
+func (r *Registry) createByUpdate(ctx context.Context, k *kind, key api.Key, obj api.Object, dry bool, wanted change) (api.Object, error) {
+	if uid := obj.GetUID(); uid != "" {
+		return nil, apierrors.NewConflict(key.GroupResource(), key.Name,
+			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: ", uid)) //nolint:staticcheck // Kubernetes' words
+	}
+	stored, err := r.insert(ctx, k, key, copyOf(obj), dry)
+	if errors.Is(err, store.ErrConflict) {
+		return r.modify(ctx, k, key, &k.main, dry, wanted)
+	}
+	return stored, err
+}
+
+// updateSubresource replaces a rendering of an object: its scale, or the
+// object itself through another door.
+func (r *Registry) updateSubresource(ctx context.Context, k *kind, key api.Key, obj api.Object, opts api.UpdateOptions) (api.Object, error) {
+	sub, ok := k.subresources[opts.Subresource]
+	if !ok || sub.apply == nil {
+		return nil, noSuchResource(key)
+	}
+	if key.Name == "" {
+		key.Name = obj.GetName()
+	}
+	if obj.GetName() != "" && obj.GetName() != key.Name {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf(
+			"the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), key.Name))
+	}
+	return r.modifySubresource(ctx, k, key, sub, opts.DryRun, func(api.Object) (api.Object, error) { return copyOf(obj), nil })
+}
+
+// modifySubresource is modify for a rendering: wanted maps the current
+// rendering to the new one.
+func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, sub subresource, dry bool, wanted change) (api.Object, error) {
+	through := sub.door
+	if through == nil {
+		through = &k.main
+	}
+	stored, err := r.modify(ctx, k, key, through, dry, func(old api.Object) (api.Object, error) {
+		current := old
+		if sub.get != nil {
+			var err error
+			if current, err = sub.get(old); err != nil {
+				return nil, err
+			}
+		}
+		changed, err := wanted(current)
+		if err != nil {
+			return nil, err
+		}
+		parent := copyOf(old)
+		parent.SetResourceVersion(changed.GetResourceVersion())
+		if uid := changed.GetUID(); uid != "" {
+			parent.SetUID(uid)
+		}
+		return parent, sub.apply(parent, changed)
+	})
+	if err != nil {
+		return nil, r.fail(ctx, key, err)
+	}
+	if sub.get == nil {
+		return stored, nil
+	}
+	return sub.get(stored)
+}
+
+// modify changes an existing object through one of its doors, again and again
+// until no other writer came between. store.ErrNotFound means that there is no
+// such object.
+func (r *Registry) modify(ctx context.Context, k *kind, key api.Key, through *door, dry bool, wanted change) (api.Object, error) {
+	for try := 1; ; try++ {
+		stored, err := r.modifyOnce(ctx, k, key, through, dry, wanted)
+		if !errors.Is(err, store.ErrConflict) || try == raceTries {
+			return stored, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// modifyOnce is one try of modify; store.ErrConflict means that it lost a race.
+func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, through *door, dry bool, wanted change) (api.Object, error) {
+	entry, old, err := r.load(ctx, k, key)
+	if err != nil {
+		return nil, err
+	}
+	obj, err := wanted(old)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.checkIdentity(k, key, obj, old); err != nil {
+		return nil, err
+	}
+	r.prepareUpdate(k, through, obj, old)
+	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))
+	errs = append(errs, validateFinalizers(obj)...)
+	if errs = append(errs, through.validate(obj, old)...); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
+	}
+	return r.replace(ctx, k, key, through, dry, entry, obj, old)
+}
+
+// replace stores obj in place of old, or deletes old when obj was the last
+// thing that deletion waited for.
+func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, through *door, dry bool,
+	entry *store.Entry, obj, old api.Object) (api.Object, error) {
+	settle := func(bool) {}
+	if through.reserves {
+		var errs field.ErrorList
+		if settle, errs = k.reserve(ctx, obj, old, dry); len(errs) > 0 {
+			return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
+		}
+		warn(ctx, k, obj)
+	}
+	if k.finished(obj) {
+		settle(false)
+		return r.remove(ctx, k, key, dry, entry, obj)
+	}
+	data, err := r.encode(obj)
+	if err != nil || dry {
+		settle(false)
+		return obj, err
+	}
+	if string(data) == string(entry.Value) {
+		settle(false)
+		return old, nil
+	}
+	written, err := r.store.Put(ctx, storeKey(key), data, entry.Revision)
+	settle(err == nil)
+	if err != nil {
+		return nil, err
+	}
+	return r.decode(k, written)
+}
+
+// checkIdentity applies the preconditions that an object carries itself.
+func (r *Registry) checkIdentity(k *kind, key api.Key, obj, old api.Object) error {
+	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
+		return apierrors.NewConflict(key.GroupResource(), key.Name,
+			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())) //nolint:staticcheck // Kubernetes' words
+	}
+	version := obj.GetResourceVersion()
+	if version != "" {
+		if _, err := parseVersion(version); err != nil {
+			return err
+		}
+	}
+	switch {
+	case version == "" || version == "0":
+		if k.conditional {
+			return apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, field.ErrorList{
+				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update")})
+		}
+	case version != old.GetResourceVersion():
+		return apierrors.NewConflict(key.GroupResource(), key.Name, errModified)
+	}
+	obj.SetResourceVersion(old.GetResourceVersion())
+	return nil
+}
+
+// prepareUpdate makes obj a valid successor of old as far as the engine and
+// the kind decide what may change.
+func (r *Registry) prepareUpdate(k *kind, through *door, obj, old api.Object) {
+	obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
+	k.defaults(obj)
+	obj.SetGeneration(old.GetGeneration())
+	obj.SetUID(old.GetUID())
+	obj.SetCreationTimestamp(old.GetCreationTimestamp())
+	obj.SetSelfLink("")
+	obj.SetManagedFields(nil)
+	if old.GetDeletionTimestamp() != nil {
+		obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
+		if obj.GetDeletionGracePeriodSeconds() == nil {
+			obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+		}
+	}
+	through.prepare(obj, old)
+	if k.counted && k.changed(obj, old) {
+		obj.SetGeneration(old.GetGeneration() + 1)
+	}
+}
+
+// finished says that an object's deletion has begun and nothing holds it.
+func (k *kind) finished(obj api.Object) bool {
+	grace := obj.GetDeletionGracePeriodSeconds()
+	return obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 &&
+		(grace == nil || *grace == 0) && !k.held(obj)
+}

@@ -1,0 +1,190 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/store"
+)
+
+// bookmarkEvery is how often a watch that allows it is told how far it is.
+const bookmarkEvery = time.Minute
+
+// watcher is a Watch: the objects that existed at its start, if they were
+// asked for, then the store's events.
+type watcher struct {
+	registry *Registry
+	key      api.Key
+	chosen   selection
+	events   *store.Watcher
+	initial  []api.Object
+	// closing is the revision of the bookmark that ends the initial events, 0
+	// when there is none (left).
+	closing   uint64
+	bookmarks bool
+	nextMark  time.Time
+}
+
+// Watch implements api.Client.
+func (r *Registry) Watch(ctx context.Context, key api.Key, opts api.ListOptions) (api.Watch, error) {
+	k, err := r.kindOf(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.store.WaitReady(ctx); err != nil {
+		return nil, r.fail(ctx, key, err)
+	}
+	chosen, err := selects(k, key, opts)
+	if err != nil {
+		return nil, err
+	}
+	from, err := parseVersion(opts.ResourceVersion)
+	if err != nil {
+		return nil, err
+	}
+	if m := opts.ResourceVersionMatch; m != "" && (m != metav1.ResourceVersionMatchNotOlderThan || !opts.SendInitialEvents) {
+		return nil, apierrors.NewBadRequest("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided with NotOlderThan")
+	}
+	if err := r.notYet(from); err != nil {
+		return nil, err
+	}
+	w := &watcher{registry: r, key: key, chosen: chosen, bookmarks: opts.AllowBookmarks, nextMark: time.Now().Add(bookmarkEvery)}
+	if opts.SendInitialEvents || from == 0 {
+		if from, err = w.begin(ctx, opts.SendInitialEvents && opts.AllowBookmarks); err != nil {
+			return nil, r.fail(ctx, key, err)
+		}
+	}
+	if w.events, err = r.store.Watch(chosen.prefix, from); err != nil {
+		return nil, r.watchError(ctx, key, err)
+	}
+	return w, nil
+}
+
+// begin lists what is there and returns the revision from which to go on.
+func (w *watcher) begin(ctx context.Context, mark bool) (uint64, error) {
+	list, err := w.registry.collect(ctx, w.chosen, store.ListOptions{}, 0)
+	if err != nil {
+		return 0, err
+	}
+	revision, err := api.ParseRevision(list.ResourceVersion)
+	if err != nil {
+		return 0, err
+	}
+	w.initial = list.Items
+	if mark {
+		w.closing = revision
+	}
+	return revision, nil
+}
+
+// watchError is what breaks a watch, as Kubernetes words it.
+func (r *Registry) watchError(ctx context.Context, key api.Key, err error) error {
+	if errors.Is(err, store.ErrCompacted) {
+		return apierrors.NewResourceExpired("too old resource version: list again and watch from the list's resourceVersion")
+	}
+	return r.fail(ctx, key, err)
+}
+
+// Next implements api.Watch.
+func (w *watcher) Next(ctx context.Context) (api.Event, error) {
+	if len(w.initial) > 0 {
+		obj := w.initial[0]
+		w.initial[0] = nil
+		w.initial = w.initial[1:]
+		return api.Event{Type: watch.Added, Object: obj}, nil
+	}
+	if revision := w.closing; revision != 0 {
+		w.closing, w.initial = 0, nil
+		return w.bookmark(revision, true)
+	}
+	for {
+		event, due, err := w.next(ctx)
+		if err != nil {
+			return api.Event{}, w.registry.watchError(ctx, w.key, err)
+		}
+		if due {
+			return w.bookmark(w.events.Progress(), false)
+		}
+		told, ok, err := w.translate(event)
+		if err != nil {
+			return api.Event{}, w.registry.fail(ctx, w.key, err)
+		}
+		if ok {
+			return told, nil
+		}
+	}
+}
+
+// next waits for an event of the store, or until a bookmark is due.
+func (w *watcher) next(ctx context.Context) (event store.Event, due bool, err error) {
+	if !w.bookmarks {
+		event, err = w.events.Next(ctx)
+		return event, false, err
+	}
+	if !time.Now().Before(w.nextMark) {
+		return store.Event{}, true, nil
+	}
+	waiting, cancel := context.WithDeadline(ctx, w.nextMark)
+	defer cancel()
+	event, err = w.events.Next(waiting)
+	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return store.Event{}, true, nil
+	}
+	return event, false, err
+}
+
+func (w *watcher) bookmark(revision uint64, closing bool) (api.Event, error) {
+	w.nextMark = time.Now().Add(bookmarkEvery)
+	obj, err := w.registry.types.New(w.chosen.kind.resource)
+	if err != nil {
+		return api.Event{}, apierrors.NewInternalError(err)
+	}
+	obj.SetResourceVersion(api.FormatRevision(revision))
+	if closing {
+		obj.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
+	}
+	return api.Event{Type: watch.Bookmark, Object: obj}, nil
+}
+
+// translate turns an event of the store into one of the selection: an object
+// that enters it is added, one that leaves it is deleted in its old state.
+func (w *watcher) translate(event store.Event) (api.Event, bool, error) {
+	obj, err := w.registry.decode(w.chosen.kind, event.Entry)
+	if err != nil {
+		return api.Event{}, false, err
+	}
+	if event.Deleted {
+		return api.Event{Type: watch.Deleted, Object: obj}, w.chosen.matches(obj), nil
+	}
+	isIn := w.chosen.matches(obj)
+	if event.Prev == nil {
+		return api.Event{Type: watch.Added, Object: obj}, isIn, nil
+	}
+	if w.chosen.everything() {
+		return api.Event{Type: watch.Modified, Object: obj}, true, nil
+	}
+	old, err := w.registry.decode(w.chosen.kind, event.Prev)
+	if err != nil {
+		return api.Event{}, false, err
+	}
+	switch wasIn := w.chosen.matches(old); {
+	case wasIn && isIn:
+		return api.Event{Type: watch.Modified, Object: obj}, true, nil
+	case isIn:
+		return api.Event{Type: watch.Added, Object: obj}, true, nil
+	case wasIn:
+		left := copyOf(old)
+		left.SetResourceVersion(obj.GetResourceVersion())
+		return api.Event{Type: watch.Deleted, Object: left}, true, nil
+	}
+	return api.Event{}, false, nil
+}
+
+// Stop implements api.Watch.
+func (w *watcher) Stop() { w.events.Stop() }

@@ -61,7 +61,10 @@ type Controllers struct {
 
 // New wires the controllers to cfg.Informers, which must not be running yet:
 // the caller runs them (and cfg.Recorder) beside Controllers.Run.
-func New(cfg Config) (*Controllers, error) {
+func New(cfg Config) (*Controllers, error) { return newWith(cfg, loops) }
+
+// newWith is New for a choice of controllers.
+func newWith(cfg Config, loops func(Config) []runner) (*Controllers, error) {
 	if cfg.Client == nil {
 		return nil, errors.New("controllers need a client: set Config.Client")
 	}

@@ -1,0 +1,144 @@
+package controller
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry"
+	"wherry.dev/wherry/control/store"
+)
+
+// bed is the real registry on a memory log with some controllers above it, in
+// fake time: it lives in a synctest bubble.
+type bed struct {
+	t   *testing.T
+	ctx context.Context
+	api *registry.Registry
+}
+
+// inBed runs f in a bubble with the controllers that which picks.
+func inBed(t *testing.T, which func(Config) []runner, f func(*bed), change ...func(*Config)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		var work sync.WaitGroup
+		run := func(what string, r func(context.Context) error) {
+			work.Go(func() {
+				if err := r(ctx); err != nil && ctx.Err() == nil {
+					t.Errorf("%s ended: %v", what, err)
+				}
+			})
+		}
+		types, err := api.NewTypes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := store.New(store.NewMemory(), store.Options{})
+		run("store", s.Run)
+		reg, err := registry.New(registry.Config{Store: s, Types: types})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer work.Wait()
+		defer cancel()
+		if err := reg.Bootstrap(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cfg := Config{Client: reg}
+		for _, c := range change {
+			c(&cfg)
+		}
+		controllers, err := newWith(cfg, which)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run("controllers", controllers.Run)
+		b := &bed{t: t, ctx: ctx, api: reg}
+		synctest.Wait()
+		f(b)
+	})
+}
+
+// settle waits until nothing moves any more at this time.
+func (b *bed) settle() { synctest.Wait() }
+
+// pass lets time go by.
+func (b *bed) pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+func create[T api.Object](b *bed, r api.Resource, obj T) T {
+	b.t.Helper()
+	made, err := b.api.Create(b.ctx, r.KeyOf(obj), obj, api.CreateOptions{})
+	if err != nil {
+		b.t.Fatalf("create %s: %v", r.KeyOf(obj), err)
+	}
+	return made.(T)
+}
+
+// get returns an object, ok false when there is none.
+func get[T api.Object](b *bed, key api.Key) (obj T, ok bool) {
+	b.t.Helper()
+	obj, err := api.Get[T](b.ctx, b.api, key)
+	if err != nil && !apierrors.IsNotFound(err) {
+		b.t.Fatal(err)
+	}
+	return obj, err == nil
+}
+
+func (b *bed) exists(key api.Key) bool {
+	b.t.Helper()
+	_, ok := get[api.Object](b, key)
+	return ok
+}
+
+func (b *bed) delete(key api.Key, policy metav1.DeletionPropagation) {
+	b.t.Helper()
+	opts := api.DeleteOptions{}
+	if policy != "" {
+		opts.Propagation = &policy
+	}
+	if _, err := b.api.Delete(b.ctx, key, opts); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// update changes an object (or its status) as it is now.
+func update[T api.Object](b *bed, key api.Key, subresource string, change func(T)) {
+	b.t.Helper()
+	now, ok := get[T](b, key)
+	if !ok {
+		b.t.Fatalf("%s is gone", key)
+	}
+	obj := now.DeepCopyObject().(T)
+	change(obj)
+	if _, err := b.api.Update(b.ctx, key, obj, api.UpdateOptions{Subresource: subresource}); err != nil {
+		b.t.Fatalf("update %s: %v", key, err)
+	}
+}
+
+// events returns the reasons of the Events about an object, in no order.
+func (b *bed) events(name string) string {
+	b.t.Helper()
+	list, err := b.api.List(b.ctx, api.Events.Key("", ""), api.ListOptions{})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var out []string
+	for _, obj := range list.Items {
+		if e := obj.(*corev1.Event); e.InvolvedObject.Name == name {
+			out = append(out, e.Reason)
+		}
+	}
+	return strings.Join(out, " ")
+}

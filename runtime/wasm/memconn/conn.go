@@ -197,15 +197,15 @@ func (c *Conn) SetNotify(f func()) {
 
 // State is the readiness of one end.
 type State struct {
-	Unread    int  // bytes that can be read now
-	EOF       bool // nothing more will come after them
-	Room      int  // bytes that can be written now
-	Broken    bool // writing fails
-	Reset     bool // both directions are torn down
-	Exchanged bool // this end has both read and written something
-	Answered  bool // the last thing this end did was to write
-	Unsent    int  // bytes written that the other end has not read
-	Changed   time.Time
+	Unread   int  // bytes that can be read now
+	EOF      bool // nothing more will come after them
+	Room     int  // bytes that can be written now
+	Broken   bool // writing fails
+	Reset    bool // both directions are torn down
+	Fresh    bool // this end has neither read nor written anything
+	Answered bool // the last thing this end did was to write
+	Unsent   int  // bytes written that the other end has not read
+	Changed  time.Time
 }
 
 // State returns the readiness of this end.
@@ -220,7 +220,7 @@ func (c *Conn) state() State {
 		Unread: c.in.n, EOF: c.in.ended || c.in.refused,
 		Room: MaxBuffer - c.out.n, Broken: c.out.ended || c.out.refused,
 		Reset: c.pair.reset, Unsent: c.out.n,
-		Exchanged: c.in.taken > 0 && c.out.put > 0,
-		Answered:  c.lastPut, Changed: c.changed,
+		Fresh:    c.in.taken == 0 && c.out.put == 0,
+		Answered: c.lastPut, Changed: c.changed,
 	}
 }

@@ -18,6 +18,7 @@ type Listener struct {
 	live    map[*Conn]struct{} // queued or accepted, and not closed by the guest
 	refuses bool               // takes no new connections
 	ended   bool               // accept fails once the queue is empty
+	used    bool               // the guest has looked here
 	notify  func()
 	changed chan struct{} // closed and replaced whenever live shrinks
 }
@@ -64,6 +65,7 @@ func (l *Listener) forget(c *Conn) {
 func (l *Listener) TryAccept() (*Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.used = true
 	if len(l.queue) > 0 {
 		c := l.queue[0]
 		l.queue[0] = nil
@@ -83,7 +85,15 @@ func (l *Listener) TryAccept() (*Conn, error) {
 func (l *Listener) Ready() (waiting int, ended bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.used = true
 	return len(l.queue), l.ended
+}
+
+// Used reports whether the guest has ever looked at the listener.
+func (l *Listener) Used() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used
 }
 
 // SetNotify sets a function that is called when a connection arrives or the

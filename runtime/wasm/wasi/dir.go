@@ -2,9 +2,9 @@ package wasi
 
 import (
 	"encoding/binary"
-	"io/fs"
+	"maps"
 	"path"
-	"sort"
+	"slices"
 )
 
 // dir is an open directory: a path in a tree. Paths of the guest relative to
@@ -69,19 +69,17 @@ func (d *dir) list() Errno {
 			return toErrno(err)
 		}
 		for _, e := range found {
-			if !d.tree.isMountedFile(path.Join(d.path, e.Name())) {
+			if at.tree.files[path.Join(at.rel, e.Name())] == nil {
 				entries = append(entries, dirEntry{e.Name(), fileKind(e.Type())})
 			}
 		}
 	}
-	if d.path == "." {
-		names := make([]string, 0, len(d.tree.files))
-		for name := range d.tree.files {
-			names = append(names, name)
-		}
-		sort.Strings(names)
-		for _, name := range names {
-			entries = append(entries, dirEntry{name, fileKind(fs.FileMode(0))})
+	for _, name := range at.tree.wayNames(at.rel) {
+		entries = append(entries, dirEntry{name, typeDirectory})
+	}
+	if path.Clean(at.rel) == "." {
+		for _, name := range slices.Sorted(maps.Keys(at.tree.files)) {
+			entries = append(entries, dirEntry{name, typeRegular})
 		}
 	}
 	d.entries = entries

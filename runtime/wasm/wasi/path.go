@@ -43,13 +43,13 @@ func (g *Guest) writable(m memory, fd, addr, size uint64) (place, string, Errno)
 	}
 	at, errno := d.tree.locate(joined)
 	switch {
-	case errno != OK && d.tree.source == "" && errno == ENOENT:
+	case errno == ENOENT: // locate itself says so only where nothing can be made
 		return place{}, "", EROFS
 	case errno != OK:
 		return place{}, "", errno
 	case at.readOnly:
 		return place{}, "", EROFS
-	case d.tree.isMountedFile(joined):
+	case at.single:
 		return place{}, "", EBUSY
 	}
 	return at, joined, OK
@@ -119,7 +119,7 @@ func (r openRequest) mode() (mode int, writes bool) {
 
 func (d *dir) open(rel string, r openRequest) (descriptor, Errno) {
 	at, errno := d.locate(rel)
-	if errno == ENOENT && r.wants(openCreate) && d.tree.source == "" {
+	if errno == ENOENT && r.wants(openCreate) {
 		return nil, EROFS
 	}
 	if errno != OK {
@@ -154,10 +154,10 @@ func (d *dir) open(rel string, r openRequest) (descriptor, Errno) {
 	case found.kind != typeRegular && found.kind != typeCharDevice:
 		return nil, EACCES // opening a pipe of the host could block a thread
 	}
-	return d.openFile(at, joined, r)
+	return openFile(at, r)
 }
 
-func (d *dir) openFile(at place, joined string, r openRequest) (descriptor, Errno) {
+func openFile(at place, r openRequest) (descriptor, Errno) {
 	mode, writes := r.mode()
 	if at.readOnly && (writes && r.rights&rightWrite != 0 || r.wants(openTruncate)) {
 		return nil, EROFS
@@ -173,7 +173,7 @@ func (d *dir) openFile(at place, joined string, r openRequest) (descriptor, Errn
 	}
 	rights := r.rights & rightsFile
 	return &file{
-		f: f, tree: d.tree, path: joined, rights: rights, appends: mode&os.O_APPEND != 0,
+		f: f, tree: at.tree, path: at.rel, rights: rights, appends: mode&os.O_APPEND != 0,
 		flags: r.flags &^ (flagSync | flagDsync | flagRsync),
 	}, OK
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -16,7 +17,7 @@ type Mount struct {
 }
 
 // tree is what one preopened directory shows: a directory of the host, single
-// files laid over it, or only such files. Roots are opened at the first use: a
+// files laid over it, only such files, or (the root) the other trees. Roots are opened at the first use: a
 // guest that never touches its volumes costs no descriptor of the host.
 type tree struct {
 	target   string
@@ -25,6 +26,7 @@ type tree struct {
 	device   uint64 // the number that the guest sees, not the host's
 	root     *os.Root
 	files    map[string]*tree // by name; source is the file
+	below    []*tree          // of the root: the trees at their targets
 }
 
 // newPreopens groups mounts by the directory in which they appear, in order.
@@ -57,6 +59,19 @@ func newPreopens(mounts []Mount) ([]*tree, error) {
 		}
 		t.files[path.Base(target)] = &tree{source: m.Source, readOnly: m.ReadOnly, device: t.device}
 	}
+	for _, t := range trees {
+		if t.target == "/" && t.source != "" {
+			return trees, nil
+		}
+	}
+	// The root holds nothing but the way to the mounts. It makes "." and "/"
+	// exist, and what is missing missing, instead of a bad descriptor.
+	root := find("/")
+	for _, t := range trees {
+		if t != root {
+			root.below = append(root.below, t)
+		}
+	}
 	return trees, nil
 }
 
@@ -83,10 +98,24 @@ func (t *tree) open(dir string) (*os.Root, Errno) {
 
 // place is where a path of the guest lies: a name in a root.
 type place struct {
-	root     *os.Root // nil: the directory that only holds files
+	root     *os.Root // nil: a directory that only exists as a way to others
 	name     string
 	readOnly bool
+	single   bool // a file that is mounted singly: it can be neither removed nor replaced
 	tree     *tree
+	rel      string // in the tree
+}
+
+// find returns the tree in which a path lies, and the path in it.
+func (t *tree) find(rel string) (*tree, string) {
+	best, rest := t, rel
+	for _, other := range t.below {
+		under, ok := strings.CutPrefix("/"+path.Clean(rel), other.target)
+		if ok && (under == "" || under[0] == '/') && (best == t || len(other.target) > len(best.target)) {
+			best, rest = other, path.Clean("./"+under)
+		}
+	}
+	return best, rest
 }
 
 // locate finds the place of a path relative to the tree. Nothing is resolved
@@ -95,21 +124,44 @@ func (t *tree) locate(rel string) (place, Errno) {
 	if strings.HasPrefix(rel, "/") {
 		return place{}, EPERM
 	}
+	t, rel = t.find(rel)
 	if f := t.files[path.Clean(rel)]; f != nil {
 		root, errno := f.open(filepath.Dir(f.source))
-		return place{root: root, name: filepath.Base(f.source), readOnly: f.readOnly, tree: t}, errno
+		return place{root: root, name: filepath.Base(f.source), readOnly: f.readOnly, single: true, tree: t, rel: rel}, errno
 	}
 	if t.source == "" {
-		switch clean := path.Clean(rel); {
-		case clean == ".":
-			return place{name: ".", readOnly: true, tree: t}, OK
-		case clean == ".." || strings.HasPrefix(clean, "../"):
-			return place{}, EPERM
-		}
-		return place{}, ENOENT
+		return t.locateWay(path.Clean(rel))
 	}
 	root, errno := t.open(t.source)
-	return place{root: root, name: filepath.FromSlash(rel), readOnly: t.readOnly, tree: t}, errno
+	return place{root: root, name: filepath.FromSlash(rel), readOnly: t.readOnly, tree: t, rel: rel}, errno
+}
+
+// locateWay is locate in a tree without a directory of the host.
+func (t *tree) locateWay(clean string) (place, Errno) {
+	if clean == ".." || strings.HasPrefix(clean, "../") {
+		return place{}, EPERM
+	}
+	if clean != "." && len(t.wayNames(clean)) == 0 {
+		return place{}, ENOENT
+	}
+	return place{name: clean, readOnly: true, tree: t, rel: clean}, OK
+}
+
+// wayNames returns what a directory that is only a way to others holds.
+func (t *tree) wayNames(clean string) []string {
+	var names []string
+	prefix := path.Join("/", clean)
+	if prefix != "/" {
+		prefix += "/"
+	}
+	for _, other := range t.below {
+		if under, ok := strings.CutPrefix(other.target, prefix); ok && under != "" {
+			name, _, _ := strings.Cut(under, "/")
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // stat describes the place; follow decides about a symlink at its end.
@@ -127,7 +179,3 @@ func (p place) stat(follow bool) (filestat, Errno) {
 	}
 	return p.tree.filestat(info), OK
 }
-
-// isMountedFile reports whether the place is a file that is mounted singly:
-// such a name can be neither removed nor replaced.
-func (t *tree) isMountedFile(rel string) bool { return t.files[path.Clean(rel)] != nil }

@@ -1,0 +1,247 @@
+package wasm
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wherry.dev/wherry/runtime/sandbox"
+	"wherry.dev/wherry/runtime/wasm/memconn"
+	"wherry.dev/wherry/runtime/wasm/wasi"
+)
+
+// container is one running guest.
+type container struct {
+	sandbox *podSandbox
+	spec    sandbox.ContainerSpec
+	program *program
+	guest   *wasi.Guest
+	meter   meter
+	ctx     context.Context // of the guest's run; ends when it is killed
+	cancel  context.CancelFunc
+
+	refused atomic.Bool  // an allocation was refused since the guest last waited
+	forced  atomic.Int32 // exit code of whoever killed it; 0: nobody
+
+	mu      sync.Mutex
+	ports   []*port
+	packets []*memconn.Packets
+	stop    *stopping
+
+	done chan struct{}
+	exit sandbox.Exit // written before done is closed
+}
+
+func newContainer(s *podSandbox, spec sandbox.ContainerSpec, p *program) *container {
+	c := &container{sandbox: s, spec: spec, program: p, done: make(chan struct{})}
+	c.meter = newMeter(spec.CPULimit)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c
+}
+
+// Done implements sandbox.Container.
+func (c *container) Done() <-chan struct{} { return c.done }
+
+// Exit implements sandbox.Container.
+func (c *container) Exit() sandbox.Exit { return c.exit }
+
+// start opens the ports, instantiates the module and lets the guest run.
+func (c *container) start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			c.release()
+			c.cancel()
+			err = fmt.Errorf("start container %q: %w", c.spec.Name, err)
+		}
+	}()
+	sockets, err := c.openPorts()
+	if err != nil {
+		return err
+	}
+	env, err := c.environment()
+	if err != nil {
+		return err
+	}
+	c.guest, err = wasi.NewGuest(c.ctx, wasi.Config{
+		Args: c.args(), Env: env,
+		Stdin: c.spec.Stdin, Stdout: c.spec.Stdout, Stderr: c.spec.Stderr,
+		Sockets: sockets, BlockingListeners: !c.program.goModule,
+		Mounts: mounts(c.spec.Mounts), Network: guestNet{c.sandbox.net, c},
+	})
+	if err != nil {
+		return err
+	}
+	c.guest.OnPark(func() { c.refused.Store(false) })
+	// A start section already runs guest code, so the module is instantiated on
+	// the guest's own goroutine, where it can be killed.
+	ready := make(chan error, 1)
+	if !c.sandbox.spawn(func() { c.run(ready) }) {
+		c.guest.Close()
+		return errClosed
+	}
+	select {
+	case err = <-ready:
+	case <-ctx.Done():
+		c.kill(exitKilled)
+		if err = <-ready; err == nil {
+			<-c.done
+			err = ctx.Err()
+		}
+	}
+	return err
+}
+
+// run is the guest's goroutine. It reports on ready when the guest could begin.
+func (c *container) run(ready chan<- error) {
+	started := time.Now()
+	ctx := wasi.WithGuest(c.ctx, c.guest)
+	in, err := c.program.instantiate(ctx, limits{
+		memory: c.spec.MemoryLimit, meter: c.meter, refused: func() { c.refused.Store(true) },
+	})
+	if err != nil && !isExit(err) {
+		c.guest.Close()
+		ready <- err
+		return
+	}
+	ready <- nil
+	if err == nil {
+		err = in.call(ctx, startFunction)
+		in.close(ctx)
+	}
+	c.cancel()
+	c.guest.Close()
+	c.exit = c.verdict(err)
+	c.exit.Started, c.exit.Ended = started, time.Now()
+	c.release()
+	c.sandbox.forget(c)
+	close(c.done)
+}
+
+// release gives ports back.
+func (c *container) release() {
+	c.mu.Lock()
+	ports, packets := c.ports, c.packets
+	c.ports, c.packets = nil, nil
+	c.mu.Unlock()
+	for _, p := range ports {
+		p.close()
+	}
+	for _, p := range packets {
+		_ = p.Close()
+	}
+}
+
+// openPorts opens a listening socket for every port of the container.
+func (c *container) openPorts() ([]wasi.Socket, error) {
+	var sockets []wasi.Socket
+	for _, want := range c.spec.Ports {
+		if strings.EqualFold(want.Protocol, "UDP") {
+			packets, err := c.sandbox.net.openPackets(want.Number)
+			if err != nil {
+				return nil, err
+			}
+			c.packets = append(c.packets, packets)
+			sockets = append(sockets, wasi.Socket{Packets: packets})
+			continue
+		}
+		p, err := c.sandbox.net.listen(want.Number)
+		if err != nil {
+			return nil, err
+		}
+		c.ports = append(c.ports, p)
+		sockets = append(sockets, wasi.Socket{Listener: p.mem})
+	}
+	return sockets, nil
+}
+
+// adopt takes over a port that the guest has opened itself.
+func (c *container) adopt(p *port) {
+	c.mu.Lock()
+	c.ports = append(c.ports, p)
+	stopping := c.stop != nil
+	c.mu.Unlock()
+	if stopping {
+		p.refuse()
+	}
+}
+
+func (c *container) args() []string {
+	if len(c.spec.Args) > 0 {
+		return c.spec.Args
+	}
+	return []string{c.spec.Name} // every C and Go program expects its own name
+}
+
+// environment returns the variables in order of their first mention, later
+// values winning, with what the system adds.
+func (c *container) environment() ([]string, error) {
+	names := make([]string, len(c.spec.Ports))
+	for i, p := range c.spec.Ports {
+		if names[i] = p.Name; p.Name == "" {
+			names[i] = strconv.Itoa(int(p.Number))
+		}
+	}
+	e := environment{}
+	e.set("PWD", c.spec.WorkingDir)
+	if c.spec.WorkingDir == "" {
+		e.set("PWD", "/")
+	}
+	if c.sandbox.pod.Hostname != "" {
+		e.set("HOSTNAME", c.sandbox.pod.Hostname)
+	}
+	for _, kv := range c.spec.Env {
+		name, value, ok := strings.Cut(kv, "=")
+		if !ok || name == "" || strings.ContainsRune(kv, 0) {
+			return nil, fmt.Errorf("environment variable %q is not NAME=value", kv)
+		}
+		e.set(name, value)
+	}
+	if len(names) > 0 {
+		e.set("LISTEN_FDS", strconv.Itoa(len(names)))
+		e.set("LISTEN_FDNAMES", strings.Join(names, ":"))
+	}
+	e.unset("LISTEN_PID") // it names a process, and a guest has no number
+	return e.list, nil
+}
+
+type environment struct {
+	list []string
+	at   map[string]int
+}
+
+func (e *environment) set(name, value string) {
+	if e.at == nil {
+		e.at = map[string]int{}
+	}
+	kv := name + "=" + value
+	if i, ok := e.at[name]; ok {
+		e.list[i] = kv
+		return
+	}
+	e.at[name] = len(e.list)
+	e.list = append(e.list, kv)
+}
+
+func (e *environment) unset(name string) {
+	if i, ok := e.at[name]; ok {
+		e.list = append(e.list[:i], e.list[i+1:]...)
+		delete(e.at, name)
+		for other, j := range e.at {
+			if j > i {
+				e.at[other] = j - 1
+			}
+		}
+	}
+}
+
+func mounts(list []sandbox.Mount) []wasi.Mount {
+	all := make([]wasi.Mount, len(list))
+	for i, m := range list {
+		all[i] = wasi.Mount(m)
+	}
+	return all
+}

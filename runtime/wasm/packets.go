@@ -1,0 +1,168 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"wherry.dev/wherry/runtime/wasm/memconn"
+)
+
+// datagrams is the outside of one datagram socket: a kernel socket on the
+// pod's address that receives, and one dialled connection per destination that
+// did not write first, so that names, Services and policies of Pod.Dial apply.
+type datagrams struct {
+	net    *podNet
+	socket *memconn.Packets
+	kernel *net.UDPConn // nil: nothing can be received unasked
+
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	callers map[netip.AddrPort]struct{} // who wrote to the kernel socket
+	dialled map[netip.AddrPort]net.Conn
+	closed  bool
+}
+
+// maxPeers bounds what a socket remembers of its peers.
+const maxPeers = 1024
+
+func (n *podNet) openPackets(number uint16) (*memconn.Packets, error) {
+	d := &datagrams{net: n, callers: map[netip.AddrPort]struct{}{}, dialled: map[netip.AddrPort]net.Conn{}}
+	at := netip.AddrPortFrom(n.pod.IP, number)
+	if at.Addr().IsValid() {
+		kernel, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		switch {
+		case err == nil:
+			d.kernel = kernel
+			at = kernel.LocalAddr().(*net.UDPAddr).AddrPort()
+		case errors.Is(err, syscall.EADDRINUSE):
+			return nil, fmt.Errorf("%s/udp is in use by another process: end that process or choose another containerPort: %w", at, err)
+		default:
+			n.log.Info("datagram port receives nothing from outside", "address", at.String(), "error", err)
+		}
+	}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.socket = memconn.NewPackets(at, d.send, d.close)
+	if d.kernel == nil {
+		return d.socket, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing {
+		d.close()
+		return nil, net.ErrClosed
+	}
+	n.work.Go(d.receive)
+	return d.socket, nil
+}
+
+func (d *datagrams) receive() {
+	buf := make([]byte, memconn.MaxBuffer)
+	for {
+		n, from, err := d.kernel.ReadFromUDPAddrPort(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+		d.mu.Lock()
+		if len(d.callers) >= maxPeers {
+			clear(d.callers)
+		}
+		d.callers[from] = struct{}{}
+		d.mu.Unlock()
+		d.socket.Deliver(buf[:n], from)
+	}
+}
+
+func (d *datagrams) send(b []byte, to netip.AddrPort) error {
+	d.mu.Lock()
+	_, caller := d.callers[to]
+	c := d.dialled[to]
+	d.mu.Unlock()
+	own := d.net.isOwn(to.Addr())
+	if own { // a port of the pod: through the pod's address, never the host's
+		to = netip.AddrPortFrom(d.net.pod.IP, to.Port())
+	}
+	if (caller || own) && d.kernel != nil {
+		_, err := d.kernel.WriteToUDPAddrPort(b, to)
+		return err
+	}
+	if c == nil {
+		var err error
+		if c, err = d.dial(to); err != nil {
+			return err
+		}
+	}
+	_, err := c.Write(b)
+	return err
+}
+
+// dialTime bounds a datagram dial: it needs at most a lookup.
+const dialTime = 5 * time.Second
+
+func (d *datagrams) dial(to netip.AddrPort) (net.Conn, error) {
+	if d.net.pod.Dial == nil {
+		return nil, syscall.EACCES
+	}
+	host := to.Addr().String()
+	if name, ok := d.net.names.name(to.Addr()); ok {
+		host = name
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, dialTime)
+	defer cancel()
+	c, err := d.net.pod.Dial(ctx, "udp", net.JoinHostPort(host, fmt.Sprint(to.Port())))
+	if err != nil {
+		return nil, err
+	}
+	d.net.mu.Lock()
+	defer d.net.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || d.net.closing || len(d.dialled) >= maxPeers {
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
+	d.dialled[to] = c
+	d.net.work.Go(func() { d.replies(c, to) })
+	return c, nil
+}
+
+// replies delivers what a destination answers, as coming from where the guest
+// sent to.
+func (d *datagrams) replies(c net.Conn, to netip.AddrPort) {
+	buf := make([]byte, memconn.MaxBuffer)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			break
+		}
+		d.socket.Deliver(buf[:n], to)
+	}
+	_ = c.Close()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.dialled, to)
+}
+
+func (d *datagrams) close() {
+	d.cancel()
+	if d.kernel != nil {
+		_ = d.kernel.Close()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	for _, c := range d.dialled {
+		_ = c.Close()
+	}
+}

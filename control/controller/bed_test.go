@@ -113,17 +113,25 @@ func (b *bed) delete(key api.Key, policy metav1.DeletionPropagation) {
 	}
 }
 
-// update changes an object (or its status) as it is now.
+// update changes an object (or its status) as it is now, again when somebody
+// else did meanwhile.
 func update[T api.Object](b *bed, key api.Key, subresource string, change func(T)) {
 	b.t.Helper()
-	now, ok := get[T](b, key)
-	if !ok {
-		b.t.Fatalf("%s is gone", key)
-	}
-	obj := now.DeepCopyObject().(T)
-	change(obj)
-	if _, err := b.api.Update(b.ctx, key, obj, api.UpdateOptions{Subresource: subresource}); err != nil {
-		b.t.Fatalf("update %s: %v", key, err)
+	for {
+		now, ok := get[T](b, key)
+		if !ok {
+			b.t.Fatalf("%s is gone", key)
+		}
+		obj := now.DeepCopyObject().(T)
+		change(obj)
+		_, err := b.api.Update(b.ctx, key, obj, api.UpdateOptions{Subresource: subresource})
+		if apierrors.IsConflict(err) {
+			continue
+		}
+		if err != nil {
+			b.t.Fatalf("update %s: %v", key, err)
+		}
+		return
 	}
 }
 

@@ -130,7 +130,7 @@ func TestSchedulerBinds(t *testing.T) {
 	inBed(t, nil, func(b *bed) {
 		b.addNode(node("node-1", roomyNode))
 		b.addPod(pod("web", "cpu=1"))
-		synctest.Wait()
+		b.pass(time.Second)
 		p := b.pod("web")
 		if p.Spec.NodeName != "node-1" || !strings.HasPrefix(scheduled(p), "True") {
 			t.Errorf("node %q, condition %q", p.Spec.NodeName, scheduled(p))
@@ -168,7 +168,7 @@ func TestSchedulerUsesRoomThatPodsLeave(t *testing.T) {
 	inBed(t, nil, func(b *bed) {
 		b.addNode(node("a", "cpu=1 memory=1Gi pods=10"))
 		b.addPod(pod("first", "cpu=1"))
-		synctest.Wait()
+		b.pass(time.Second)
 		b.addPod(pod("second", "cpu=1"))
 		b.addPod(pod("third", "cpu=1"))
 		b.pass(time.Minute)

@@ -51,6 +51,7 @@ type Proxy struct {
 	stop context.CancelFunc
 	work sync.WaitGroup // accept loops and connections
 
+	table   atomic.Pointer[Table]
 	view    atomic.Pointer[map[netip.AddrPort]*frontend]
 	unbound chan struct{} // capacity 1: something waits for a retry
 
@@ -74,6 +75,7 @@ func New(cfg Config) *Proxy {
 	}
 	p := &Proxy{cfg: cfg, unbound: make(chan struct{}, 1)}
 	p.ctx, p.stop = context.WithCancel(context.Background())
+	p.table.Store(&Table{})
 	p.view.Store(&map[netip.AddrPort]*frontend{})
 	return p
 }
@@ -82,6 +84,9 @@ func dialTCP(ctx context.Context, endpoint netip.AddrPort, _ net.Addr) (net.Conn
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", endpoint.String())
 }
+
+// Table returns the current Table.
+func (p *Proxy) Table() *Table { return p.table.Load() }
 
 // Swap makes table the current one. When it returns the Table's addresses are
 // bound, but for those that were reported. Addresses that are no longer served
@@ -104,6 +109,7 @@ func (p *Proxy) Swap(table *Table) {
 		next[addr] = f
 	}
 	p.view.Store(&next)
+	p.table.Store(table)
 	for addr, f := range old {
 		if next[addr] == nil {
 			f.close()

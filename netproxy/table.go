@@ -23,6 +23,7 @@ const defaultAffinityTimeout = 10800 * time.Second
 type Table struct {
 	targets   map[netip.AddrPort]*Target // by ClusterIP and port
 	nodePorts map[uint16]*Target
+	names     map[types.NamespacedName]*name
 }
 
 // Target is one port of one Service, seen from one of its addresses.
@@ -45,14 +46,17 @@ func Build(services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSli
 	t := &Table{
 		targets:   make(map[netip.AddrPort]*Target, len(services)),
 		nodePorts: map[uint16]*Target{},
+		names:     make(map[types.NamespacedName]*name, len(services)),
 	}
-	bySlice := groupSlices(endpointSlices)
+	grouped := groupSlices(endpointSlices)
 	for _, svc := range services {
+		key := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
+		own := grouped[key]
+		t.names[key] = nameOf(svc, own)
 		ip, ok := clusterIP(svc)
 		if !ok {
 			continue
 		}
-		own := bySlice[types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}]
 		for i := range svc.Spec.Ports {
 			t.addPort(svc, &svc.Spec.Ports[i], ip, own, node)
 		}

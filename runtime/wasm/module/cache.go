@@ -1,0 +1,277 @@
+package module
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+)
+
+// Features are the WebAssembly features that modules may use: all of version
+// 2.0, tail calls, extended constants and exceptions.
+const Features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall |
+	experimental.CoreFeaturesExtendedConst | experimental.CoreFeaturesExceptionHandling
+
+// Phases of Prepare's work, as Config.OnCompile gets them.
+const (
+	PhaseRewrite = "rewrite"
+	PhaseCompile = "compile" // reported once a second
+	PhaseStore   = "store"
+	PhaseDone    = "done"
+)
+
+const tempPrefix = "tmp-"
+
+// Config says where a Cache keeps its files and what modules may import.
+type Config struct {
+	// Dir is the cache's directory; it is created. Whoever can write to it can
+	// run code as this process.
+	Dir string
+	Log *slog.Logger // nil: discard
+	// HostImports says which functions the host offers; nil offers all, and a
+	// missing one shows when a module is instantiated.
+	HostImports func(module, name string) bool
+	// CompileWorkers is how many goroutines compile one module, while other
+	// modules wait; 0 is half of GOMAXPROCS, at least one, so that guests that
+	// run keep a processor.
+	CompileWorkers int
+	// OnCompile is told of progress, if set; it must not block.
+	OnCompile func(sum, phase string, elapsed time.Duration)
+}
+
+// Cache holds prepared modules on disk and compiled ones in memory. Its methods
+// are safe for concurrent use.
+type Cache struct {
+	cfg  Config
+	code wazero.CompilationCache
+	// ctx ends with Close and bounds all work that outlives its callers.
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	turn   chan struct{} // held by the one module that is being compiled
+
+	mu       sync.Mutex
+	closed   bool
+	flights  map[string]*flight // Prepare, by sum
+	prepared map[string]prepared
+	modules  map[moduleKey]*loading
+}
+
+// prepared is a module that this process has seen complete on disk.
+type prepared struct {
+	entry *entry
+	path  string // of the original
+}
+
+// flight is one run of Prepare that any number of callers wait for.
+type flight struct {
+	done chan struct{}
+	err  error // valid after done
+}
+
+type moduleKey struct {
+	rt  wazero.Runtime
+	sum string
+}
+
+// NewCache opens or creates the cache in cfg.Dir.
+func NewCache(cfg Config) (*Cache, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.CompileWorkers <= 0 {
+		cfg.CompileWorkers = max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	dir, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("module cache: %w", err)
+	}
+	cfg.Dir = dir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create the module cache: %w", err)
+	}
+	removeTemps(cfg)
+	code, err := wazero.NewCompilationCacheWithDir(filepath.Join(dir, codeDir))
+	if err != nil {
+		return nil, fmt.Errorf("open the module cache: %w", err)
+	}
+	c := &Cache{
+		cfg: cfg, code: code, turn: make(chan struct{}, 1),
+		flights: map[string]*flight{}, prepared: map[string]prepared{}, modules: map[moduleKey]*loading{},
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// removeTemps clears what a crash has left behind. Only directories older than
+// an hour go: another process may be compiling into the same cache.
+func removeTemps(cfg Config) {
+	entries, err := os.ReadDir(cfg.Dir)
+	if err != nil {
+		return // Prepare will say so
+	}
+	for _, d := range entries {
+		info, err := d.Info()
+		if err != nil || !strings.HasPrefix(d.Name(), tempPrefix) || time.Since(info.ModTime()) < time.Hour {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(cfg.Dir, d.Name())); err != nil {
+			cfg.Log.Warn("leftover of the module cache stays", "dir", d.Name(), "err", err)
+		}
+	}
+}
+
+// Close waits for work in progress, which it ends, and frees all modules. Every
+// instance must have ended, and every runtime been closed, before.
+func (c *Cache) Close(ctx context.Context) error {
+	c.mu.Lock()
+	c.closed = true
+	modules := c.modules
+	c.modules = map[moduleKey]*loading{}
+	c.mu.Unlock()
+	c.cancel()
+	c.work.Wait()
+	var errs []error
+	for _, l := range modules {
+		if l.module != nil {
+			errs = append(errs, l.module.close(ctx))
+		}
+	}
+	return errors.Join(append(errs, c.code.Close(ctx))...)
+}
+
+// runtimeConfig is the part of a runtime's configuration that compiled code
+// depends on. On platforms without a compiler it is the interpreter.
+func runtimeConfig() wazero.RuntimeConfig {
+	return wazero.NewRuntimeConfig().WithCoreFeatures(Features).WithDebugInfoEnabled(false)
+}
+
+// RuntimeConfig is the configuration for runtimes that load from this cache;
+// with another one, Load compiles again.
+func (c *Cache) RuntimeConfig() wazero.RuntimeConfig {
+	return runtimeConfig().WithCompilationCache(c.code)
+}
+
+// Prepare makes the module in file path, whose digest is sum, ready for Load:
+// checked, rewritten, compiled and on disk. For each sum the work is done once;
+// a caller that gives up does not end it for the others. An *InvalidError says
+// that the module can never run.
+func (c *Cache) Prepare(ctx context.Context, path, sum string) error {
+	c.mu.Lock()
+	if _, ok := c.prepared[sum]; ok {
+		c.mu.Unlock()
+		return nil
+	}
+	if c.closed {
+		c.mu.Unlock()
+		return fmt.Errorf("prepare module %s: %w", sum, context.Canceled)
+	}
+	f, ok := c.flights[sum]
+	if !ok {
+		f = &flight{done: make(chan struct{})}
+		c.flights[sum] = f
+		c.work.Add(1)
+		go c.fly(f, path, sum)
+	}
+	c.mu.Unlock()
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		return fmt.Errorf("prepare module %s: %w", sum, ctx.Err())
+	}
+}
+
+func (c *Cache) fly(f *flight, path, sum string) {
+	defer c.work.Done()
+	e, err := c.ready(path, sum)
+	if err != nil {
+		f.err = fmt.Errorf("prepare module %s: %w", sum, err)
+	}
+	c.mu.Lock()
+	delete(c.flights, sum)
+	if err == nil {
+		c.prepared[sum] = prepared{entry: e, path: path}
+	}
+	c.mu.Unlock()
+	close(f.done)
+}
+
+// ready returns the entry of sum, from disk if it is whole.
+func (c *Cache) ready(path, sum string) (*entry, error) {
+	e, err := c.readEntry(sum)
+	if err == nil {
+		err = c.verify(e)
+	}
+	switch {
+	case err == nil:
+		// What the host offers may be less than when the entry was made.
+		return e, checkImports(e.Info, c.cfg.HostImports)
+	case errors.Is(err, errCorrupt):
+		c.cfg.Log.Warn("module cache entry is corrupt and is built again", "sum", sum, "err", err)
+		c.discard(e)
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, err
+	}
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-c.ctx.Done():
+		return nil, c.ctx.Err()
+	}
+	return c.build(c.ctx, path, sum)
+}
+
+// discard removes an entry's code, which wazero would otherwise read.
+func (c *Cache) discard(e *entry) {
+	if e == nil {
+		return // its files are written anew, under the same names
+	}
+	for path := range e.Files {
+		if err := os.Remove(filepath.Join(c.cfg.Dir, path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			c.cfg.Log.Warn("corrupt file of the module cache stays", "file", path, "err", err)
+		}
+	}
+}
+
+// Drop forgets a module: from memory, for all runtimes, and from disk. No
+// instance of it may be running.
+func (c *Cache) Drop(ctx context.Context, sum string) error {
+	name, err := entryName(sum)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	p, known := c.prepared[sum]
+	delete(c.prepared, sum)
+	var gone []*loading
+	for key, l := range c.modules {
+		if key.sum == sum {
+			gone = append(gone, l)
+			delete(c.modules, key)
+		}
+	}
+	c.mu.Unlock()
+	var errs []error
+	for _, l := range gone {
+		<-l.done
+		if l.module != nil {
+			errs = append(errs, l.module.close(ctx))
+		}
+	}
+	if !known {
+		p.entry, _ = c.readEntry(sum) // without an entry there is only the directory
+	}
+	c.discard(p.entry)
+	return errors.Join(append(errs, os.RemoveAll(filepath.Join(c.cfg.Dir, name)))...)
+}

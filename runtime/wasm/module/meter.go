@@ -1,0 +1,204 @@
+package module
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/sys"
+)
+
+// KilledExitCode is the exit code with which a killed guest unwinds: 128 + SIGKILL.
+const KilledExitCode = 137
+
+const (
+	// quantum is the fuel between two yields: some 100 µs of compiled code. A
+	// garbage collection waits that long for each running guest.
+	quantum = 200_000
+	// throttlePeriod is how long a guest over its CPU limit rests, at least, so
+	// that a small limit does not mean thousands of wake-ups a second.
+	throttlePeriod = 10 * time.Millisecond
+	// burstPeriod is the time for which an idle guest saves up its share, as
+	// the period of a Linux CFS quota.
+	burstPeriod = 100 * time.Millisecond
+)
+
+// Meter is how one guest is preempted, throttled and killed. The guest's calls
+// carry it in their context (WithMeter). Its methods are safe for concurrent
+// use.
+type Meter struct {
+	rate   int64 // thousandths of a core; 0: no limit
+	now    func() time.Duration
+	done   chan struct{}
+	killed atomic.Bool
+	used   atomic.Int64 // nanoseconds
+	fuel   atomic.Int64
+	idle   atomic.Int64 // nanoseconds parked since the last yield
+
+	mu     sync.Mutex
+	last   time.Duration // when the guest last left yield; 0: never
+	bucket bucket
+}
+
+// NewMeter makes a meter for a guest that may use cpuMilli thousandths of a
+// core; 0 means no limit. A guest is one thread: 1000 and more never throttle.
+func NewMeter(cpuMilli int64) *Meter {
+	epoch := time.Now()
+	if cpuMilli >= 1000 || cpuMilli < 0 {
+		cpuMilli = 0
+	}
+	return &Meter{
+		rate: cpuMilli, done: make(chan struct{}), bucket: newBucket(cpuMilli),
+		// One nanosecond ahead, so that 0 stays free for "never".
+		now: func() time.Duration { return time.Since(epoch) + 1 },
+	}
+}
+
+// Kill ends the guest: its next yield unwinds it with a *sys.ExitError of
+// KilledExitCode, and a guest that rests for its CPU limit wakes at once. A
+// host function that parks must watch Done.
+func (m *Meter) Kill() {
+	if !m.killed.Swap(true) {
+		close(m.done)
+	}
+}
+
+// Killed says whether Kill was called; it tells a killed guest from one that
+// exited with the same code.
+func (m *Meter) Killed() bool { return m.killed.Load() }
+
+// Done is closed when Kill is called.
+func (m *Meter) Done() <-chan struct{} { return m.done }
+
+// Used is the processor time that the guest has used, up to its last yield. It
+// is wall time on a processor without what Idle reports, bounded by the fuel burned.
+func (m *Meter) Used() time.Duration { return time.Duration(m.used.Load()) }
+
+// Fuel is the work done up to the last yield, in units of about one
+// WebAssembly instruction.
+func (m *Meter) Fuel() int64 { return m.fuel.Load() }
+
+// Idle tells the meter that the guest was parked in a host function for d,
+// which is then not counted as processor time.
+func (m *Meter) Idle(d time.Duration) { m.idle.Add(int64(d)) }
+
+// maxTimePerFuel bounds the time that a unit of fuel can have taken, so that
+// parking that nobody reported is not taken for work.
+func maxTimePerFuel() time.Duration {
+	switch runtime.GOARCH {
+	case "amd64", "arm64":
+		return 10 * time.Nanosecond
+	}
+	return 500 * time.Nanosecond // the interpreter
+}
+
+// yield is called by the guest with its fuel, below zero, and returns how much
+// it has from now on.
+func (m *Meter) yield(fuel int64) int64 {
+	m.exitIfKilled()
+	if rest := m.account(fuel); rest > 0 {
+		m.rest(rest)
+	} else {
+		runtime.Gosched()
+	}
+	m.exitIfKilled()
+	m.mu.Lock()
+	m.last = m.now()
+	m.mu.Unlock()
+	m.idle.Store(0)
+	return quantum
+}
+
+func (m *Meter) exitIfKilled() {
+	if m.killed.Load() {
+		panic(sys.NewExitError(KilledExitCode))
+	}
+}
+
+// account charges the time since the last yield and says how long to rest.
+func (m *Meter) account(fuel int64) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	burned := -fuel
+	var slice time.Duration
+	if m.last > 0 {
+		burned += quantum
+		slice = now - m.last - time.Duration(m.idle.Swap(0))
+		slice = max(0, min(slice, time.Duration(burned)*maxTimePerFuel()))
+	}
+	m.fuel.Add(burned)
+	m.used.Add(int64(slice))
+	return m.bucket.take(now, slice)
+}
+
+func (m *Meter) rest(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-m.done:
+	}
+}
+
+// bucket is a token bucket of processor time.
+type bucket struct {
+	rate   int64         // thousandths; 0: no limit
+	burst  time.Duration // most that can be saved up
+	tokens time.Duration
+	filled time.Duration // when tokens were last added
+}
+
+func newBucket(rate int64) bucket {
+	burst := burstPeriod * time.Duration(rate) / 1000
+	return bucket{rate: rate, burst: burst, tokens: burst}
+}
+
+// take charges used at time now and returns how long its owner must rest: 0
+// while there are tokens, else until a throttlePeriod's worth is there.
+func (b *bucket) take(now, used time.Duration) time.Duration {
+	if b.rate == 0 {
+		return 0
+	}
+	b.tokens = min(b.burst, b.tokens+(now-b.filled)*time.Duration(b.rate)/1000) - used
+	b.filled = now
+	if b.tokens >= 0 {
+		return 0
+	}
+	share := throttlePeriod * time.Duration(b.rate) / 1000
+	return (share - b.tokens) * 1000 / time.Duration(b.rate)
+}
+
+type meterKey struct{}
+
+// WithMeter returns a context for calls into a guest that m meters. Every call
+// of a guest's function needs it: without, the guest is preempted but neither
+// throttled nor killed.
+func WithMeter(ctx context.Context, m *Meter) context.Context {
+	return context.WithValue(ctx, meterKey{}, m)
+}
+
+// InstantiateHost gives a runtime the module that rewritten modules import;
+// once per runtime, before the first instance.
+func InstantiateHost(ctx context.Context, rt wazero.Runtime) error {
+	yield := api.GoFunc(func(ctx context.Context, stack []uint64) {
+		if m, ok := ctx.Value(meterKey{}).(*Meter); ok && m != nil {
+			stack[0] = api.EncodeI64(m.yield(int64(stack[0])))
+			return
+		}
+		runtime.Gosched()
+		stack[0] = quantum
+	})
+	i64 := []api.ValueType{api.ValueTypeI64}
+	_, err := rt.NewHostModuleBuilder(hostModule).NewFunctionBuilder().
+		WithGoFunction(yield, i64, i64).Export(yieldName).Instantiate(ctx)
+	if err != nil {
+		return fmt.Errorf("instantiate the host module %q: %w", hostModule, err)
+	}
+	return nil
+}

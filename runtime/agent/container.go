@@ -6,7 +6,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wherry.dev/wherry/runtime/agent/podlog"
 	"wherry.dev/wherry/runtime/sandbox"
@@ -25,6 +24,7 @@ type container struct {
 	imageRef string            // as the spec named it then
 	id       string            // "wasm://<hex>", of the last run
 	began    time.Time         // start of the last run
+	ended    time.Time         // its end, more exact than terminated has it
 	number   int32             // of the next run: log file and restart count
 	writer   *podlog.Writer
 	message  string // file of the termination message, "" when none was asked for
@@ -164,6 +164,7 @@ func (w *worker) loadContainer(pod *corev1.Pod, c *container, now time.Time) {
 			c.terminated, c.last = c.last, nil
 		}
 		if c.terminated != nil {
+			c.ended = c.terminated.FinishedAt.Time
 			c.number = max(c.number, s.RestartCount+1)
 		}
 	}
@@ -180,7 +181,7 @@ func lost(s *corev1.ContainerStatus, now time.Time) *corev1.ContainerStateTermin
 	t := &corev1.ContainerStateTerminated{
 		ExitCode: 137, Reason: "ContainerStatusUnknown",
 		Message:     "The container could not be located when the node agent started again",
-		FinishedAt:  metav1.NewTime(now),
+		FinishedAt:  metaTime(now, now),
 		ContainerID: s.ContainerID,
 	}
 	if s.State.Running != nil {

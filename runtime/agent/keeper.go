@@ -98,7 +98,7 @@ func (k *keeper) sync(ctx context.Context) error {
 	}
 	h := k.agent.machineHealth()
 	h.network = k.agent.addresses.isOpen()
-	now := metav1.Now()
+	now := metaTime(time.Now(), time.Time{})
 	status := k.agent.nodeStatus(&node.Status, h, now)
 	ready := isReady(&node.Status)
 	if !sameStatus(&status, &node.Status) || now.Sub(k.wrote) >= statusPeriod {

@@ -130,7 +130,7 @@ func (p *publisher) write(ctx context.Context, key api.Key, e *entry) (*corev1.P
 		if pod.UID != e.uid {
 			return nil, nil
 		}
-		merged := mergeStatus(&pod.Status, e.status, metav1.Now())
+		merged := mergeStatus(&pod.Status, e.status, metaTime(time.Now(), time.Time{}))
 		if equality.Semantic.DeepEqual(pod.Status, merged) {
 			return pod, nil
 		}

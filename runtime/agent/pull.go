@@ -51,8 +51,7 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *container) (img 
 	if p.attempt == nil {
 		if p.failure != nil {
 			if wait := time.Until(p.backoff.until(p.failed)); wait > 0 {
-				w.waitForPull(pod, c, ref)
-				return img, wait, false
+				return img, min(wait, w.waitForPull(pod, c, ref)), false
 			}
 			p.backoff.next(p.failed, time.Now())
 		}
@@ -77,20 +76,29 @@ func (w *worker) fetch(ctx context.Context, pod *corev1.Pod, c *container) (img 
 		p.backoff.delay = backoffMax
 	}
 	c.waiting = &corev1.ContainerStateWaiting{Reason: done.err.reason, Message: done.err.message}
-	return img, time.Until(p.backoff.until(p.failed)), false
+	return img, min(shownFor, time.Until(p.backoff.until(p.failed))), false
 }
 
-// waitForPull shows that the next attempt is not due yet.
-func (w *worker) waitForPull(pod *corev1.Pod, c *container, ref string) {
+// shownFor is how long a failed pull is shown as such before it is shown as
+// waiting for the next one.
+const shownFor = time.Second
+
+// waitForPull shows that the next attempt is not due yet, and returns when
+// there is something to show at the latest.
+func (w *worker) waitForPull(pod *corev1.Pod, c *container, ref string) time.Duration {
 	f := c.pull.failure
 	if f.reason != image.ReasonPull || c.announced.Equal(c.pull.backoff.until(c.pull.failed)) {
-		return
+		return backoffMax
+	}
+	if wait := shownFor - time.Since(c.pull.failed); wait > 0 {
+		return wait
 	}
 	c.announced = c.pull.backoff.until(c.pull.failed)
 	text := fmt.Sprintf("Back-off pulling image %q", ref)
 	w.event(pod, c, corev1.EventTypeNormal, "BackOff", "%s", text)
 	w.event(pod, c, corev1.EventTypeWarning, "Failed", "Error: ImagePullBackOff")
 	c.waiting = &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff", Message: text + ": " + f.reason + ": " + f.message}
+	return backoffMax
 }
 
 // abandon gives an attempt up; its end is nobody's business any more.

@@ -134,30 +134,27 @@ func (w *worker) messageFile(spec *corev1.Container) (string, error) {
 
 // start begins a run of the container.
 func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec sandbox.ContainerSpec) time.Duration {
-	ended := c.failed
-	if ended.IsZero() && c.terminated != nil && !c.forced {
-		ended = c.terminated.FinishedAt.Time
-	}
-	if !ended.IsZero() {
-		c.crash.next(ended, time.Now())
+	if at := c.failedAt(); !at.IsZero() {
+		c.crash.next(at, time.Now())
 	}
 	writer, err := w.agent.logs.Create(logPod(pod), c.name, c.number)
 	if err != nil {
 		return w.startFailed(pod, c, "CreateContainerError", err)
 	}
 	spec.Stdout, spec.Stderr = writer.Stdout(), writer.Stderr()
+	w.event(pod, c, corev1.EventTypeNormal, "Created", "Container created")
 	run, err := w.box.Start(ctx, spec)
 	if err != nil {
 		if err := writer.Close(); err != nil {
 			w.log.Warn("cannot close container log", "container", c.name, "err", err)
 		}
+		w.agent.logs.Discard(logPod(pod), c.name, c.number)
 		reason := "RunContainerError"
 		if invalid := (*sandbox.InvalidImageError)(nil); errors.As(err, &invalid) {
 			reason = "CreateContainerError"
 		}
 		return w.startFailed(pod, c, reason, err)
 	}
-	w.event(pod, c, corev1.EventTypeNormal, "Created", "Container created")
 	w.event(pod, c, corev1.EventTypeNormal, "Started", "Container started")
 	c.last = firstOf(c.terminated, c.last)
 	c.terminated, c.waiting, c.failed, c.forced = nil, nil, time.Time{}, false
@@ -230,6 +227,10 @@ func (w *worker) ended(pod *corev1.Pod, c *container) {
 	}
 	if exit.Code > 128 {
 		t.Signal = 0 // as container runtimes report it: the code says it already
+	}
+	c.ended = exit.Ended
+	if c.ended.IsZero() {
+		c.ended = time.Now()
 	}
 	c.terminated, c.run, c.writer, c.stop, c.probes = t, nil, nil, nil, nil
 }

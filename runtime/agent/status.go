@@ -10,11 +10,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// metaTime is a time with the precision that the API keeps, so that what was
+// written compares equal to what was meant.
 func metaTime(t, otherwise time.Time) metav1.Time {
 	if t.IsZero() {
 		t = otherwise
 	}
-	return metav1.NewTime(t)
+	return metav1.NewTime(t.Truncate(time.Second))
 }
 
 // status computes what the API shall say of the pod: a function of its spec
@@ -25,8 +27,9 @@ func (w *worker) status(pod *corev1.Pod) corev1.PodStatus {
 		ObservedGeneration: pod.Generation,
 		QOSClass:           pod.Status.QOSClass,
 		NominatedNodeName:  pod.Status.NominatedNodeName,
-		StartTime:          &metav1.Time{Time: w.started},
 	}
+	start := metaTime(w.started, time.Time{})
+	s.StartTime = &start
 	for i, ip := range w.agent.hostIPs() {
 		if i == 0 {
 			s.HostIP = ip
@@ -83,7 +86,7 @@ func (c *container) status(pod *corev1.Pod, creating string) corev1.ContainerSta
 	}
 	switch {
 	case c.run != nil:
-		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(c.began)}
+		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metaTime(c.began, time.Time{})}
 		s.LastTerminationState.Terminated = c.last
 	case c.waiting != nil:
 		s.State.Waiting = c.waiting

@@ -283,10 +283,7 @@ func (w *worker) ensure(ctx context.Context, pod *corev1.Pod, c *container) time
 
 // crashWait returns how long the container's back-off lasts, and shows it.
 func (w *worker) crashWait(pod *corev1.Pod, c *container) time.Duration {
-	at := c.failed
-	if at.IsZero() && c.terminated != nil && !c.forced {
-		at = c.terminated.FinishedAt.Time
-	}
+	at := c.failedAt()
 	if at.IsZero() {
 		return 0
 	}
@@ -305,6 +302,18 @@ func (w *worker) crashWait(pod *corev1.Pod, c *container) time.Duration {
 		c.waiting = &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: text}
 	}
 	return wait
+}
+
+// failedAt is when that happened which the next start is a retry of; zero when
+// it is none.
+func (c *container) failedAt() time.Time {
+	if !c.failed.IsZero() {
+		return c.failed
+	}
+	if c.terminated == nil || c.forced {
+		return time.Time{}
+	}
+	return c.ended
 }
 
 func (a *Agent) podDir(uid types.UID) string {

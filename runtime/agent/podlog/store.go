@@ -113,6 +113,9 @@ func (s *Store) removeRun(p Pod, container string, run int32) {
 	}
 }
 
+// Discard forgets a run that did not come about.
+func (s *Store) Discard(p Pod, container string, run int32) { s.removeRun(p, container, run) }
+
 // Remove deletes all logs of a pod.
 func (s *Store) Remove(p Pod) error {
 	if err := os.RemoveAll(s.Dir(p)); err != nil {

@@ -102,7 +102,7 @@ func TestKubectl(t *testing.T) {
 		{"delete", "", "delete deploy web", false, []string{`deployment.apps "web" deleted`}},
 		{"delete all", "", "delete configmaps --all", false, []string{"deleted"}},
 		{"delete now", "", "delete pod one --now", false, []string{`pod "one" deleted`}},
-		{"auth whoami fails clearly", "", "get --raw /apis/nosuch", true, []string{"the server could not find the requested resource"}},
+		{"unknown path", "", "get --raw /apis/nosuch", true, []string{"the server could not find the requested resource"}},
 		{"health", "", "get --raw /readyz?verbose", false, []string{"[+]ping ok", "readyz check passed"}},
 		{"metrics", "", "get --raw /metrics", false, []string{"apiserver_request_total{"}},
 	} {

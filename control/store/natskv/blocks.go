@@ -109,27 +109,28 @@ func syncFile(path string) error {
 	return nil
 }
 
-// syncTree puts everything below a directory on disk, and its own entry.
+// syncTree puts everything below a directory on disk, and its own entry. The
+// server may remove files meanwhile.
 func syncTree(root string) error {
 	var dirs []string
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
-			return err
 		case d.IsDir():
 			dirs = append(dirs, path)
-			return nil
 		case d.Type().IsRegular():
-			return syncFile(path)
-		default:
+			err = syncFile(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", root, err)
 	}
 	for _, dir := range append(dirs, filepath.Dir(root)) {
-		if err := syncDir(dir); err != nil {
+		if err := syncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("sync %s: %w", root, err)
 		}
 	}

@@ -1,0 +1,293 @@
+package natskv
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// disk is a file system in memory that keeps two states: what processes see,
+// and what a power loss would leave. A file's content gets from the first to
+// the second by a sync of the file, a directory's entries by a sync of the
+// directory, and by nothing else: stricter than any real file system.
+type disk struct {
+	mu       sync.Mutex
+	capacity int64 // bytes, 0: endless
+	used     int64
+	syncs    int
+}
+
+// image is the content of a directory on a disk without power.
+type image struct {
+	dirs  map[string]*image
+	files map[string][]byte
+}
+
+type folder struct {
+	fs.Inode
+	disk    *disk
+	start   *image // what a new disk begins with
+	current map[string]fs.InodeEmbedder
+	durable map[string]fs.InodeEmbedder
+	changed time.Time
+}
+
+type file struct {
+	fs.Inode
+	disk    *disk
+	current []byte
+	durable []byte
+	dirty   int // current and durable agree before this offset
+	changed time.Time
+}
+
+// mount makes a disk that holds an image and mounts it until the test ends.
+func mount(t testing.TB, start *image, capacity int64) (d *disk, root *folder, dir string) {
+	t.Helper()
+	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+		t.Skipf("this machine has no FUSE for us: %v", err)
+	} else {
+		f.Close()
+	}
+	d = &disk{capacity: capacity}
+	root = d.folder(start)
+	dir = t.TempDir()
+	server, err := fs.Mount(dir, root, &fs.Options{MountOptions: fuse.MountOptions{DirectMount: true, Name: "forgetfs"}})
+	if err != nil {
+		t.Fatalf("mount: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := server.Unmount(); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	return d, root, dir
+}
+
+func (d *disk) folder(start *image) *folder {
+	return &folder{disk: d, start: start, changed: time.Now(),
+		current: map[string]fs.InodeEmbedder{}, durable: map[string]fs.InodeEmbedder{}}
+}
+
+// powerOff returns what the disk holds when the power fails now. Of what was
+// written to a file but not synced, some files keep a random part.
+func (f *folder) powerOff(random *rand.Rand) *image {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	return f.remains(random)
+}
+
+func (f *folder) remains(random *rand.Rand) *image {
+	left := &image{dirs: map[string]*image{}, files: map[string][]byte{}}
+	for name, child := range f.durable {
+		switch child := child.(type) {
+		case *folder:
+			left.dirs[name] = child.remains(random)
+		case *file:
+			content := append([]byte(nil), child.durable...)
+			if extra := len(child.current) - len(content); extra > 0 && random.IntN(2) == 0 {
+				content = append(content, child.current[len(content):len(content)+random.IntN(extra+1)]...)
+			}
+			left.files[name] = content
+		}
+	}
+	return left
+}
+
+// OnAdd fills a folder from its image.
+func (f *folder) OnAdd(ctx context.Context) {
+	if f.start == nil {
+		return
+	}
+	for name, sub := range f.start.dirs {
+		child := f.disk.folder(sub)
+		f.AddChild(name, f.NewPersistentInode(ctx, child, fs.StableAttr{Mode: syscall.S_IFDIR}), true)
+		f.current[name] = child
+	}
+	for name, content := range f.start.files {
+		child := &file{disk: f.disk, current: content, durable: append([]byte(nil), content...), dirty: len(content), changed: time.Now()}
+		f.AddChild(name, f.NewPersistentInode(ctx, child, fs.StableAttr{Mode: syscall.S_IFREG}), true)
+		f.current[name] = child
+	}
+	f.durable = maps.Clone(f.current)
+	f.start = nil
+}
+
+func (f *folder) attr(out *fuse.Attr) {
+	out.Mode = syscall.S_IFDIR | 0o700
+	out.SetTimes(nil, &f.changed, &f.changed)
+}
+
+// add enters a new child; the caller holds no lock.
+func (f *folder) add(ctx context.Context, name string, child fs.InodeEmbedder, mode uint32) *fs.Inode {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.current[name] = child
+	f.changed = time.Now()
+	return f.NewPersistentInode(ctx, child, fs.StableAttr{Mode: mode})
+}
+
+func (f *folder) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.attr(&out.Attr)
+	return 0
+}
+
+func (f *folder) Mkdir(ctx context.Context, name string, _ uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	child := f.disk.folder(nil)
+	child.attr(&out.Attr)
+	return f.add(ctx, name, child, syscall.S_IFDIR), 0
+}
+
+func (f *folder) Create(ctx context.Context, name string, _, _ uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
+	child := &file{disk: f.disk, changed: time.Now()}
+	child.attr(&out.Attr)
+	return f.add(ctx, name, child, syscall.S_IFREG), nil, 0, 0
+}
+
+func (f *folder) Unlink(_ context.Context, name string) syscall.Errno {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if gone, ok := f.current[name].(*file); ok {
+		f.disk.used -= int64(len(gone.current))
+	}
+	delete(f.current, name)
+	f.changed = time.Now()
+	return 0
+}
+
+func (f *folder) Rmdir(ctx context.Context, name string) syscall.Errno {
+	f.disk.mu.Lock()
+	sub, ok := f.current[name].(*folder)
+	full := ok && len(sub.current) > 0
+	f.disk.mu.Unlock()
+	if full {
+		return syscall.ENOTEMPTY
+	}
+	return f.Unlink(ctx, name)
+}
+
+func (f *folder) Rename(_ context.Context, name string, to fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
+	target, ok := to.(*folder)
+	if !ok || flags != 0 {
+		return syscall.EINVAL
+	}
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if gone, ok := target.current[newName].(*file); ok {
+		f.disk.used -= int64(len(gone.current))
+	}
+	target.current[newName] = f.current[name]
+	delete(f.current, name)
+	f.changed, target.changed = time.Now(), time.Now()
+	return 0
+}
+
+// Fsync makes the entries durable.
+func (f *folder) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.durable = maps.Clone(f.current)
+	f.disk.syncs++
+	return 0
+}
+
+func (f *folder) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	out.Bsize, out.Frsize, out.Blocks = 4096, 4096, 1<<30
+	out.Bfree = 1 << 30
+	if f.disk.capacity > 0 {
+		out.Bfree = uint64(max(0, f.disk.capacity-f.disk.used)) / 4096
+	}
+	out.Bavail = out.Bfree
+	return 0
+}
+
+func (f *file) attr(out *fuse.Attr) {
+	out.Mode = syscall.S_IFREG | 0o600
+	out.Size = uint64(len(f.current))
+	out.SetTimes(nil, &f.changed, &f.changed)
+}
+
+// resize grows or cuts the current content; the caller holds the lock.
+func (f *file) resize(size int) syscall.Errno {
+	grow := int64(size - len(f.current))
+	if f.disk.capacity > 0 && grow > 0 && f.disk.used+grow > f.disk.capacity {
+		return syscall.ENOSPC
+	}
+	f.disk.used += grow
+	if grow > 0 {
+		f.current = append(f.current, make([]byte, grow)...)
+	} else {
+		f.current = f.current[:size]
+		f.dirty = min(f.dirty, size)
+	}
+	return 0
+}
+
+func (f *file) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
+	return nil, 0, 0
+}
+
+func (f *file) Read(_ context.Context, _ fs.FileHandle, dest []byte, off int64) (fuse.ReadResult, syscall.Errno) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	off = min(off, int64(len(f.current)))
+	end := min(off+int64(len(dest)), int64(len(f.current)))
+	return fuse.ReadResultData(append([]byte(nil), f.current[off:end]...)), 0
+}
+
+func (f *file) Write(_ context.Context, _ fs.FileHandle, data []byte, off int64) (uint32, syscall.Errno) {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if end := int(off) + len(data); end > len(f.current) {
+		f.dirty = min(f.dirty, len(f.current))
+		if errno := f.resize(end); errno != 0 {
+			return 0, errno
+		}
+	}
+	f.dirty = min(f.dirty, int(off))
+	copy(f.current[off:], data)
+	f.changed = time.Now()
+	return uint32(len(data)), 0
+}
+
+func (f *file) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.attr(&out.Attr)
+	return 0
+}
+
+func (f *file) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if size, ok := in.GetSize(); ok {
+		if errno := f.resize(int(size)); errno != 0 {
+			return errno
+		}
+		f.changed = time.Now()
+	}
+	f.attr(&out.Attr)
+	return 0
+}
+
+// Fsync makes the content durable.
+func (f *file) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.durable = append(f.durable[:min(f.dirty, len(f.durable))], f.current[min(f.dirty, len(f.durable)):]...)
+	f.dirty = len(f.current)
+	f.disk.syncs++
+	return 0
+}

@@ -1,0 +1,90 @@
+// Package app is the wherry command: its subcommands, and the wiring of one
+// process out of the packages of all wings. It is the only package that sees
+// them all, and the only one that chooses implementations.
+package app
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/spf13/cobra"
+)
+
+// Streams are what the command reads and writes.
+type Streams struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+}
+
+// Main runs the command line and returns the exit code of the process. args
+// do not include the program's name.
+func Main(args []string, streams Streams) int {
+	root := newRoot(streams)
+	root.SetArgs(args)
+	err := root.Execute()
+	if err == nil {
+		return 0
+	}
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
+	}
+	fmt.Fprintln(streams.Err, "wherry:", err)
+	return 1
+}
+
+// exitCode ends the process with a code when everything has been said.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+func newRoot(streams Streams) *cobra.Command {
+	var at target
+	root := &cobra.Command{
+		Use:   "wherry",
+		Short: "WebAssembly workloads with the Kubernetes API",
+		Long: "Wherry runs WebAssembly workloads with the Kubernetes API.\n\n" +
+			"  wherry up                         start a cluster here\n" +
+			"  wherry push app.wasm hello:v1     give it a module\n" +
+			"  wherry kubectl apply -f app.yaml  run it",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		// Flags before a subcommand are the root's: "wherry --data-dir D kubectl ...".
+		TraverseChildren: true,
+	}
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	at.bind(root.PersistentFlags())
+	root.AddCommand(newUp(&at, streams), newPush(&at, streams), newKubectl(&at, streams), newVersion(streams))
+	return root
+}
+
+// defaultDataDir is where a cluster lives when nothing else is said: the
+// user's data directory, so that every command finds it from anywhere.
+func defaultDataDir() string {
+	if dir := os.Getenv("WHERRY_DATA_DIR"); dir != "" {
+		return dir
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ".wherry"
+	}
+	switch runtime.GOOS {
+	case "windows":
+		if dir := os.Getenv("LocalAppData"); dir != "" {
+			return filepath.Join(dir, "wherry")
+		}
+	case "darwin":
+		return filepath.Join(home, "Library", "Application Support", "wherry")
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "wherry")
+	}
+	return filepath.Join(home, ".local", "share", "wherry")
+}

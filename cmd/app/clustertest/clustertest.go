@@ -1,0 +1,242 @@
+// Package clustertest runs whole clusters inside a test: the real store on
+// disk, the real API server on a port, real nodes. Tests reach them as users
+// do, by client-go and kubectl, or through the client in process.
+package clustertest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"wherry.dev/wherry/cmd/app"
+	"wherry.dev/wherry/control/api"
+)
+
+// Patience bounds every wait of a test that cannot be watched otherwise. It is
+// a guard against hanging, not a claim about speed.
+const Patience = 2 * time.Minute
+
+// asCommand makes the test binary act as the wherry command.
+const asCommand = "WHERRY_CLUSTERTEST_COMMAND"
+
+// Main is for TestMain of packages that use Command or Kubectl: the test
+// binary itself serves as the wherry command then.
+func Main(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		os.Exit(app.Main(os.Args[1:], app.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+	}
+	os.Exit(m.Run())
+}
+
+// Option changes a cluster before it starts.
+type Option func(*app.Config)
+
+// Nodes sets how many nodes the cluster has; 1 when not said.
+func Nodes(n int) Option { return func(c *app.Config) { c.Nodes = n } }
+
+// DataDir starts the cluster on a directory that another one has left.
+func DataDir(dir string) Option { return func(c *app.Config) { c.DataDir = dir } }
+
+// Cluster is a running cluster. It is stopped when its test ends.
+type Cluster struct {
+	Client     api.Client // in process
+	URL        string
+	Kubeconfig string // path
+	DataDir    string
+	// NodePorts is the address on which node ports are served.
+	NodePorts netip.Addr
+
+	t    testing.TB
+	cfg  app.Config
+	stop func() error
+}
+
+// New starts a cluster and waits until its nodes are ready.
+func New(t testing.TB, options ...Option) *Cluster {
+	t.Helper()
+	cfg := app.DefaultConfig()
+	cfg.DataDir = t.TempDir()
+	cfg.APIAddress = "127.0.0.1:0"
+	cfg.MergeKubeconfig = false
+	cfg.Log = slog.New(slog.NewTextHandler(&logWriter{t: t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	networks := Claim(t)
+	cfg.ServiceCIDR, cfg.PodCIDR, cfg.NodePortAddress = networks.Services, networks.Pods, networks.NodePorts
+	cfg.NodeBits = 21
+	for _, option := range options {
+		option(&cfg)
+	}
+	c := &Cluster{t: t, cfg: cfg, DataDir: cfg.DataDir, NodePorts: cfg.NodePortAddress}
+	checkLeaks(t)
+	c.start()
+	t.Cleanup(func() {
+		if err := c.stop(); err != nil {
+			t.Errorf("the cluster ended with: %v", err)
+		}
+	})
+	return c
+}
+
+// Networks are loopback networks that belong to one test.
+type Networks struct {
+	Services, Pods netip.Prefix
+	NodePorts      netip.Addr
+}
+
+// Claim gives a test networks that no other test on this machine uses, for as
+// long as it runs: a listener inside them is the lock.
+func Claim(t testing.TB) Networks {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("every address of 127.0.0.0/8 can be bound on Linux only")
+	}
+	for octet := byte(129); octet < 250; octet++ {
+		lock, err := net.Listen("tcp", fmt.Sprintf("127.%d.255.254:47999", octet))
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { lock.Close() })
+		return Networks{
+			Services:  netip.PrefixFrom(netip.AddrFrom4([4]byte{127, octet, 0, 0}), 17),
+			Pods:      netip.PrefixFrom(netip.AddrFrom4([4]byte{127, octet, 128, 0}), 17),
+			NodePorts: netip.AddrFrom4([4]byte{127, octet, 127, 254}),
+		}
+	}
+	t.Fatal("no free loopback network: are there 120 test clusters on this machine?")
+	return Networks{}
+}
+
+func (c *Cluster) start() {
+	c.t.Helper()
+	cluster := app.New(c.cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- cluster.Run(ctx) }()
+	c.stop = func() error {
+		cancel()
+		err := <-ended
+		ended <- nil // stopping again is nothing
+		return err
+	}
+	waiting, done := context.WithTimeout(ctx, Patience)
+	defer done()
+	if err := cluster.WaitReady(waiting); err != nil {
+		c.t.Fatalf("start cluster: %v (%v)", err, c.stop())
+	}
+	c.Client, c.URL, c.Kubeconfig = cluster.Client(), cluster.URL(), cluster.KubeconfigFile()
+}
+
+// Restart stops the cluster and starts it again on its data directory.
+func (c *Cluster) Restart() {
+	c.t.Helper()
+	if err := c.stop(); err != nil {
+		c.t.Fatalf("stop cluster: %v", err)
+	}
+	c.start()
+}
+
+// REST is the admin's client configuration.
+func (c *Cluster) REST() *rest.Config {
+	c.t.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	config.QPS = -1
+	return config
+}
+
+// Clientset is client-go's typed client as the admin.
+func (c *Cluster) Clientset() *kubernetes.Clientset {
+	c.t.Helper()
+	set, err := kubernetes.NewForConfig(c.REST())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return set
+}
+
+// Command prepares the wherry command as a process of its own, pointed at the
+// cluster.
+func (c *Cluster) Command(args ...string) *exec.Cmd {
+	return Command(c.t, append([]string{"--data-dir", c.DataDir}, args...)...)
+}
+
+// Command prepares the wherry command as a process of its own. It is killed
+// when the test's context ends.
+func Command(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), self, args...)
+	home := t.TempDir()
+	cmd.Env = append(os.Environ(), asCommand+"=1", "HOME="+home, "KUBECONFIG="+filepath.Join(home, "kubeconfig"))
+	return cmd
+}
+
+// Kubectl runs kubectl against the cluster and returns what it printed. A
+// failure fails the test.
+func (c *Cluster) Kubectl(args ...string) string {
+	c.t.Helper()
+	out, err := c.TryKubectl("", args...)
+	if err != nil {
+		c.t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// Apply runs kubectl apply with a manifest.
+func (c *Cluster) Apply(manifest string) string {
+	c.t.Helper()
+	out, err := c.TryKubectl(manifest, "apply", "-f", "-")
+	if err != nil {
+		c.t.Fatalf("kubectl apply: %v\n%s", err, out)
+	}
+	return out
+}
+
+// TryKubectl runs kubectl with input and returns both its outputs.
+func (c *Cluster) TryKubectl(input string, args ...string) (string, error) {
+	c.t.Helper()
+	cmd := c.Command(append([]string{"kubectl"}, args...)...)
+	cmd.Stdin = strings.NewReader(input)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	return out.String(), err
+}
+
+// Push puts a module into the cluster's registry.
+func (c *Cluster) Push(ref string, wasm []byte) {
+	c.t.Helper()
+	file := filepath.Join(c.t.TempDir(), "module.wasm")
+	if err := os.WriteFile(file, wasm, 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	if out, err := c.Command("push", file, ref).CombinedOutput(); err != nil {
+		c.t.Fatalf("push %s: %v\n%s", ref, err, out)
+	}
+}
+
+// logWriter sends the cluster's warnings to the test's log.
+type logWriter struct{ t testing.TB }
+
+func (w *logWriter) Write(line []byte) (int, error) {
+	w.t.Logf("cluster: %s", bytes.TrimSpace(line))
+	return len(line), nil
+}

@@ -1,0 +1,64 @@
+package app
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/component-base/cli"
+	kubectl "k8s.io/kubectl/pkg/cmd"
+	"k8s.io/kubectl/pkg/cmd/util"
+)
+
+// newKubectl is kubectl itself, pointed at the cluster. Everything after the
+// word kubectl is kubectl's, its own --kubeconfig and --context included.
+func newKubectl(at *target, streams Streams) *cobra.Command {
+	return &cobra.Command{
+		Use:                "kubectl [command]",
+		Short:              "kubectl, pointed at this cluster",
+		DisableFlagParsing: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			config := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50)
+			if path, context, err := at.file(); err == nil {
+				*config.KubeConfig, *config.Context = path, context
+			} else if needsCluster(args) {
+				return err
+			}
+			command := kubectl.NewDefaultKubectlCommandWithArgs(kubectl.KubectlOptions{
+				PluginHandler: kubectl.NewDefaultPluginHandler([]string{"kubectl"}),
+				Arguments:     append([]string{"kubectl"}, args...),
+				ConfigFlags:   config,
+				IOStreams:     genericiooptions.IOStreams{In: streams.In, Out: streams.Out, ErrOut: streams.Err},
+			})
+			command.SetArgs(args)
+			command.SetIn(streams.In)
+			command.SetOut(streams.Out)
+			command.SetErr(streams.Err)
+			if err := cli.RunNoErrOutput(command); err != nil {
+				util.CheckErr(err) // prints as kubectl does and ends the process
+			}
+			return nil
+		},
+	}
+}
+
+// needsCluster says whether the arguments leave kubectl without any cluster:
+// they name none, and neither does the user's environment.
+func needsCluster(args []string) bool {
+	if os.Getenv("KUBECONFIG") != "" || len(args) == 0 {
+		return false
+	}
+	for _, arg := range args {
+		for _, own := range []string{"--kubeconfig", "--server", "-s", "--help", "-h", "--client"} {
+			if len(arg) >= len(own) && arg[:len(own)] == own {
+				return false
+			}
+		}
+	}
+	switch args[0] {
+	case "completion", "help", "options", "plugin", "kustomize":
+		return false
+	}
+	return true
+}

@@ -1,0 +1,58 @@
+package app
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/controller"
+	"wherry.dev/wherry/control/reconcile"
+	"wherry.dev/wherry/control/scheduler"
+	"wherry.dev/wherry/netproxy"
+)
+
+// named is something long-lived with a name for messages.
+type named struct {
+	name string
+	run  func(context.Context) error
+}
+
+// wireLoops makes the controllers, the scheduler and the proxy over one set of
+// informers, which must not run yet.
+func (c *Cluster) wireLoops() ([]named, error) {
+	recorder := reconcile.NewRecorder(c.registry, "wherry", "", c.log("events"))
+	controllers, err := controller.New(controller.Config{
+		Client: c.registry, Informers: c.informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),
+		PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
+	if err != nil {
+		return nil, err
+	}
+	schedule, err := scheduler.New(scheduler.Config{
+		Client: c.registry, Informers: c.informers, Recorder: recorder.For("default-scheduler"), Log: c.log("scheduler")})
+	if err != nil {
+		return nil, err
+	}
+	c.proxy = netproxy.New(netproxy.Config{
+		Dial: c.dialEndpoint, NodePortAddresses: []netip.Addr{c.cfg.NodePortAddress},
+		Report: netproxy.RecordTo(recorder.For("service-proxy")), Log: c.log("proxy")})
+	follow := c.proxy.Follow(c.informers.For(api.Services), c.informers.For(api.EndpointSlices), nodeName(0))
+	return []named{
+		{"informers", c.informers.Run},
+		{"event recorder", recorder.Run},
+		{"controllers", controllers.Run},
+		{"scheduler", schedule.Run},
+		{"service proxy", c.proxy.Run},
+		{"service table", follow.Run},
+	}, nil
+}
+
+// dialEndpoint connects the proxy to an endpoint: in memory when a node of
+// this process has the pod, through the kernel otherwise.
+func (c *Cluster) dialEndpoint(ctx context.Context, endpoint netip.AddrPort, peer net.Addr) (net.Conn, error) {
+	if conn, local, err := c.nodes.dialPod(ctx, endpoint, peer); local {
+		return conn, err
+	}
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, "tcp", endpoint.String())
+}

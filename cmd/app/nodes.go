@@ -1,0 +1,200 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"wherry.dev/wherry/control/apiserver"
+	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/runtime/agent"
+	"wherry.dev/wherry/runtime/image"
+	"wherry.dev/wherry/runtime/wasm"
+)
+
+// nodes are the agents of this process. They share the machine's images and
+// compiled modules; everything else each one has for itself.
+type nodes struct {
+	cluster *Cluster
+
+	mu   sync.RWMutex
+	byID map[string]*node
+}
+
+// node is one agent and the way the API server reaches it.
+type node struct {
+	name      string
+	agent     *agent.Agent
+	listener  *memListener
+	transport *http.Transport
+}
+
+// nodeName is the same on every machine, so that a data directory can move.
+func nodeName(i int) string { return "node-" + strconv.Itoa(i+1) }
+
+func newNodes(c *Cluster) *nodes { return &nodes{cluster: c, byID: map[string]*node{}} }
+
+// startNodes starts the agents and closes c.ready when all are ready.
+func (c *Cluster) startNodes(context.Context) error {
+	if c.cfg.Nodes == 0 {
+		close(c.ready)
+		return nil
+	}
+	runtime, err := wasm.New(wasm.Config{Dir: filepath.Join(c.cfg.DataDir, "machine", "modules"), Log: c.log("wasm"), OnCompile: c.cfg.OnCompile})
+	if err != nil {
+		return fmt.Errorf("start the wasm runtime: %w", err)
+	}
+	c.actors.start("wasm runtime", func(ctx context.Context) error {
+		<-ctx.Done()
+		return runtime.Close(context.WithoutCancel(ctx))
+	})
+	images, err := c.openImages()
+	if err != nil {
+		return err
+	}
+	var waiting sync.WaitGroup
+	waiting.Add(c.cfg.Nodes)
+	for i := range c.cfg.Nodes {
+		var once sync.Once
+		n := c.nodes.add(nodeName(i), runtime, images, func() { once.Do(waiting.Done) })
+		c.actors.start("node "+n.name, n.run)
+	}
+	c.actors.start("readiness", func(ctx context.Context) error {
+		all := make(chan struct{})
+		go func() { waiting.Wait(); close(all) }()
+		select {
+		case <-all:
+			close(c.ready)
+			<-ctx.Done()
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	})
+	return nil
+}
+
+// openImages opens the machine's images, pulled with a node's credentials.
+func (c *Cluster) openImages() (*image.Store, error) {
+	credential, err := c.ca.Client(auth.NodeUser(nodeName(0)))
+	if err != nil {
+		return nil, fmt.Errorf("issue the node's certificate: %w", err)
+	}
+	config, err := clientcmd.NewDefaultClientConfig(
+		*auth.Kubeconfig(auth.ContextName, c.URL(), c.ca.PEM(), credential), nil).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("configure the node's client: %w", err)
+	}
+	transport, err := rest.TransportFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("configure the node's client: %w", err)
+	}
+	return image.New(image.Config{Dir: filepath.Join(c.cfg.DataDir, "machine", "images"),
+		Registry: reachable(c.listener.Addr()).String(), Transport: transport, Log: c.log("images")})
+}
+
+func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, ready func()) *node {
+	c := n.cluster
+	one := &node{name: name, listener: newMemListener()}
+	one.transport = &http.Transport{DialContext: one.listener.DialContext}
+	one.agent = agent.New(agent.Config{
+		Name: name, Client: c.registry, Runtime: runtime, Images: images,
+		Dir:       filepath.Join(c.cfg.DataDir, "nodes", name),
+		Dial:      c.dialOut,
+		Version:   apiserver.DefaultVersion,
+		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeHostName, Address: name}},
+		Log:       c.log("agent").With("node", name),
+		OnReady: func() {
+			if c.cfg.OnNodeReady != nil {
+				c.cfg.OnNodeReady(name)
+			}
+			ready()
+		},
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.byID[name] = one
+	return one
+}
+
+// run runs the agent and serves the API server's requests to it.
+func (n *node) run(ctx context.Context) error {
+	server := &http.Server{Handler: n.agent.Handler()}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(n.listener) }()
+	err := n.agent.Run(ctx)
+	n.transport.CloseIdleConnections()
+	server.Close()
+	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
+		err = errors.Join(err, serveErr)
+	}
+	return err
+}
+
+// transport reaches the agent of a node over HTTP.
+func (n *nodes) transport(_ context.Context, name string) (http.RoundTripper, error) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	if one, ok := n.byID[name]; ok {
+		return one.transport, nil
+	}
+	return nil, fmt.Errorf("node %q is not connected to this API server", name)
+}
+
+// dialPod connects to a pod of one of this process' nodes; local is false when
+// none has it.
+func (n *nodes) dialPod(ctx context.Context, endpoint netip.AddrPort, peer net.Addr) (conn net.Conn, local bool, err error) {
+	n.mu.RLock()
+	agents := slices.Collect(maps.Values(n.byID)) // dialling may take its time
+	n.mu.RUnlock()
+	for _, one := range agents {
+		if conn, local, err := one.agent.DialPod(ctx, endpoint, peer); local {
+			return conn, true, err
+		}
+	}
+	return nil, false, nil
+}
+
+// dialOut connects a guest to the outside. Services and pods are reached in
+// process. The machine's own loopback addresses are not the guest's to reach:
+// what listens there trusts whoever is on this machine.
+func (c *Cluster) dialOut(ctx context.Context, network, address string) (net.Conn, error) {
+	if at, err := netip.ParseAddrPort(address); err == nil {
+		if conn, ok, err := c.proxy.DialService(ctx, at); ok {
+			return conn, err
+		}
+		if conn, local, err := c.nodes.dialPod(ctx, at, nil); local {
+			return conn, err
+		}
+	}
+	dialer := net.Dialer{ControlContext: c.refuseLoopback}
+	return dialer.DialContext(ctx, network, address)
+}
+
+// refuseLoopback is asked with the resolved address, so that a name cannot
+// lead around it.
+func (c *Cluster) refuseLoopback(_ context.Context, _, address string, _ syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("dial %s: %w", address, err)
+	}
+	ip := at.Addr().Unmap()
+	if (ip.IsLoopback() || ip.IsUnspecified()) && !c.cfg.PodCIDR.Contains(ip) && !c.cfg.ServiceCIDR.Contains(ip) {
+		return errLoopback
+	}
+	return nil
+}
+
+var errLoopback = errors.New("the node's loopback addresses cannot be reached from a pod")

@@ -1,0 +1,151 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// upFlags are the flags of "wherry up" that a Config does not take as they are.
+type upFlags struct {
+	serviceCIDR, podCIDR, nodePortAddress string
+	demo, keepKubeconfig                  bool
+	logLevel                              string
+}
+
+func newUp(at *target, streams Streams) *cobra.Command {
+	cfg, flags := DefaultConfig(), upFlags{}
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Start a cluster: server and node in this process",
+		Long: "Start a cluster in this process and keep it running until SIGINT or SIGTERM.\n" +
+			"Started again on its data directory it goes on as it was, pods included.",
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg.DataDir = at.dataDir
+			return up(streams, cfg, flags)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.APIAddress, "api-address", cfg.APIAddress, "address of the API server; port 0 picks a free one")
+	f.IntVar(&cfg.Nodes, "nodes", cfg.Nodes, "how many nodes to run in this process")
+	f.BoolVar(&flags.demo, "demo", false, "deploy the sample and wait until it answers")
+	f.StringVar(&flags.serviceCIDR, "service-cidr", cfg.ServiceCIDR.String(), "addresses of Services, inside 127.0.0.0/8")
+	f.StringVar(&flags.podCIDR, "pod-cidr", cfg.PodCIDR.String(), "addresses of pods, inside 127.0.0.0/8")
+	f.StringVar(&flags.nodePortAddress, "node-port-address", cfg.NodePortAddress.String(), "address on which node ports are served; 0.0.0.0 for all")
+	f.BoolVar(&flags.keepKubeconfig, "no-kubeconfig", false, "do not add a context to your kubeconfig")
+	f.StringVar(&flags.logLevel, "log-level", "warn", "what goes to standard error: debug, info, warn or error")
+	return cmd
+}
+
+// config completes a Config from the flags.
+func (f upFlags) config(cfg Config, streams Streams) (Config, error) {
+	var err error
+	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
+		return cfg, fmt.Errorf("--data-dir: %w", err)
+	}
+	if cfg.ServiceCIDR, err = netip.ParsePrefix(f.serviceCIDR); err != nil {
+		return cfg, fmt.Errorf("--service-cidr: %w", err)
+	}
+	if cfg.PodCIDR, err = netip.ParsePrefix(f.podCIDR); err != nil {
+		return cfg, fmt.Errorf("--pod-cidr: %w", err)
+	}
+	cfg.ServiceCIDR, cfg.PodCIDR = cfg.ServiceCIDR.Masked(), cfg.PodCIDR.Masked()
+	if cfg.NodePortAddress, err = netip.ParseAddr(f.nodePortAddress); err != nil {
+		return cfg, fmt.Errorf("--node-port-address: %w", err)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return cfg, fmt.Errorf("--log-level: %w", err)
+	}
+	cfg.Log = slog.New(slog.NewTextHandler(streams.Err, &slog.HandlerOptions{Level: level}))
+	cfg.MergeKubeconfig = !f.keepKubeconfig
+	return cfg, cfg.check()
+}
+
+// printer writes whole lines from several goroutines.
+type printer struct {
+	mu  sync.Mutex
+	out Streams
+}
+
+func (p *printer) printf(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.out.Out, format+"\n", args...)
+}
+
+func up(streams Streams, cfg Config, flags upFlags) error {
+	began := time.Now()
+	cfg, err := flags.config(cfg, streams)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	say := &printer{out: streams}
+	cfg.OnNodeReady = func(node string) { say.printf("Node        %s ready in %d ms", node, time.Since(began).Milliseconds()) }
+	cfg.OnCompile = compileLine(say)
+
+	cluster := New(cfg)
+	ended := make(chan error, 1)
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { ended <- cluster.Run(running) }()
+
+	err = upMessages(ctx, cluster, say, cfg, flags)
+	if err != nil {
+		cancel()
+		if clusterErr := <-ended; clusterErr != nil {
+			return clusterErr // the cause; err only says that it did not come up
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	err = <-ended
+	if ctx.Err() != nil && err == nil {
+		say.printf("Stopped. \"wherry up\" goes on from here.")
+	}
+	return err
+}
+
+// upMessages says what the user needs to know, as it becomes true.
+func upMessages(ctx context.Context, cluster *Cluster, say *printer, cfg Config, flags upFlags) error {
+	if err := cluster.WaitServing(ctx); err != nil {
+		return err
+	}
+	say.printf("API server  %s", cluster.URL())
+	kubeconfig := cluster.KubeconfigFile()
+	if name := cluster.Context(); name != "" {
+		kubeconfig += fmt.Sprintf("  (context %q in your kubeconfig)", name)
+	}
+	say.printf("Kubeconfig  %s", kubeconfig)
+	if err := cluster.WaitReady(ctx); err != nil {
+		return err
+	}
+	if flags.demo {
+		return demo(ctx, cluster, say)
+	}
+	say.printf("\nTry next:\n  wherry push app.wasm hello:v1\n  wherry kubectl create deployment hello --image=hello:v1 --port=8080\n  wherry kubectl get pods")
+	return nil
+}
+
+// compileLine reports modules whose compilation takes long enough to wonder.
+func compileLine(say *printer) func(module, phase string, elapsed time.Duration) {
+	return func(module, phase string, elapsed time.Duration) {
+		if elapsed >= time.Second {
+			say.printf("Compiling   %s: %s, %.0f s", module, phase, elapsed.Seconds())
+		}
+	}
+}

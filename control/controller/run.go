@@ -44,6 +44,8 @@ type runner interface {
 // cfg.Informers for what it watches and adds its indexes and handlers.
 func loops(cfg Config) []runner {
 	return []runner{
+		newReplicaSets(cfg),
+		newServiceAccounts(cfg),
 		newIPAM(cfg),
 		newNodeLifecycle(cfg),
 		newNamespaceEnd(cfg),

@@ -1,0 +1,133 @@
+package controller
+
+import (
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// burstReplicas bounds what one reconcile creates or deletes.
+const burstReplicas = 500
+
+// The reasons of a ReplicaSet's events and conditions.
+const (
+	successfulCreate = "SuccessfulCreate"
+	successfulDelete = "SuccessfulDelete"
+	failedCreate     = "FailedCreate"
+	failedDelete     = "FailedDelete"
+)
+
+// replicaPlan is what brings a ReplicaSet to its number of replicas: one of
+// the two is empty.
+type replicaPlan struct {
+	create int
+	remove []*corev1.Pod
+}
+
+// planReplicas compares the active pods with spec.replicas. related is called
+// only when there is something to choose.
+func planReplicas(rs *appsv1.ReplicaSet, active []*corev1.Pod, related func() []*corev1.Pod, now time.Time) replicaPlan {
+	want := int(replicasOf(rs))
+	switch have := len(active); {
+	case have < want:
+		return replicaPlan{create: min(want-have, burstReplicas)}
+	case have > want:
+		return replicaPlan{remove: victims(active, related(), min(have-want, burstReplicas), now)}
+	}
+	return replicaPlan{}
+}
+
+// replicasOf is spec.replicas with its default.
+func replicasOf(rs *appsv1.ReplicaSet) int32 {
+	if rs.Spec.Replicas == nil {
+		return 1
+	}
+	return *rs.Spec.Replicas
+}
+
+// podOf makes the pod that a ReplicaSet creates.
+func podOf(rs *appsv1.ReplicaSet) *corev1.Pod {
+	template := rs.Spec.Template.DeepCopy()
+	return &corev1.Pod{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{
+			GenerateName: rs.Name + "-", Namespace: rs.Namespace,
+			Labels: template.Labels, Annotations: template.Annotations, Finalizers: template.Finalizers,
+			OwnerReferences: []metav1.OwnerReference{*controllerRef(rs, api.ReplicaSets)},
+		},
+		Spec: template.Spec,
+	}
+}
+
+// replicaSetStatus computes a status from the pods that a ReplicaSet owns and
+// what went wrong in this round. again is when the next pod becomes available
+// by itself, 0 for never.
+func replicaSetStatus(rs *appsv1.ReplicaSet, owned []*corev1.Pod, create bool, failure error, now time.Time) (status appsv1.ReplicaSetStatus, again time.Duration) {
+	status = *rs.Status.DeepCopy()
+	status.Replicas, status.FullyLabeledReplicas, status.ReadyReplicas, status.AvailableReplicas = 0, 0, 0, 0
+	var terminating int32
+	template := labels.Set(rs.Spec.Template.Labels).AsSelectorPreValidated()
+	for _, p := range owned {
+		if !podActive(p) {
+			if p.DeletionTimestamp != nil && !podFinished(p) {
+				terminating++
+			}
+			continue
+		}
+		status.Replicas++
+		if template.Matches(labels.Set(p.Labels)) {
+			status.FullyLabeledReplicas++
+		}
+		wait, ready := podAvailableIn(p, rs.Spec.MinReadySeconds, now)
+		if !ready {
+			continue
+		}
+		status.ReadyReplicas++
+		if wait == 0 {
+			status.AvailableReplicas++
+		} else if again == 0 || wait < again {
+			again = wait
+		}
+	}
+	status.TerminatingReplicas = &terminating
+	status.ObservedGeneration = rs.Generation
+	status.Conditions = replicaFailure(status.Conditions, create, failure, now)
+	return status, again
+}
+
+// replicaFailure sets or removes the condition ReplicaFailure. One that is
+// there stays as it is until a round succeeds.
+func replicaFailure(conditions []appsv1.ReplicaSetCondition, create bool, failure error, now time.Time) []appsv1.ReplicaSetCondition {
+	var kept []appsv1.ReplicaSetCondition
+	present := false
+	for _, c := range conditions {
+		if c.Type != appsv1.ReplicaSetReplicaFailure {
+			kept = append(kept, c)
+		} else if failure != nil {
+			kept, present = append(kept, c), true
+		}
+	}
+	if failure == nil || present {
+		return kept
+	}
+	reason := failedDelete
+	if create {
+		reason = failedCreate
+	}
+	return append(kept, appsv1.ReplicaSetCondition{
+		Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue,
+		Reason: reason, Message: failure.Error(), LastTransitionTime: metav1.NewTime(now),
+	})
+}
+
+// namespaceGoing says that a create failed because its namespace is being
+// deleted: nothing to report or to repeat.
+func namespaceGoing(err error) bool {
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}

@@ -1,0 +1,97 @@
+package module
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tetratelabs/wazero/sys"
+)
+
+func TestBucket(t *testing.T) {
+	const ms = time.Millisecond
+	type step struct{ now, used, want time.Duration }
+	for _, tc := range []struct {
+		name  string
+		rate  int64
+		steps []step
+	}{
+		{"no limit", 0, []step{{0, time.Hour, 0}}},
+		{"burst, then rest", 500, []step{
+			{10 * ms, 10 * ms, 0},         // 50 - 10
+			{50 * ms, 40 * ms, 0},         // 50 - 40: full again meanwhile
+			{80 * ms, 30 * ms, 20 * ms},   // 10+15-30 = -5: rest for 5+5
+			{100 * ms, 0, 0},              // +10 = 5
+			{1000 * ms, 51 * ms, 12 * ms}, // never more than 50 saved
+		}},
+		{"small limit", 10, []step{{0, ms, 0}, {ms, ms, 109 * ms}}}, // burst 1 ms, then 0.99 ms of debt and 0.1 ms to come
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newBucket(tc.rate)
+			for i, s := range tc.steps {
+				if got := b.take(s.now, s.used); got != s.want {
+					t.Errorf("step %d: rest %v, want %v", i, got, s.want)
+				}
+			}
+		})
+	}
+}
+
+// Over a long time a guest that never stops gets its share, not more.
+func TestBucketShare(t *testing.T) {
+	for _, rate := range []int64{1, 10, 250, 999} {
+		b := newBucket(rate)
+		var now, ran time.Duration
+		for now < time.Minute {
+			const slice = 100 * time.Microsecond
+			now += slice
+			ran += slice
+			now += b.take(now, slice)
+		}
+		share := float64(ran) / float64(now) * 1000
+		if share < float64(rate)*0.95 || share > float64(rate)*1.05+2 {
+			t.Errorf("rate %d: share %.1f", rate, share)
+		}
+	}
+}
+
+func TestMeterAccounts(t *testing.T) {
+	m := NewMeter(0)
+	var now time.Duration
+	m.now = func() time.Duration { return now }
+	now = time.Second
+	if got := m.yield(-5); got != quantum || m.Used() != 0 || m.Fuel() != 5 {
+		t.Fatalf("first yield: fuel %d, used %v", m.Fuel(), m.Used())
+	}
+	now += 100 * time.Microsecond
+	m.yield(-15)
+	if m.Used() != 100*time.Microsecond || m.Fuel() != quantum+20 {
+		t.Errorf("used %v, fuel %d", m.Used(), m.Fuel())
+	}
+	m.Idle(300 * time.Microsecond)
+	now += 400 * time.Microsecond
+	m.yield(-1)
+	if m.Used() != 200*time.Microsecond {
+		t.Errorf("idle time was charged: %v", m.Used())
+	}
+	now += time.Hour // parked, and nobody said so
+	m.yield(-1)
+	if most := 200*time.Microsecond + (quantum+1)*maxTimePerFuel(); m.Used() > most {
+		t.Errorf("used %v, at most %v", m.Used(), most)
+	}
+}
+
+func TestMeterKill(t *testing.T) {
+	m := NewMeter(2000)
+	if m.rate != 0 || m.Killed() {
+		t.Fatal("a limit of two cores throttles one thread")
+	}
+	m.Kill()
+	<-m.Done()
+	defer func() {
+		if exit, ok := recover().(*sys.ExitError); !ok || exit.ExitCode() != KilledExitCode {
+			t.Errorf("yield of a killed guest panicked with %v", exit)
+		}
+	}()
+	m.yield(-1)
+	t.Error("yield returned to a killed guest")
+}

@@ -72,6 +72,7 @@ func (w *write) send(ctx context.Context) (uint64, error) {
 		var refused *apiError
 		switch {
 		case err == nil:
+			w.b.wrote()
 			return sequence, nil
 		case errors.As(err, &refused) && refused.conflict():
 			sequence, again, err := w.lost(ctx, refused.last())
@@ -82,7 +83,7 @@ func (w *write) send(ctx context.Context) (uint64, error) {
 		case errors.As(err, &refused):
 			return 0, fmt.Errorf("write to the stream: %w", err)
 		case ctx.Err() != nil:
-			return 0, fmt.Errorf("write to the stream: %w", ctx.Err())
+			return 0, w.b.explain(ctx.Err())
 		case errors.Is(err, nats.ErrConnectionClosed):
 			return 0, store.ErrClosed
 		case errors.Is(err, nats.ErrMaxPayload):
@@ -97,11 +98,25 @@ func (w *write) send(ctx context.Context) (uint64, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("write to the stream: %w (%w)", ctx.Err(), err)
+			return 0, w.b.explain(ctx.Err())
 		case <-w.b.done:
 			return 0, store.ErrClosed
 		case <-time.After(retryWait):
 		}
+	}
+}
+
+// explain says why a write got no answer in time.
+func (b *Bucket) explain(err error) error {
+	if b.embedded != nil && b.embedded.failed.Load() {
+		return fmt.Errorf("the server in %s cannot write, its log says why: %w (%w)", b.cfg.Dir, store.ErrNoSpace, err)
+	}
+	return fmt.Errorf("no answer from the stream: %w", err)
+}
+
+func (b *Bucket) wrote() {
+	if b.embedded != nil && b.embedded.failed.Load() {
+		b.embedded.failed.Store(false)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 type disk struct {
 	mu       sync.Mutex
 	capacity int64 // bytes, 0: endless
+	quota    bool  // capacity is not what statfs says
 	used     int64
 	syncs    int
 }
@@ -70,6 +71,13 @@ func mount(t testing.TB, start *image, capacity int64) (d *disk, root *folder, d
 		}
 	})
 	return d, root, dir
+}
+
+// grow sets the capacity.
+func (d *disk) grow(capacity int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.capacity = capacity
 }
 
 func (d *disk) folder(start *image) *folder {
@@ -206,7 +214,7 @@ func (f *folder) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
 	defer f.disk.mu.Unlock()
 	out.Bsize, out.Frsize, out.Blocks = 4096, 4096, 1<<30
 	out.Bfree = 1 << 30
-	if f.disk.capacity > 0 {
+	if f.disk.capacity > 0 && !f.disk.quota {
 		out.Bfree = uint64(max(0, f.disk.capacity-f.disk.used)) / 4096
 	}
 	out.Bavail = out.Bfree

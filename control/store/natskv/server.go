@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -24,6 +25,8 @@ const (
 	// startTimeout bounds the start of the server itself. Recovering the
 	// streams happens before that and takes the time it takes.
 	startTimeout = 30 * time.Second
+	// restartWait is the pause before a server that failed is replaced.
+	restartWait = 200 * time.Millisecond
 )
 
 // embedded is the server in this process. It can be replaced by a new one on
@@ -34,6 +37,7 @@ type embedded struct {
 	key    nkeys.KeyPair // of the store's user; new in each process
 	user   string        // its public half
 	broken chan struct{} // holds a token when the server has failed to write
+	failed atomic.Bool   // it has, and no write has succeeded since
 
 	mu  sync.Mutex
 	srv *server.Server // nil while there is none
@@ -122,7 +126,8 @@ func (e *embedded) messages() string {
 }
 
 // supervise replaces the server when it has failed to write, once there is
-// space again.
+// space again. A disk may be full and not say so (quotas), so the new server
+// may fail as well.
 func (e *embedded) supervise(ctx context.Context, space func(need uint64) error) error {
 	for {
 		select {
@@ -130,35 +135,45 @@ func (e *embedded) supervise(ctx context.Context, space func(need uint64) error)
 			return nil
 		case <-e.broken:
 		}
-		e.cfg.Log.Error("the store failed to write; it starts again when there is space", "dir", e.cfg.Dir)
+		e.failed.Store(true)
+		e.cfg.Log.Error("the store failed to write; it tries again when there is space", "dir", e.cfg.Dir)
 		e.stop()
-		if err := waitFor(ctx, func() bool { return space(e.cfg.MinFree) == nil }); err != nil {
+		err := poll(ctx, restartWait, func() bool {
+			if space(e.cfg.MinFree) != nil {
+				return false
+			}
+			// What the failed server reported is settled by the restart.
+			select {
+			case <-e.broken:
+			default:
+			}
+			err := e.start()
+			if err != nil {
+				e.cfg.Log.Error("the store does not start again", "error", err)
+			}
+			return err == nil
+		})
+		if err != nil {
 			return nil
 		}
-		// What the failed server reported is settled by the restart.
-		select {
-		case <-e.broken:
-		default:
-		}
-		if err := e.start(); err != nil {
-			return err
-		}
-		e.cfg.Log.Info("the store writes again", "dir", e.cfg.Dir)
+		e.cfg.Log.Info("the store has started again", "dir", e.cfg.Dir)
 	}
 }
 
-// waitFor polls what nothing in the system announces.
-func waitFor(ctx context.Context, condition func() bool) error {
-	ticker := time.NewTicker(100 * time.Millisecond)
+// poll waits, in steps, for what nothing in the system announces.
+func poll(ctx context.Context, step time.Duration, condition func() bool) error {
+	ticker := time.NewTicker(step)
 	defer ticker.Stop()
-	for !condition() {
+	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
 		}
+		if condition() {
+			return nil
+		}
 	}
-	return nil
 }
 
 // serverLog brings the server's log to slog, a level lower than the server

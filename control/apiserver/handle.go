@@ -32,6 +32,8 @@ const auditHeader = "Audit-Id"
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.handlers.Add(1)
+	defer s.handlers.Done()
 	id := r.Header.Get(auditHeader)
 	if id == "" || len(id) > 64 {
 		id = uuid.NewString()

@@ -8,11 +8,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
 // drainTime is how long Serve waits for requests at work when it ends.
 const drainTime = 10 * time.Second
+
+// lastFrames is how long the end of an answer may take to reach the socket.
+const lastFrames = 20 * time.Millisecond
 
 type stoppingKey struct{}
 
@@ -39,6 +43,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config) 
 			return context.WithValue(context.WithoutCancel(ctx), stoppingKey{}, ctx)
 		},
 	}
+	busy := newConnections()
+	server.ConnState = busy.note
 	failed := make(chan error, 1)
 	go func() {
 		if config == nil {
@@ -53,15 +59,76 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config) 
 		return fmt.Errorf("serve the API on %s: %w", l.Addr(), errors.Join(err, server.Close()))
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
-	err := server.Shutdown(drain)
+	err := drain(context.WithoutCancel(ctx), server, busy)
 	if errors.Is(err, context.DeadlineExceeded) {
 		s.log.Warn("requests at work were cut off", "after", drainTime)
-		err = server.Close()
+		err = nil
 	}
 	if serveErr := <-failed; !errors.Is(serveErr, http.ErrServerClosed) {
 		err = errors.Join(err, serveErr)
 	}
+	// Handlers of connections that were cut off see their context end.
+	s.handlers.Wait()
 	return err
+}
+
+// drain closes the server once no connection is at work. Shutdown alone would
+// hold idle HTTP/2 connections for another second.
+func drain(ctx context.Context, server *http.Server, busy *connections) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	down := make(chan error, 1)
+	go func() { down <- server.Shutdown(ctx) }()
+	select {
+	case <-busy.idle():
+		// The last frames of what has just ended are still being written.
+		select {
+		case <-ctx.Done():
+		case <-time.After(lastFrames):
+		}
+		cancel()
+		<-down
+		return server.Close()
+	case err := <-down:
+		return errors.Join(err, server.Close())
+	}
+}
+
+// connections knows which connections are at work.
+type connections struct {
+	mu      sync.Mutex
+	active  map[net.Conn]bool
+	waiting chan struct{} // closed when none is active; nil: nobody waits
+}
+
+func newConnections() *connections { return &connections{active: map[net.Conn]bool{}} }
+
+// note is the server's ConnState hook. An HTTP/2 connection is idle when it has
+// no open stream.
+func (c *connections) note(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if state == http.StateActive {
+		c.active[conn] = true
+	} else {
+		delete(c.active, conn)
+	}
+	if len(c.active) == 0 && c.waiting != nil {
+		close(c.waiting)
+		c.waiting = nil
+	}
+}
+
+// idle returns a channel that is closed when no connection is at work. It is
+// called once.
+func (c *connections) idle() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	done := make(chan struct{})
+	if len(c.active) == 0 {
+		close(done)
+	} else {
+		c.waiting = done
+	}
+	return done
 }

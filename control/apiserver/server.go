@@ -72,6 +72,7 @@ type Server struct {
 	openapi  *openapi.Handler
 	metrics  *metrics
 	inFlight chan struct{}
+	handlers sync.WaitGroup // running ServeHTTP calls
 	gzips    sync.Pool
 	extra    []string // prefixes of cfg.Extra, longest first
 }

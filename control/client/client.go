@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -21,6 +22,9 @@ type Client struct {
 	types     *api.Types
 	resources map[schema.GroupResource]api.Resource
 	rest      rest.Interface
+	// streamSeconds asks the server to end each stream of a watch after so
+	// long; 0 leaves it to the server.
+	streamSeconds int64
 }
 
 // New returns a client for the server of config. It knows the given resources.
@@ -68,6 +72,12 @@ func (c *Client) resource(key api.Key) (api.Resource, error) {
 	return res, nil
 }
 
+// maxRetries is how often a request is sent again when the server asks for it
+// by Retry-After. More is the business of the loops, which have back-off.
+const maxRetries = 1
+
+func (c *Client) verb(method string) *rest.Request { return c.rest.Verb(method).MaxRetries(maxRetries) }
+
 // path is the URL path of a key and of a subresource of it.
 func path(res api.Resource, key api.Key, sub string) []string {
 	parts := []string{"apis", res.Group, res.Version}
@@ -96,7 +106,7 @@ func (c *Client) Get(ctx context.Context, key api.Key, opts api.GetOptions) (api
 	if key.Name == "" {
 		return nil, apierrors.NewBadRequest("get needs a name")
 	}
-	request := c.rest.Get().AbsPath(path(res, key, opts.Subresource)...)
+	request := c.verb(http.MethodGet).AbsPath(path(res, key, opts.Subresource)...)
 	if opts.ResourceVersion != "" {
 		request.Param("resourceVersion", opts.ResourceVersion)
 	}
@@ -111,7 +121,7 @@ func (c *Client) List(ctx context.Context, key api.Key, opts api.ListOptions) (*
 	}
 	key.Name = ""
 	params := listParams(opts)
-	got, err := c.rest.Get().AbsPath(path(res, key, "")...).
+	got, err := c.verb(http.MethodGet).AbsPath(path(res, key, "")...).
 		SpecificallyVersionedParams(&params, metav1.ParameterCodec, schema.GroupVersion{Version: "v1"}).Do(ctx).Get()
 	if err != nil {
 		return nil, failure(ctx, err)
@@ -170,7 +180,7 @@ func (c *Client) Create(ctx context.Context, key api.Key, obj api.Object, opts a
 		}
 		key.Name = ""
 	}
-	return c.send(ctx, c.rest.Post().AbsPath(path(res, key, opts.Subresource)...), obj, opts.DryRun, opts.FieldManager)
+	return c.send(ctx, c.verb(http.MethodPost).AbsPath(path(res, key, opts.Subresource)...), obj, opts.DryRun, opts.FieldManager)
 }
 
 // Update implements api.Client.
@@ -179,7 +189,7 @@ func (c *Client) Update(ctx context.Context, key api.Key, obj api.Object, opts a
 	if err != nil {
 		return nil, err
 	}
-	return c.send(ctx, c.rest.Put().AbsPath(path(res, key, opts.Subresource)...), obj, opts.DryRun, opts.FieldManager)
+	return c.send(ctx, c.verb(http.MethodPut).AbsPath(path(res, key, opts.Subresource)...), obj, opts.DryRun, opts.FieldManager)
 }
 
 // send runs a request with an object as its body.
@@ -224,7 +234,7 @@ func (c *Client) Patch(ctx context.Context, key api.Key, patch api.Patch, opts a
 	if err != nil {
 		return nil, err
 	}
-	request := c.rest.Patch(patch.Type).AbsPath(path(res, key, opts.Subresource)...).Body(patch.Data)
+	request := c.rest.Patch(patch.Type).MaxRetries(maxRetries).AbsPath(path(res, key, opts.Subresource)...).Body(patch.Data)
 	write(request, opts.DryRun, opts.FieldManager)
 	if opts.Force {
 		request.Param("force", "true")
@@ -252,7 +262,7 @@ func (c *Client) Delete(ctx context.Context, key api.Key, opts api.DeleteOptions
 	if opts.UID != nil || opts.ResourceVersion != nil {
 		body.Preconditions = &metav1.Preconditions{UID: opts.UID, ResourceVersion: opts.ResourceVersion}
 	}
-	got, err := c.rest.Delete().AbsPath(path(res, key, "")...).Body(&body).Do(ctx).Get()
+	got, err := c.verb(http.MethodDelete).AbsPath(path(res, key, "")...).Body(&body).Do(ctx).Get()
 	if err != nil {
 		return nil, failure(ctx, err)
 	}

@@ -48,6 +48,7 @@ type watching struct {
 
 	stream   watch.Interface
 	opened   time.Time
+	streams  int    // opened so far
 	received int    // events of the current stream
 	last     string // revision from which the next stream starts; "": not known yet
 }
@@ -59,6 +60,9 @@ const tooShort = time.Second
 func (w *watching) open(ctx context.Context) error {
 	params := listParams(w.opts)
 	params.Watch, params.AllowWatchBookmarks = true, true
+	if w.client.streamSeconds > 0 {
+		params.TimeoutSeconds = &w.client.streamSeconds
+	}
 	if w.opts.SendInitialEvents {
 		yes := true
 		params.SendInitialEvents = &yes
@@ -73,6 +77,7 @@ func (w *watching) open(ctx context.Context) error {
 		return failure(ctx, err)
 	}
 	w.stream, w.opened, w.received = stream, time.Now(), 0
+	w.streams++
 	return nil
 }
 
@@ -102,6 +107,10 @@ func (w *watching) Next(ctx context.Context) (api.Event, error) {
 func (w *watching) resume(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if w.last == "" && w.positioned() && !w.opts.SendInitialEvents {
+		// Nothing has happened since the start.
+		w.last = w.opts.ResourceVersion
 	}
 	if w.last == "" || w.received == 0 && time.Since(w.opened) < tooShort {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("the watch of %s ended early", w.key))

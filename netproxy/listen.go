@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"syscall"
@@ -66,7 +67,11 @@ func (p *Proxy) report(f *frontend, err error) {
 	t := f.target.Load()
 	failure := BindFailure{Service: t.Service, Address: f.addr, NodePort: t.NodePort, Err: err,
 		Advice: advice(f.addr, t.NodePort, err)}
-	p.cfg.Log.Warn("service address not bound", "namespace", t.Service.Namespace, "service", t.Service.Name,
+	level := slog.LevelWarn
+	if errors.Is(err, fs.ErrPermission) {
+		level = slog.LevelInfo // the normal state of a privileged port without root
+	}
+	p.cfg.Log.Log(p.ctx, level, "service address not bound", "namespace", t.Service.Namespace, "service", t.Service.Name,
 		"address", f.addr, "error", err, "advice", failure.Advice)
 	if p.cfg.Report != nil {
 		p.cfg.Report(failure)

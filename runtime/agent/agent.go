@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -34,6 +35,7 @@ type Agent struct {
 	refs                 *refs
 	tasks                tasks
 	addresses            addresses
+	settled              atomic.Bool // addresses may be given out, see settle
 	usage                usage
 	images               imageList
 }
@@ -132,13 +134,37 @@ func (a *Agent) runPods(ctx context.Context) error {
 	return a.pods.Run(ctx)
 }
 
-// collect removes the directories of pods that vanished while no agent ran.
+// settle lets new addresses be given out, once there is a podCIDR and all pods
+// that have an address already have been seen and got it back.
+func (a *Agent) settle() {
+	select {
+	case <-a.pods.Synced():
+	default:
+		return
+	}
+	if !a.addresses.isOpen() || a.settled.Load() {
+		return
+	}
+	for _, w := range a.workers.all() {
+		pod := w.last()
+		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+		if ip, err := netip.ParseAddr(pod.Status.PodIP); err == nil && !ended && !pod.Spec.HostNetwork {
+			a.addresses.reserve(ip, string(pod.UID))
+		}
+	}
+	a.settled.Store(true)
+	a.workers.pokeAll()
+}
+
+// collect waits for the first list of pods, then removes the directories of
+// those that vanished while no agent ran.
 func (a *Agent) collect(ctx context.Context) error {
 	select {
 	case <-a.pods.Synced():
 	case <-ctx.Done():
 		return nil
 	}
+	a.settle()
 	if err := a.collectDirs(a.workers.known); err != nil {
 		a.log.Warn("cannot remove directories of pods that are gone", "err", err)
 	}

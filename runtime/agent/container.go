@@ -123,10 +123,7 @@ func (w *worker) load(pod *corev1.Pod) {
 		w.loadContainer(pod, c, now)
 	}
 	if phase := pod.Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
-		w.over, w.admitted = true, true
-		if pod.Status.Reason != "" || phase == corev1.PodFailed && !w.anyFailed() {
-			w.verdict = &verdict{pod.Status.Reason, pod.Status.Message}
-		}
+		w.over, w.admitted, w.frozen = true, true, true
 		return
 	}
 	if pod.Status.StartTime != nil { // it was admitted before
@@ -215,15 +212,6 @@ func firstOf[T any](list ...*T) *T {
 		}
 	}
 	return nil
-}
-
-func (w *worker) anyFailed() bool {
-	for _, c := range w.main {
-		if c.terminated != nil && c.terminated.ExitCode != 0 {
-			return true
-		}
-	}
-	return false
 }
 
 func logPod(pod *corev1.Pod) podlog.Pod {

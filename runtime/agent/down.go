@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -152,9 +153,11 @@ func (w *worker) closeBox() bool {
 // free gives back the address and the volumes and, when the pod is gone from
 // the API, its logs.
 func (w *worker) free(in input) {
-	if w.ip.IsValid() {
-		w.agent.addresses.free(w.ip, string(w.uid))
+	ip := w.ip
+	if !ip.IsValid() { // it may have been kept for a pod that was never started
+		ip, _ = netip.ParseAddr(in.pod.Status.PodIP)
 	}
+	w.agent.addresses.free(ip, string(w.uid))
 	w.agent.usage.release(w.uid)
 	w.agent.refs.release(w)
 	if w.vols != nil {

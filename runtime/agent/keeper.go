@@ -225,13 +225,10 @@ func (k *keeper) network(node *corev1.Node) error {
 	if err != nil {
 		return fmt.Errorf("parse podCIDR: %w", err)
 	}
-	first := !k.agent.addresses.isOpen()
 	if err := k.agent.addresses.open(prefix); err != nil {
 		return err
 	}
-	if first {
-		k.agent.workers.pokeAll()
-	}
+	k.agent.settle()
 	return nil
 }
 

@@ -3,6 +3,8 @@ package agent_test
 import (
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -108,8 +110,8 @@ func TestEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inCluster(t, func(c *cluster) {
-				n := 0
-				c.runtime.programs["job"] = func(*guest) int32 { n++; return tt.codes[n-1] }
+				var n atomic.Int32
+				c.runtime.programs["job"] = func(*guest) int32 { return tt.codes[n.Add(1)-1] }
 				pod := newPod("job", "job")
 				pod.Spec.RestartPolicy = tt.policy
 				c.create(pod)
@@ -134,22 +136,21 @@ func TestEnds(t *testing.T) {
 
 func TestInitContainers(t *testing.T) {
 	inCluster(t, func(c *cluster) {
+		var mu sync.Mutex
 		var order []string
-		step := func(name string, code int32) program {
-			return func(*guest) int32 { order = append(order, name); return code }
+		note := func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, text)
 		}
-		c.runtime.programs["first"], c.runtime.programs["second"] = step("first", 0), step("second", 0)
-		c.runtime.programs["side"] = func(g *guest) int32 {
-			order = append(order, "side up")
-			<-g.told
-			order = append(order, "side down")
-			return 0
-		}
-		c.runtime.programs["web"] = func(g *guest) int32 {
-			order = append(order, "web up")
-			<-g.told
-			order = append(order, "web down")
-			return 0
+		c.runtime.start = func(spec sandbox.ContainerSpec) error { note(spec.Name + " up"); return nil }
+		c.runtime.programs["first"], c.runtime.programs["second"] = exits(0), exits(0)
+		for _, name := range []string{"side", "web"} {
+			c.runtime.programs[name] = func(g *guest) int32 {
+				<-g.told
+				note(name + " down")
+				return 0
+			}
 		}
 		pod := newPod("web", "web")
 		always := corev1.ContainerRestartPolicyAlways
@@ -163,7 +164,9 @@ func TestInitContainers(t *testing.T) {
 		}
 		c.delete("web", nil)
 		c.until("the pod is gone", func() bool { return c.pod("web") == nil })
-		if got := strings.Join(order, ", "); got != "first, side up, second, web up, web down, side down" {
+		mu.Lock()
+		defer mu.Unlock()
+		if got := strings.Join(order, ", "); got != "first up, side up, second up, web up, web down, side down" {
 			c.Errorf("order: %s", got)
 		}
 	})
@@ -255,9 +258,9 @@ func TestModuleThatCannotRun(t *testing.T) {
 
 func TestStartThatFails(t *testing.T) {
 	inCluster(t, func(c *cluster) {
-		broken := true
+		var mended atomic.Bool
 		c.runtime.start = func(sandbox.ContainerSpec) error {
-			if broken {
+			if !mended.Load() {
 				return errors.New("port 8080 is in use")
 			}
 			return nil
@@ -270,7 +273,7 @@ func TestStartThatFails(t *testing.T) {
 		if code, text := c.logs("web/web"); code != 400 || text != "container \"web\" in pod \"web\" is waiting to start: RunContainerError\n" {
 			c.Errorf("logs: %d %q", code, text)
 		}
-		broken = false
+		mended.Store(true)
 		pod = c.waitPod("web", "is ready", isReady)
 		if pod.Status.ContainerStatuses[0].RestartCount != 0 {
 			c.Errorf("status %+v", pod.Status)

@@ -103,7 +103,11 @@ func TestRestart(t *testing.T) {
 		_, err := c.client.Delete(c.Context(), api.Pods.Key("default", "gone"), api.DeleteOptions{GracePeriodSeconds: &zero})
 		c.must(err)
 		c.create(newPod("new", "web"))
+		revision := c.pod("web").ResourceVersion
 		c.startAgent()
+		if c.until("something was written", func() bool { return c.pod("web").ResourceVersion != revision }); !isReady(c.pod("web")) {
+			c.Error("the pod was reported to be down although it was started at once")
+		}
 		pod := c.waitPod("web", "was started again", func(p *corev1.Pod) bool {
 			return isReady(p) && p.Status.ContainerStatuses[0].RestartCount == 1
 		})

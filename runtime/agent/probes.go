@@ -52,15 +52,13 @@ func (p *probes) grace() *int64 {
 	return p.own
 }
 
-// end stops probing: a container that is being stopped is not ready.
+// end stops probing. The last results stand for as long as the container
+// runs: what is being stopped may still serve, and who asks whether it should
+// get new work looks at the pod's deletion.
 func (p *probes) end() {
-	if p == nil {
-		return
+	if p != nil {
+		p.cancel()
 	}
-	p.cancel()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.ready = false
 }
 
 // startProbes begins to probe a container that has just been started. Without

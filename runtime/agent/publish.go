@@ -50,14 +50,27 @@ func (w *worker) publish(in input, final bool) time.Duration {
 	if in.removed {
 		return 0
 	}
+	if in.wanted() && !w.over && !w.agent.settled.Load() {
+		return 0 // nothing was tried yet; settle wakes us
+	}
 	status := w.status(in.pod)
-	if !final && !settled(&status) {
+	if !final && (w.fetching() || !settled(&status)) {
 		if wait := time.Until(w.quietUntil); wait > 0 {
 			return wait
 		}
 	}
 	w.agent.publisher.set(w.key, w.uid, status, final)
 	return 0
+}
+
+// fetching reports whether an image is on its way: more news will follow soon.
+func (w *worker) fetching() bool {
+	for _, c := range w.containers() {
+		if c.pull.attempt != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *publisher) set(key api.Key, uid types.UID, status corev1.PodStatus, final bool) {

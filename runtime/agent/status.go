@@ -23,6 +23,9 @@ func metaTime(t, otherwise time.Time) metav1.Time {
 // and of what the worker knows. Times of conditions are set by the publisher,
 // which knows the conditions that are there.
 func (w *worker) status(pod *corev1.Pod) corev1.PodStatus {
+	if w.frozen {
+		return *pod.Status.DeepCopy()
+	}
 	s := corev1.PodStatus{
 		ObservedGeneration: pod.Generation,
 		QOSClass:           pod.Status.QOSClass,
@@ -39,7 +42,7 @@ func (w *worker) status(pod *corev1.Pod) corev1.PodStatus {
 	if w.ip.IsValid() {
 		s.PodIP = w.ip.String()
 		s.PodIPs = []corev1.PodIP{{IP: s.PodIP}}
-	} else if w.over {
+	} else { // the one it had, which it will get back if it can
 		s.PodIP, s.PodIPs = pod.Status.PodIP, pod.Status.PodIPs
 	}
 	creating := "ContainerCreating"

@@ -112,7 +112,7 @@ func (w *worker) address(pod *corev1.Pod) error {
 	if w.ip.IsValid() {
 		return nil
 	}
-	if !w.agent.addresses.isOpen() {
+	if !w.agent.settled.Load() {
 		return errNoPrefix
 	}
 	if pod.Spec.HostNetwork {

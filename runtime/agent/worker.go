@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type worker struct {
 
 	// ----
 	loaded     bool
+	frozen     bool // the pod had ended before this agent met it: its status stands
 	quietUntil time.Time
 	started    time.Time // status.startTime
 	admitted   bool
@@ -116,9 +118,20 @@ func (w *worker) drain() {
 		in := input{pod: w.pod, removed: w.removed, sources: w.sources}
 		w.sources = false
 		w.mu.Unlock()
-		wait := w.step(ctx, in)
-		w.schedule(wait)
+		w.schedule(w.guarded(ctx, in))
 	}
+}
+
+// guarded is a step that cannot take the other pods with it.
+func (w *worker) guarded(ctx context.Context, in input) (wait time.Duration) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			w.log.Error("a mistake in the agent stopped work on a pod, will try again; please report it",
+				"panic", cause, "stack", string(debug.Stack()))
+			wait = 10 * time.Second
+		}
+	}()
+	return w.step(ctx, in)
 }
 
 // schedule wakes the worker after a time; 0 means never.

@@ -33,7 +33,8 @@ type Bucket struct {
 
 	freeSpace func() (uint64, error) // nil with external servers
 	requests  atomic.Uint64
-	name      string // makes request ids unique among processes
+	back      atomic.Pointer[chan struct{}] // closed when the connection is back
+	name      string                        // makes request ids unique among processes
 }
 
 var _ store.Log = (*Bucket)(nil)
@@ -47,11 +48,17 @@ func Open(ctx context.Context, cfg Config) (*Bucket, error) {
 		return nil, err
 	}
 	b := &Bucket{cfg: cfg, done: make(chan struct{}), name: rand.Text()[:10]}
+	b.back.Store(newSignal())
 	if err := b.open(ctx); err != nil {
 		b.close()
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
 	return b, nil
+}
+
+func newSignal() *chan struct{} {
+	c := make(chan struct{})
+	return &c
 }
 
 func (b *Bucket) open(ctx context.Context) error {
@@ -140,7 +147,10 @@ func (b *Bucket) connect() error {
 				b.cfg.Log.Warn("store connection lost", "error", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { b.cfg.Log.Info("store connection is back") }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			b.cfg.Log.Info("store connection is back")
+			close(*b.back.Swap(newSignal()))
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.cfg.Log.Warn("store connection", "error", err)
 		}),

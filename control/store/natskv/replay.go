@@ -190,6 +190,7 @@ func (f *follower) follow(ctx context.Context) error {
 	}
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	back := *f.b.back.Load()
 	for {
 		var err error
 		select {
@@ -200,6 +201,9 @@ func (f *follower) follow(ctx context.Context) error {
 		case <-f.more:
 			err = f.drain(ctx)
 		case <-ticker.C:
+			err = f.check(ctx)
+		case <-back:
+			back = *f.b.back.Load()
 			err = f.check(ctx)
 		}
 		if err != nil {

@@ -113,6 +113,14 @@ func (b *bed) delete(key api.Key, policy metav1.DeletionPropagation) {
 	}
 }
 
+// deleteIfThere is delete for what others may delete at the same time.
+func (b *bed) deleteIfThere(key api.Key, policy metav1.DeletionPropagation) {
+	b.t.Helper()
+	if _, err := b.api.Delete(b.ctx, key, api.DeleteOptions{Propagation: &policy}); err != nil && !apierrors.IsNotFound(err) {
+		b.t.Fatal(err)
+	}
+}
+
 // update changes an object (or its status) as it is now, again when somebody
 // else did meanwhile.
 func update[T api.Object](b *bed, key api.Key, subresource string, change func(T)) {

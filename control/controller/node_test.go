@@ -161,6 +161,26 @@ func TestSilentNodeBecomesUnknownAndReturns(t *testing.T) {
 	})
 }
 
+func TestNodeThatReportsNotReady(t *testing.T) {
+	inBed(t, onlyNodes, func(b *bed) {
+		a := b.agent("a")
+		create(b, api.Pods, podOn("p", "a"))
+		update(b, api.Pods.Key("default", "p"), "status", func(p *corev1.Pod) {
+			p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
+		})
+		b.pass(5 * time.Second)
+		a.report(corev1.ConditionFalse)
+		b.settle()
+		if got := taintsOf(b.node("a")); got != "not-ready:NoExecute not-ready:NoSchedule" {
+			t.Errorf("taints %q", got)
+		}
+		p, _ := get[*corev1.Pod](b, api.Pods.Key("default", "p"))
+		if podReady(p) != corev1.ConditionFalse || p.DeletionTimestamp != nil {
+			t.Errorf("pod: ready %s, deleted %v", podReady(p), p.DeletionTimestamp)
+		}
+	})
+}
+
 func podReady(p *corev1.Pod) corev1.ConditionStatus {
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady {

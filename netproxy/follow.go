@@ -14,14 +14,15 @@ import (
 type Follower struct {
 	proxy            *Proxy
 	services, slices *reconcile.Informer
-	node             string
+	nodes            []string
 	changed          chan struct{} // capacity 1: the Table is out of date
 }
 
-// Follow makes a Follower over informers of Services and EndpointSlices. It
-// must be called before the informers run.
-func (p *Proxy) Follow(services, endpointSlices *reconcile.Informer, node string) *Follower {
-	f := &Follower{proxy: p, services: services, slices: endpointSlices, node: node, changed: make(chan struct{}, 1)}
+// Follow makes a Follower over informers of Services and EndpointSlices,
+// for the node or nodes that the Proxy serves. It must be called before the
+// informers run.
+func (p *Proxy) Follow(services, endpointSlices *reconcile.Informer, nodes ...string) *Follower {
+	f := &Follower{proxy: p, services: services, slices: endpointSlices, nodes: nodes, changed: make(chan struct{}, 1)}
 	note := func(_, _ api.Object) {
 		select {
 		case f.changed <- struct{}{}:
@@ -48,7 +49,7 @@ func (f *Follower) Run(ctx context.Context) error {
 	for {
 		f.proxy.Swap(Build(
 			reconcile.As[*corev1.Service](f.services.List("")),
-			reconcile.As[*discoveryv1.EndpointSlice](f.slices.List("")), f.node))
+			reconcile.As[*discoveryv1.EndpointSlice](f.slices.List("")), f.nodes...))
 		select {
 		case <-ctx.Done():
 			return nil

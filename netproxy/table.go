@@ -40,9 +40,10 @@ type Target struct {
 	NodePort bool
 }
 
-// Build makes the Table of the node named node. Services without a ClusterIP,
+// Build makes the Table of a node; of several when one proxy serves them
+// together, as in a process that runs many. Services without a ClusterIP,
 // ports that are not TCP and addresses that are not IPv4 have no place in it.
-func Build(services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, node string) *Table {
+func Build(services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, nodes ...string) *Table {
 	t := &Table{
 		targets:   make(map[netip.AddrPort]*Target, len(services)),
 		nodePorts: map[uint16]*Target{},
@@ -58,7 +59,7 @@ func Build(services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSli
 			continue
 		}
 		for i := range svc.Spec.Ports {
-			t.addPort(svc, &svc.Spec.Ports[i], ip, own, node)
+			t.addPort(svc, &svc.Spec.Ports[i], ip, own, nodes)
 		}
 	}
 	return t
@@ -76,11 +77,11 @@ func (t *Table) NodePort(port uint16) (*Target, bool) {
 	return target, ok
 }
 
-func (t *Table) addPort(svc *corev1.Service, port *corev1.ServicePort, ip netip.Addr, own []*discoveryv1.EndpointSlice, node string) {
+func (t *Table) addPort(svc *corev1.Service, port *corev1.ServicePort, ip netip.Addr, own []*discoveryv1.EndpointSlice, nodes []string) {
 	if port.Protocol != corev1.ProtocolTCP && port.Protocol != "" {
 		return
 	}
-	found := collect(own, port.Name, node)
+	found := collect(own, port.Name, nodes)
 	internal := corev1.ServiceInternalTrafficPolicyCluster
 	if svc.Spec.InternalTrafficPolicy != nil {
 		internal = *svc.Spec.InternalTrafficPolicy
@@ -148,7 +149,7 @@ type candidates []candidate
 
 // collect finds the endpoints of one Service port. An address that stands in
 // two slices (it moves from one to the other) counts once, in its better state.
-func collect(own []*discoveryv1.EndpointSlice, portName, node string) candidates {
+func collect(own []*discoveryv1.EndpointSlice, portName string, nodes []string) candidates {
 	var found candidates
 	for _, s := range own {
 		number, ok := portNumber(s, portName)
@@ -156,7 +157,7 @@ func collect(own []*discoveryv1.EndpointSlice, portName, node string) candidates
 			continue
 		}
 		for i := range s.Endpoints {
-			if c, ok := candidateOf(&s.Endpoints[i], number, node); ok {
+			if c, ok := candidateOf(&s.Endpoints[i], number, nodes); ok {
 				found = append(found, c)
 			}
 		}
@@ -193,7 +194,7 @@ func portNumber(s *discoveryv1.EndpointSlice, name string) (uint16, bool) {
 
 // candidateOf reads one endpoint. Unknown conditions read as EndpointConditions
 // documents: ready unless said otherwise, serving as ready, not terminating.
-func candidateOf(e *discoveryv1.Endpoint, port uint16, node string) (candidate, bool) {
+func candidateOf(e *discoveryv1.Endpoint, port uint16, nodes []string) (candidate, bool) {
 	if len(e.Addresses) == 0 {
 		return candidate{}, false
 	}
@@ -211,7 +212,7 @@ func candidateOf(e *discoveryv1.Endpoint, port uint16, node string) (candidate, 
 		addr:    netip.AddrPortFrom(ip, port),
 		ready:   ready,
 		serving: serving && terminating,
-		local:   e.NodeName != nil && *e.NodeName == node,
+		local:   e.NodeName != nil && slices.Contains(nodes, *e.NodeName),
 	}, true
 }
 

@@ -159,6 +159,12 @@ func TestBuildNodePortAndAffinity(t *testing.T) {
 	if len(inside.Endpoints) != 2 || !slices.Equal(texts(outside.Endpoints), []string{"127.64.0.3:8080"}) {
 		t.Errorf("inside %v, outside %v", inside.Endpoints, outside.Endpoints)
 	}
+	both, _ := Build([]*corev1.Service{svc}, []*discoveryv1.EndpointSlice{
+		slice("web", 8080, endpoint("127.64.0.2", "rs", "n1"), endpoint("127.64.0.3", "rs", "n2"), endpoint("127.64.0.4", "rs", "n3")),
+	}, "n1", "n2").NodePort(30080)
+	if want := []string{"127.64.0.2:8080", "127.64.0.3:8080"}; !slices.Equal(texts(both.Endpoints), want) {
+		t.Errorf("of two nodes %v, want %v", both.Endpoints, want)
+	}
 	if inside.Affinity != 30*time.Second || outside.Affinity != 30*time.Second {
 		t.Errorf("affinity %v, %v", inside.Affinity, outside.Affinity)
 	}

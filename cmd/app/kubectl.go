@@ -22,7 +22,7 @@ func newKubectl(at *target, streams Streams) *cobra.Command {
 			config := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50)
 			if path, context, err := at.file(); err == nil {
 				*config.KubeConfig, *config.Context = path, context
-			} else if needsCluster(args) {
+			} else if at.flags.Changed("data-dir") || needsCluster(args) {
 				return err
 			}
 			command := kubectl.NewDefaultKubectlCommandWithArgs(kubectl.KubectlOptions{

@@ -141,11 +141,25 @@ func upMessages(ctx context.Context, cluster *Cluster, say *printer, cfg Config,
 	return nil
 }
 
-// compileLine reports modules whose compilation takes long enough to wonder.
-func compileLine(say *printer) func(module, phase string, elapsed time.Duration) {
-	return func(module, phase string, elapsed time.Duration) {
-		if elapsed >= time.Second {
-			say.printf("Compiling   %s: %s, %.0f s", module, phase, elapsed.Seconds())
+// compileLine reports modules whose compilation takes long enough to wonder:
+// after a second, then every ten, and when it is done.
+func compileLine(say *printer) func(sum, phase string, elapsed time.Duration) {
+	var mu sync.Mutex
+	next := map[string]time.Duration{} // by module, when to speak again
+	return func(sum, phase string, elapsed time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		due, spoken := next[sum]
+		short := sum[:min(len(sum), len("sha256:")+12)]
+		switch {
+		case phase == "done":
+			delete(next, sum)
+			if spoken {
+				say.printf("Compiled    %s in %.0f s, kept for the next time", short, elapsed.Seconds())
+			}
+		case elapsed >= max(due, time.Second):
+			next[sum] = elapsed.Truncate(10*time.Second) + 10*time.Second
+			say.printf("Compiling   %s, %.0f s so far", short, elapsed.Seconds())
 		}
 	}
 }

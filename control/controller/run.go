@@ -44,6 +44,7 @@ type runner interface {
 // cfg.Informers for what it watches and adds its indexes and handlers.
 func loops(cfg Config) []runner {
 	return []runner{
+		newDeployments(cfg),
 		newReplicaSets(cfg),
 		newServiceAccounts(cfg),
 		newIPAM(cfg),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -52,7 +53,11 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 			key.Name = generateName(obj.GetGenerateName())
 			obj.SetName(key.Name)
 		}
-		stored, err := r.insert(ctx, k, key, copyOf(obj), opts.DryRun)
+		attempt := obj
+		if generated {
+			attempt = copyOf(obj)
+		}
+		stored, err := r.insert(ctx, k, key, attempt, opts.DryRun)
 		if !errors.Is(err, store.ErrConflict) {
 			return stored, r.fail(ctx, key, err)
 		}
@@ -68,11 +73,7 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 // adopt checks that obj is of the kind and belongs under key, and returns a
 // copy that says so itself, with its complete key.
 func (r *Registry) adopt(k *kind, key api.Key, obj api.Object) (api.Object, api.Key, error) {
-	want, err := r.types.New(k.resource)
-	if err != nil {
-		return nil, key, apierrors.NewInternalError(err)
-	}
-	if fmt.Sprintf("%T", want) != fmt.Sprintf("%T", obj) {
+	if reflect.TypeOf(obj) != k.goType {
 		return nil, key, apierrors.NewBadRequest(fmt.Sprintf("the object is a %T, but %s hold %s objects", obj, key.Resource, k.resource.Kind))
 	}
 	obj = copyOf(obj)

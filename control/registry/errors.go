@@ -40,6 +40,8 @@ func (r *Registry) fail(ctx context.Context, key api.Key, err error) error {
 		return apierrors.NewTimeoutError("Too large resource version", 1)
 	case errors.Is(err, store.ErrTooLarge):
 		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("%s is larger than what the store accepts: make it smaller or split it", key))
+	case errors.Is(err, store.ErrClosed):
+		return apierrors.NewServiceUnavailable("the server is shutting down: try again")
 	}
 	r.log.Error("request failed", "key", key.String(), "error", err)
 	return apierrors.NewInternalError(fmt.Errorf("%s: %w", key, err))

@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -88,8 +87,10 @@ func secrets() Strategy[*corev1.Secret] {
 		Update:         func(s, _ *corev1.Secret) { mergeStringData(s) },
 		Validate:       validateSecret,
 		ValidateUpdate: validateSecretUpdate,
-		Fields:         func(s *corev1.Secret) fields.Set { return fields.Set{"type": string(s.Type)} },
-		Columns:        columns("Name", "Type", "#Data", "Age"),
+		Fields: map[string]func(*corev1.Secret) string{
+			"type": func(s *corev1.Secret) string { return string(s.Type) },
+		},
+		Columns: columns("Name", "Type", "#Data", "Age"),
 		Row: func(s *corev1.Secret, now time.Time) []any {
 			return []any{s.Name, string(s.Type), int64(len(s.Data)), age(s.CreationTimestamp, now)}
 		},

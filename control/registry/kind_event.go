@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -17,7 +16,7 @@ func events() Strategy[*corev1.Event] {
 		Resource:       api.Events,
 		Validate:       validateEvent,
 		ValidateUpdate: func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e) },
-		Fields:         eventFields,
+		Fields:         eventFields(),
 		CreateOnUpdate: true,
 		NoDependents:   true,
 		Columns: columns("Last Seen", "Type", "Reason", "Object", "+Subobject", "+Source", "Message",
@@ -38,22 +37,28 @@ func validateEvent(e *corev1.Event) field.ErrorList {
 	return nil
 }
 
-func eventFields(e *corev1.Event) fields.Set {
-	source := e.Source.Component
-	or(&source, e.ReportingController)
-	return fields.Set{
-		"involvedObject.kind":            e.InvolvedObject.Kind,
-		"involvedObject.namespace":       e.InvolvedObject.Namespace,
-		"involvedObject.name":            e.InvolvedObject.Name,
-		"involvedObject.uid":             string(e.InvolvedObject.UID),
-		"involvedObject.apiVersion":      e.InvolvedObject.APIVersion,
-		"involvedObject.resourceVersion": e.InvolvedObject.ResourceVersion,
-		"involvedObject.fieldPath":       e.InvolvedObject.FieldPath,
-		"reason":                         e.Reason,
-		"reportingComponent":             e.ReportingController,
-		"source":                         source,
-		"type":                           e.Type,
+// eventFields are the labels by which kubectl describe finds events.
+func eventFields() map[string]func(*corev1.Event) string {
+	return map[string]func(*corev1.Event) string{
+		"involvedObject.kind":            func(e *corev1.Event) string { return e.InvolvedObject.Kind },
+		"involvedObject.namespace":       func(e *corev1.Event) string { return e.InvolvedObject.Namespace },
+		"involvedObject.name":            func(e *corev1.Event) string { return e.InvolvedObject.Name },
+		"involvedObject.uid":             func(e *corev1.Event) string { return string(e.InvolvedObject.UID) },
+		"involvedObject.apiVersion":      func(e *corev1.Event) string { return e.InvolvedObject.APIVersion },
+		"involvedObject.resourceVersion": func(e *corev1.Event) string { return e.InvolvedObject.ResourceVersion },
+		"involvedObject.fieldPath":       func(e *corev1.Event) string { return e.InvolvedObject.FieldPath },
+		"reason":                         func(e *corev1.Event) string { return e.Reason },
+		"reportingComponent":             func(e *corev1.Event) string { return e.ReportingController },
+		"source":                         eventSource,
+		"type":                           func(e *corev1.Event) string { return e.Type },
 	}
+}
+
+func eventSource(e *corev1.Event) string {
+	if e.Source.Component != "" {
+		return e.Source.Component
+	}
+	return e.ReportingController
 }
 
 // eventSeen is when an event was first and last seen, however it says so.

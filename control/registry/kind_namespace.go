@@ -9,7 +9,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -31,8 +30,9 @@ func namespaces() Strategy[*corev1.Namespace] {
 		Spec:           func(ns *corev1.Namespace) any { return &ns.Spec },
 		Status:         func(ns *corev1.Namespace) any { return &ns.Status },
 		ValidateStatus: validateNamespaceStatus,
-		Fields: func(ns *corev1.Namespace) fields.Set {
-			return fields.Set{"name": ns.Name, "status.phase": string(ns.Status.Phase)}
+		Fields: map[string]func(*corev1.Namespace) string{
+			"name":         func(ns *corev1.Namespace) string { return ns.Name },
+			"status.phase": func(ns *corev1.Namespace) string { return string(ns.Status.Phase) },
 		},
 		CheckDelete:  checkDeleteNamespace,
 		MarkDeleted:  func(ns *corev1.Namespace) { ns.Status.Phase = corev1.NamespaceTerminating },

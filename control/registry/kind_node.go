@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -22,8 +21,8 @@ func nodes() Strategy[*corev1.Node] {
 		Spec:           func(n *corev1.Node) any { return &n.Spec },
 		Status:         func(n *corev1.Node) any { return &n.Status },
 		ValidateStatus: func(n, old *corev1.Node) field.ErrorList { return validateNodeStatus(n) },
-		Fields: func(n *corev1.Node) fields.Set {
-			return fields.Set{"spec.unschedulable": strconv.FormatBool(n.Spec.Unschedulable)}
+		Fields: map[string]func(*corev1.Node) string{
+			"spec.unschedulable": func(n *corev1.Node) string { return strconv.FormatBool(n.Spec.Unschedulable) },
 		},
 		Columns: columns("Name", "Status", "Roles", "Age", "Version", "+Internal-IP", "+External-IP", "+OS-Image",
 			"+Kernel-Version", "+Container-Runtime"),

@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/duration"
 
@@ -35,26 +34,22 @@ func (r *Registry) pods() Strategy[*corev1.Pod] {
 		UpdateStatus:   func(p, old *corev1.Pod) { p.OwnerReferences = old.OwnerReferences },
 		ValidateStatus: validatePodStatus,
 		Generation:     true,
-		Fields:         podFields,
-		Grace:          podGrace,
-		Subresources:   map[string]subresource{"binding": {create: bind}},
+		Fields: map[string]func(*corev1.Pod) string{
+			"spec.nodeName":            func(p *corev1.Pod) string { return p.Spec.NodeName },
+			"spec.restartPolicy":       func(p *corev1.Pod) string { return string(p.Spec.RestartPolicy) },
+			"spec.schedulerName":       func(p *corev1.Pod) string { return p.Spec.SchedulerName },
+			"spec.serviceAccountName":  func(p *corev1.Pod) string { return p.Spec.ServiceAccountName },
+			"spec.hostNetwork":         func(p *corev1.Pod) string { return strconv.FormatBool(p.Spec.HostNetwork) },
+			"status.phase":             func(p *corev1.Pod) string { return string(p.Status.Phase) },
+			"status.podIP":             func(p *corev1.Pod) string { return p.Status.PodIP },
+			"status.podIPs":            func(p *corev1.Pod) string { return p.Status.PodIP },
+			"status.nominatedNodeName": func(p *corev1.Pod) string { return p.Status.NominatedNodeName },
+		},
+		Grace:        podGrace,
+		Subresources: map[string]subresource{"binding": {create: bind}},
 		Columns: columns("Name", "Ready", "Status", "Restarts", "Age",
 			"+IP", "+Node", "+Nominated Node", "+Readiness Gates"),
 		Row: podRow,
-	}
-}
-
-func podFields(p *corev1.Pod) fields.Set {
-	return fields.Set{
-		"spec.nodeName":            p.Spec.NodeName,
-		"spec.restartPolicy":       string(p.Spec.RestartPolicy),
-		"spec.schedulerName":       p.Spec.SchedulerName,
-		"spec.serviceAccountName":  p.Spec.ServiceAccountName,
-		"spec.hostNetwork":         strconv.FormatBool(p.Spec.HostNetwork),
-		"status.phase":             string(p.Status.Phase),
-		"status.podIP":             p.Status.PodIP,
-		"status.podIPs":            p.Status.PodIP,
-		"status.nominatedNodeName": p.Status.NominatedNodeName,
 	}
 }
 
@@ -124,7 +119,7 @@ func bind(ctx context.Context, r *Registry, key api.Key, obj api.Object, opts ap
 	if binding.Target.Name == "" {
 		return nil, apierrors.NewBadRequest("target.name: Required value")
 	}
-	free := door{prepare: func(_, _ api.Object) {}, validate: k.status.validate}
+	free := door{prepare: func(_, _ api.Object) {}, validate: k.status.validate, silent: true}
 	_, err = r.modify(ctx, k, key, &free, opts.DryRun, func(old api.Object) (api.Object, error) {
 		return bound(key, old.(*corev1.Pod), binding, r.stamp())
 	})

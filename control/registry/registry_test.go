@@ -2,11 +2,13 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wherry.dev/wherry/control/api"
@@ -106,4 +108,9 @@ func TestBootstrapIsIdempotent(t *testing.T) {
 	if svc.Spec.ClusterIP != "127.32.0.1" {
 		t.Errorf("clusterIP = %s", svc.Spec.ClusterIP)
 	}
+}
+
+func isStatus(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status)
 }

@@ -29,7 +29,7 @@ func selects(k *kind, key api.Key, opts api.ListOptions) (selection, error) {
 	if opts.Fields != nil && !opts.Fields.Empty() {
 		s.fields = opts.Fields
 		for _, requirement := range opts.Fields.Requirements() {
-			if !k.fieldLabels[requirement.Field] {
+			if k.fields[requirement.Field] == nil {
 				return s, unknownField(k, opts, requirement.Field)
 			}
 		}
@@ -78,5 +78,24 @@ func (s selection) matches(obj api.Object) bool {
 	if s.labels != nil && !s.labels.Matches(labels.Set(obj.GetLabels())) {
 		return false
 	}
-	return s.fields == nil || s.fields.Matches(s.kind.fields(obj))
+	return s.fields == nil || s.fields.Matches(fieldsOf{s.kind, obj})
+}
+
+// fieldsOf is an object as a field selector sees it. Nothing is gathered that
+// the selector does not ask for: each event is held against each watch.
+type fieldsOf struct {
+	kind *kind
+	obj  api.Object
+}
+
+// Has implements fields.Fields.
+func (f fieldsOf) Has(label string) bool { return f.kind.fields[label] != nil }
+
+// Get implements fields.Fields.
+func (f fieldsOf) Get(label string) string {
+	read := f.kind.fields[label]
+	if read == nil {
+		return ""
+	}
+	return read(f.obj)
 }

@@ -8,7 +8,6 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -50,9 +49,8 @@ type Strategy[T api.Object] struct {
 	// comparison of specs for kinds that have none.
 	Changed func(obj, old T) bool
 	// Fields are the field selector's labels beyond metadata.name and
-	// metadata.namespace. It returns every supported label, also for an empty
-	// object.
-	Fields func(obj T) fields.Set
+	// metadata.namespace, with what reads them.
+	Fields map[string]func(obj T) string
 	// CreateOnUpdate lets an update of an object that does not exist create it.
 	CreateOnUpdate bool
 	// ConditionalUpdate refuses updates without a resourceVersion.
@@ -97,10 +95,10 @@ type kind struct {
 	main, status                                    door
 	hasStatus, createOnUpdate, conditional, noOwned bool
 	counted                                         bool // has a generation
+	goType                                          reflect.Type
 	admit                                           func(context.Context, api.Object) error
 	changed                                         func(obj, old api.Object) bool
-	fields                                          func(api.Object) fields.Set
-	fieldLabels                                     map[string]bool
+	fields                                          map[string]func(api.Object) string
 	grace                                           func(api.Object, *int64) int64 // nil: not graceful
 	checkDelete                                     func(api.Object) error
 	held                                            func(api.Object) bool
@@ -121,8 +119,11 @@ type door struct {
 	prepare func(obj, old api.Object)
 	// validate checks the result.
 	validate func(obj, old api.Object) field.ErrorList
-	// reserves says that the door can change what Reserve looks at.
-	reserves bool
+	// main says that this is the object itself: Reserve and Warnings apply.
+	main bool
+	// silent says that what changes is no change of the user's wish: the
+	// generation stays.
+	silent bool
 }
 
 // subresource is a named operation below an object that is not a plain door.
@@ -151,10 +152,16 @@ func (s Strategy[T]) kind(types *api.Types) (*kind, error) {
 	k.defaults, k.create, k.markDeleted = erase(s.Default), erase(s.Create), erase(s.MarkDeleted)
 	k.validate, k.warnings = eraseValue(s.Validate), eraseValue(s.Warnings)
 	k.checkDelete, k.held = eraseValue(s.CheckDelete), eraseValue(s.Held)
-	k.main = door{prepare: s.prepareMain, validate: s.validatePair(s.ValidateUpdate), reserves: s.Reserve != nil}
+	k.main = door{prepare: s.prepareMain, validate: s.validatePair(s.ValidateUpdate), main: true}
 	k.status = door{prepare: s.prepareStatus, validate: s.validatePair(s.ValidateStatus)}
 	k.changed = s.specChanged
-	k.fields = func(obj api.Object) fields.Set { return s.fieldSet(obj.(T)) }
+	k.fields = map[string]func(api.Object) string{
+		"metadata.name":      func(obj api.Object) string { return obj.GetName() },
+		"metadata.namespace": func(obj api.Object) string { return obj.GetNamespace() },
+	}
+	for label, read := range s.Fields {
+		k.fields[label] = func(obj api.Object) string { return read(obj.(T)) }
+	}
 	k.release = func(ctx context.Context, obj api.Object) {
 		if s.Release != nil {
 			s.Release(ctx, obj.(T))
@@ -181,10 +188,7 @@ func (s Strategy[T]) kind(types *api.Types) (*kind, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.fieldLabels = map[string]bool{}
-	for label := range k.fields(empty) {
-		k.fieldLabels[label] = true
-	}
+	k.goType = reflect.TypeOf(empty)
 	return k, nil
 }
 
@@ -238,16 +242,6 @@ func (s Strategy[T]) specChanged(obj, old api.Object) bool {
 		return true
 	}
 	return s.Spec != nil && !apiequality.Semantic.DeepEqual(s.Spec(obj.(T)), s.Spec(old.(T)))
-}
-
-func (s Strategy[T]) fieldSet(obj T) fields.Set {
-	set := fields.Set{"metadata.name": obj.GetName(), "metadata.namespace": obj.GetNamespace()}
-	if s.Fields != nil {
-		for label, value := range s.Fields(obj) {
-			set[label] = value
-		}
-	}
-	return set
 }
 
 func (s Strategy[T]) reserve(ctx context.Context, obj, old api.Object, dry bool) (func(bool), field.ErrorList) {

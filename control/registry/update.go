@@ -157,7 +157,7 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, through
 func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, through *door, dry bool,
 	entry *store.Entry, obj, old api.Object) (api.Object, error) {
 	settle := func(bool) {}
-	if through.reserves {
+	if through.main {
 		var errs field.ErrorList
 		if settle, errs = k.reserve(ctx, obj, old, dry); len(errs) > 0 {
 			return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
@@ -227,7 +227,7 @@ func (r *Registry) prepareUpdate(k *kind, through *door, obj, old api.Object) {
 		}
 	}
 	through.prepare(obj, old)
-	if k.counted && k.changed(obj, old) {
+	if k.counted && !through.silent && k.changed(obj, old) {
 		obj.SetGeneration(old.GetGeneration() + 1)
 	}
 }

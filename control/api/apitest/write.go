@@ -235,6 +235,9 @@ func testBinding(t *testing.T, c api.Client) {
 		got.Status.Conditions[0].Status != corev1.ConditionTrue {
 		t.Errorf("bound to %q, conditions %+v", got.Spec.NodeName, got.Status.Conditions)
 	}
+	if got.Generation != 1 {
+		t.Errorf("binding changed the generation to %d", got.Generation)
+	}
 	_, err := c.Create(t.Context(), key, binding, api.CreateOptions{Subresource: "binding"})
 	wantStatus(t, err, metav1.StatusReasonConflict, http.StatusConflict)
 }

@@ -1,0 +1,118 @@
+package registry
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/types"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/store"
+)
+
+// benchRegistry is a registry on a memory log: what the engine costs, without
+// a disk.
+func benchRegistry(b *testing.B) *Registry {
+	b.Helper()
+	kinds, err := api.NewTypes()
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := store.New(store.NewMemory(), store.Options{})
+	done := make(chan error, 1)
+	ctx := b.Context()
+	go func() { done <- s.Run(ctx) }()
+	b.Cleanup(func() { <-done })
+	r, err := New(Config{Store: s, Types: kinds, Log: slog.New(slog.DiscardHandler), Now: time.Now})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := r.Bootstrap(ctx); err != nil {
+		b.Fatal(err)
+	}
+	return r
+}
+
+func BenchmarkCreatePod(b *testing.B) {
+	r := benchRegistry(b)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		i++
+		pod := testPod(fmt.Sprintf("p%d", i))
+		if _, err := r.Create(b.Context(), api.Pods.KeyOf(pod), pod, api.CreateOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkPatchPodStatus(b *testing.B) {
+	r := benchRegistry(b)
+	pod := testPod("p")
+	if _, err := r.Create(b.Context(), api.Pods.KeyOf(pod), pod, api.CreateOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		i++
+		data := fmt.Sprintf(`{"status":{"podIP":"127.64.%d.%d"}}`, i>>8&255, i&255)
+		_, err := r.Patch(b.Context(), api.Pods.KeyOf(pod), api.Patch{Type: types.MergePatchType, Data: []byte(data)},
+			api.PatchOptions{Subresource: "status"})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkListPodsOfANode(b *testing.B) {
+	r := benchRegistry(b)
+	const pods = 10000
+	for i := range pods {
+		pod := testPod(fmt.Sprintf("p%d", i))
+		pod.Spec.NodeName = fmt.Sprintf("n%d", i%100)
+		if _, err := r.Create(b.Context(), api.Pods.KeyOf(pod), pod, api.CreateOptions{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		list, err := r.List(b.Context(), api.Pods.Key("", ""), api.ListOptions{Fields: fields.OneTermEqualSelector("spec.nodeName", "n7")})
+		if err != nil || len(list.Items) != pods/100 {
+			b.Fatal(len(list.Items), err)
+		}
+	}
+}
+
+// FuzzPatch applies arbitrary patches: the answer may be any, but it must be a
+// Status, and what is stored must still be a valid object.
+func FuzzPatch(f *testing.F) {
+	for i, seed := range []string{
+		`{"data":{"k":"v"}}`, `[{"op":"add","path":"/data/x","value":"y"}]`, `{"metadata":{"finalizers":["a.b/c"]}}`, `{"$patch":"delete"}`,
+		`{"metadata":{"labels":null}}`, `[{"op":"move","from":"/data","path":"/metadata"}]`, `{"metadata":{"$deleteFromPrimitiveList/finalizers":["x"]}}`,
+		`{"$retainKeys":["data"]}`, `null`, `7`, `[]`,
+	} {
+		f.Add([]byte(seed), uint8(i))
+	}
+	formats := []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType}
+	f.Fuzz(func(t *testing.T, data []byte, format uint8) {
+		r := newRegistry(t)
+		create(t, r, api.ConfigMaps, testConfigMap("a", "1"))
+		key := api.ConfigMaps.Key("default", "a")
+		_, err := r.Patch(t.Context(), key, api.Patch{Type: formats[int(format)%len(formats)], Data: data}, api.PatchOptions{})
+		if err != nil && !isStatus(err) {
+			t.Errorf("not a Status: %v", err)
+		}
+		stored, err := api.Get[*corev1.ConfigMap](t.Context(), r, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if errs := r.validateCreate(r.kinds[groupResource{"", "configmaps"}], stored); len(errs) > 0 {
+			t.Errorf("stored an invalid object: %v", errs)
+		}
+	})
+}

@@ -137,18 +137,12 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 	if at := c.failedAt(); !at.IsZero() {
 		c.crash.next(at, time.Now())
 	}
-	writer, err := w.agent.logs.Create(logPod(pod), c.name, c.number)
-	if err != nil {
-		return w.startFailed(pod, c, "CreateContainerError", err)
-	}
+	writer := w.agent.logs.Create(logPod(pod), c.name, c.number)
 	spec.Stdout, spec.Stderr = writer.Stdout(), writer.Stderr()
 	w.event(pod, c, corev1.EventTypeNormal, "Created", "Container created")
 	run, err := w.box.Start(ctx, spec)
 	if err != nil {
-		if err := writer.Close(); err != nil {
-			w.log.Warn("cannot close container log", "container", c.name, "err", err)
-		}
-		w.agent.logs.Discard(logPod(pod), c.name, c.number)
+		writer.Discard()
 		reason := "RunContainerError"
 		if invalid := (*sandbox.InvalidImageError)(nil); errors.As(err, &invalid) {
 			reason = "CreateContainerError"
@@ -164,6 +158,9 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 	c.number++
 	c.probes = w.startProbes(pod, c)
 	w.agent.tasks.run(func() {
+		if err := writer.Prepare(); err != nil {
+			w.log.Warn("cannot make the container's log; its output may be lost", "container", c.name, "err", err)
+		}
 		select {
 		case <-run.Done():
 			w.poke()

@@ -24,8 +24,8 @@ func newStore(t *testing.T, limits Limits) *Store {
 
 func create(t *testing.T, s *Store, run int32) *Writer {
 	t.Helper()
-	w, err := s.Create(pod, "c", run)
-	if err != nil {
+	w := s.Create(pod, "c", run)
+	if err := w.Prepare(); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -228,7 +228,7 @@ func TestRuns(t *testing.T) {
 		t.Errorf("last lines %q", got)
 	}
 	other := Pod{"default", "gone", "u2"}
-	if _, err := s.Create(other, "c", 0); err != nil {
+	if err := s.Create(other, "c", 0).Close(); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Collect(func(uid string) bool { return uid == "u1" }); err != nil {
@@ -257,4 +257,28 @@ func TestOutputIsNeverRefused(t *testing.T) {
 	if n, err := io.WriteString(w.Stdout(), "late\n"); n != 5 || err != nil {
 		t.Errorf("write after the end gave %d, %v", n, err)
 	}
+}
+
+func TestNothingOnDiskBeforeItIsNeeded(t *testing.T) {
+	s := newStore(t, Limits{})
+	w := s.Create(pod, "c", 0)
+	if _, err := os.Stat(s.Dir(pod)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is there: %v", err)
+	}
+	if got := s.LastRun(pod, "c"); got != 0 {
+		t.Errorf("last run is %d", got)
+	}
+	if got := read(t, s, 0, Options{}); got != "" {
+		t.Errorf("empty log holds %q", got)
+	}
+	w.Discard()
+	if got := s.LastRun(pod, "c"); got != -1 {
+		t.Errorf("a discarded run is still known: %d", got)
+	}
+	w = s.Create(pod, "c", 0)
+	io.WriteString(w.Stdout(), "first output makes the file\n")
+	if _, err := os.Stat(filepath.Join(s.Dir(pod), "c", "0.log")); err != nil {
+		t.Error(err)
+	}
+	w.Close()
 }

@@ -102,6 +102,9 @@ func (r *reader) seek() error {
 func (r *reader) openAll() (files []*os.File, first int, err error) {
 	current := 0
 	if r.writer != nil {
+		if err := r.writer.Prepare(); err != nil {
+			return nil, 0, err
+		}
 		r.writer.mu.Lock()
 		defer r.writer.mu.Unlock()
 		current = r.writer.gen

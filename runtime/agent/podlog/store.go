@@ -55,36 +55,29 @@ func (s *Store) path(p Pod, container string, run int32) string {
 	return filepath.Join(s.Dir(p), container, strconv.Itoa(int(run))+".log")
 }
 
-// Create begins the log of the n-th run of a container and forgets all runs
-// but the one before it.
-func (s *Store) Create(p Pod, container string, run int32) (*Writer, error) {
-	path := s.path(p, container, run)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("create log directory: %w", err)
-	}
-	if err := touch(path); err != nil {
-		return nil, fmt.Errorf("create log: %w", err)
-	}
-	for _, old := range s.runs(p, container) {
-		if old < run-1 {
-			s.removeRun(p, container, old)
-		}
-	}
-	w := &Writer{store: s, path: path, streams: [2]stream{{name: "stdout"}, {name: "stderr"}}}
+// Create begins the log of the n-th run of a container. The disk is not
+// touched before Prepare or the first output: starting a container waits for
+// no file.
+func (s *Store) Create(p Pod, container string, run int32) *Writer {
+	w := &Writer{store: s, pod: p, container: container, run: run, path: s.path(p, container, run),
+		streams: [2]stream{{name: "stdout"}, {name: "stderr"}}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open[path] = w
-	return w, nil
+	s.open[w.path] = w
+	return w
 }
 
 // LastRun returns the number of the newest run that has a log, or -1. It is
 // how an agent that starts again knows how often a container was started.
 func (s *Store) LastRun(p Pod, container string) int32 {
-	runs := s.runs(p, container)
-	if len(runs) == 0 {
-		return -1
+	last := int32(-1)
+	if runs := s.runs(p, container); len(runs) > 0 {
+		last = slices.Max(runs)
 	}
-	return slices.Max(runs)
+	for s.writer(s.path(p, container, last+1)) != nil { // not on disk yet
+		last++
+	}
+	return last
 }
 
 func (s *Store) runs(p Pod, container string) []int32 {
@@ -112,9 +105,6 @@ func (s *Store) removeRun(p Pod, container string, run int32) {
 		}
 	}
 }
-
-// Discard forgets a run that did not come about.
-func (s *Store) Discard(p Pod, container string, run int32) { s.removeRun(p, container, run) }
 
 // Remove deletes all logs of a pod.
 func (s *Store) Remove(p Pod) error {

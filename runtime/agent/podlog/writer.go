@@ -24,10 +24,14 @@ const (
 // Writer writes the log of one run of a container. It is safe for concurrent
 // use.
 type Writer struct {
-	store *Store
-	path  string
+	store     *Store
+	pod       Pod
+	container string
+	run       int32
+	path      string
 
 	mu      sync.Mutex
+	ready   bool     // the file was made
 	file    *os.File // opened at the first output: an idle container holds no descriptor
 	size    int64
 	gen     int // number of rotations so far; generation g is in path.g once it is rotated
@@ -112,7 +116,11 @@ func (w *Writer) flush() {
 	}
 	defer func() { w.buf = w.buf[:0] }()
 	if w.file == nil {
-		f, err := os.OpenFile(w.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+		err := w.prepare()
+		var f *os.File
+		if err == nil {
+			f, err = os.OpenFile(w.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+		}
 		if err != nil {
 			w.store.drop(w.path, err)
 			return
@@ -184,6 +192,53 @@ func (w *Writer) state() (gen int, changed <-chan struct{}, closed bool) {
 	return w.gen, w.changed, w.closed
 }
 
+// Prepare makes the log's file and forgets all runs but the one before it.
+func (w *Writer) Prepare() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil
+	}
+	return w.prepare()
+}
+
+func (w *Writer) prepare() error {
+	if w.ready {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(w.path), 0o755); err != nil {
+		return fmt.Errorf("create log directory: %w", err)
+	}
+	if err := touch(w.path); err != nil {
+		return fmt.Errorf("create log: %w", err)
+	}
+	w.ready = true
+	if w.run == 0 {
+		return nil
+	}
+	for _, old := range w.store.runs(w.pod, w.container) {
+		if old < w.run-1 {
+			w.store.removeRun(w.pod, w.container, old)
+		}
+	}
+	return nil
+}
+
+// Discard ends the log of a run that did not come about and forgets it.
+func (w *Writer) Discard() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	w.wake()
+	w.store.forget(w)
+	if w.file != nil {
+		_ = w.file.Close() // it is about to be removed
+	}
+	if w.ready {
+		w.store.removeRun(w.pod, w.container, w.run)
+	}
+}
+
 // Close writes unfinished lines and ends the log: followers see its end.
 func (w *Writer) Close() error {
 	w.mu.Lock()
@@ -198,11 +253,12 @@ func (w *Writer) Close() error {
 		}
 	}
 	w.flush()
+	err := w.prepare() // a run without output leaves a file too: it counts
 	w.closed = true
 	w.wake()
 	w.store.forget(w)
 	if w.file == nil {
-		return nil
+		return err
 	}
 	if err := w.file.Close(); err != nil {
 		return fmt.Errorf("close log %s: %w", filepath.Base(w.path), err)

@@ -10,6 +10,7 @@ import (
 	"wherry.dev/wherry/control/reconcile"
 	"wherry.dev/wherry/control/scheduler"
 	"wherry.dev/wherry/netproxy"
+	"wherry.dev/wherry/runtime/sandbox"
 )
 
 // named is something long-lived with a name for messages.
@@ -24,7 +25,7 @@ func (c *Cluster) wireLoops() ([]named, error) {
 	recorder := reconcile.NewRecorder(c.registry, "wherry", "", c.log("events"))
 	controllers, err := controller.New(controller.Config{
 		Client: c.registry, Informers: c.informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),
-		PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
+		Resources: c.registry.Resources(), PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +37,11 @@ func (c *Cluster) wireLoops() ([]named, error) {
 	c.proxy = netproxy.New(netproxy.Config{
 		Dial: c.dialEndpoint, NodePortAddresses: []netip.Addr{c.cfg.NodePortAddress},
 		Report: netproxy.RecordTo(recorder.For("service-proxy")), Log: c.log("proxy")})
-	follow := c.proxy.Follow(c.informers.For(api.Services), c.informers.For(api.EndpointSlices), nodeName(0))
+	var here []string
+	for i := range c.cfg.Nodes {
+		here = append(here, nodeName(i))
+	}
+	follow := c.proxy.Follow(c.informers.For(api.Services), c.informers.For(api.EndpointSlices), here...)
 	return []named{
 		{"informers", c.informers.Run},
 		{"event recorder", recorder.Run},
@@ -55,4 +60,16 @@ func (c *Cluster) dialEndpoint(ctx context.Context, endpoint netip.AddrPort, pee
 	}
 	var dialer net.Dialer
 	return dialer.DialContext(ctx, "tcp", endpoint.String())
+}
+
+// resolve answers guests that look a name up: the cluster's names from the
+// proxy's table, all others as the machine resolves them.
+func (c *Cluster) resolve(ctx context.Context, pod sandbox.Pod, host string) ([]netip.Addr, error) {
+	if answer, ok := c.proxy.Table().Resolve(pod.Namespace, host); ok {
+		if answer.CNAME == "" {
+			return answer.Addrs, nil
+		}
+		host = answer.CNAME
+	}
+	return net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
 }

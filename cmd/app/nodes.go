@@ -53,7 +53,8 @@ func (c *Cluster) startNodes(context.Context) error {
 		close(c.ready)
 		return nil
 	}
-	runtime, err := wasm.New(wasm.Config{Dir: filepath.Join(c.cfg.DataDir, "machine", "modules"), Log: c.log("wasm"), OnCompile: c.cfg.OnCompile})
+	runtime, err := wasm.New(wasm.Config{Dir: filepath.Join(c.cfg.DataDir, "machine", "modules"), Log: c.log("wasm"),
+		OnCompile: c.cfg.OnCompile, Resolve: c.resolve})
 	if err != nil {
 		return fmt.Errorf("start the wasm runtime: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -64,14 +65,18 @@ func (b *bed) serve() {
 	for _, p := range b.pods() {
 		if p.DeletionTimestamp != nil {
 			zero := int64(0)
-			if _, err := b.api.Delete(b.ctx, api.Pods.KeyOf(p), api.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+			if _, err := b.api.Delete(b.ctx, api.Pods.KeyOf(p), api.DeleteOptions{GracePeriodSeconds: &zero}); err != nil && !apierrors.IsNotFound(err) {
 				b.t.Fatal(err)
 			}
 		} else if !isReady(p) {
-			update(b, api.Pods.KeyOf(p), "status", func(p *corev1.Pod) {
-				p.Status.Phase = corev1.PodRunning
-				p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
-			})
+			ready := p.DeepCopy()
+			ready.Status.Phase = corev1.PodRunning
+			ready.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+			// The controllers work meanwhile: one that is gone or changed is met again.
+			if _, err := b.api.Update(b.ctx, api.Pods.KeyOf(p), ready, api.UpdateOptions{Subresource: "status"}); err != nil &&
+				!apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+				b.t.Fatal(err)
+			}
 		}
 	}
 	b.settle()

@@ -46,6 +46,8 @@ func loops(cfg Config) []runner {
 	return []runner{
 		newDeployments(cfg),
 		newReplicaSets(cfg),
+		newEndpointSlices(cfg),
+		newEndpoints(cfg),
 		newServiceAccounts(cfg),
 		newIPAM(cfg),
 		newNodeLifecycle(cfg),

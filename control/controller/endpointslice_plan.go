@@ -1,0 +1,201 @@
+package controller
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+)
+
+// slicePlan is what makes a Service's slices right.
+type slicePlan struct {
+	create []*discoveryv1.EndpointSlice
+	update []*discoveryv1.EndpointSlice
+	remove []*discoveryv1.EndpointSlice
+}
+
+// planSlices changes as few slices as it can: an endpoint stays in the slice
+// it is in, a new one goes where there is room, in slices that change anyway
+// first. zone tells a node's zone ("" unknown).
+func planSlices(svc *corev1.Service, targets []target, have []*discoveryv1.EndpointSlice, zone func(node string) string) slicePlan {
+	var plan slicePlan
+	used := map[string]bool{} // names of slices of a group that exists
+	for _, family := range familiesOf(svc) {
+		for _, g := range groupsOf(svc, targets, family, zone) {
+			var own []*discoveryv1.EndpointSlice
+			for _, s := range have {
+				if s.AddressType == family && portsKey(s.Ports) == portsKey(g.ports) && !used[s.Name] && s.DeletionTimestamp == nil {
+					own = append(own, s)
+					used[s.Name] = true
+				}
+			}
+			planGroup(&plan, svc, g, own)
+		}
+	}
+	for _, s := range have {
+		if !used[s.Name] && s.DeletionTimestamp == nil {
+			plan.remove = append(plan.remove, s)
+		}
+	}
+	return plan
+}
+
+// endpointGroup is what may share slices: the same family and ports.
+type endpointGroup struct {
+	family    discoveryv1.AddressType
+	ports     []discoveryv1.EndpointPort
+	endpoints []discoveryv1.Endpoint
+}
+
+// groupsOf makes the endpoints of a family. Without any there is still one
+// group, so that a placeholder says that the Service is known and empty.
+func groupsOf(svc *corev1.Service, targets []target, family discoveryv1.AddressType, zone func(string) string) []*endpointGroup {
+	groups := map[string]*endpointGroup{}
+	for _, t := range targets {
+		address := addressOf(t.pod, family)
+		if address == "" {
+			continue
+		}
+		key := portsKey(t.ports)
+		if groups[key] == nil {
+			groups[key] = &endpointGroup{family: family, ports: t.ports}
+		}
+		groups[key].endpoints = append(groups[key].endpoints, endpointOf(svc, t, address, zone))
+	}
+	if len(groups) == 0 {
+		return []*endpointGroup{{family: family}}
+	}
+	var out []*endpointGroup
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		out = append(out, groups[key])
+	}
+	return out
+}
+
+func endpointOf(svc *corev1.Service, t target, address string, zone func(string) string) discoveryv1.Endpoint {
+	e := discoveryv1.Endpoint{
+		Addresses: []string{address},
+		Conditions: discoveryv1.EndpointConditions{
+			Ready: new(t.ready), Serving: new(t.serving), Terminating: new(t.terminating),
+		},
+		TargetRef: refTo(t.pod),
+	}
+	if h := podHostname(svc, t.pod); h != "" {
+		e.Hostname = &h
+	}
+	if node := t.pod.Spec.NodeName; node != "" {
+		e.NodeName = &node
+		if z := zone(node); z != "" {
+			e.Zone = &z
+		}
+	}
+	return e
+}
+
+// endpointKey tells whether two endpoints are the same pod's.
+func endpointKey(e *discoveryv1.Endpoint) string {
+	uid := ""
+	if e.TargetRef != nil {
+		uid = string(e.TargetRef.UID)
+	}
+	return strings.Join(e.Addresses, ",") + "/" + uid
+}
+
+func planGroup(plan *slicePlan, svc *corev1.Service, g *endpointGroup, have []*discoveryv1.EndpointSlice) {
+	slices.SortFunc(have, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
+	open := map[string]discoveryv1.Endpoint{}
+	var order []string
+	for _, e := range g.endpoints {
+		key := endpointKey(&e)
+		if _, twice := open[key]; !twice {
+			order = append(order, key)
+		}
+		open[key] = e
+	}
+	// Keep what is where it is.
+	kept := make([][]discoveryv1.Endpoint, len(have))
+	for i, s := range have {
+		for _, e := range s.Endpoints {
+			if now, ok := open[endpointKey(&e)]; ok && len(kept[i]) < sliceSize {
+				kept[i] = append(kept[i], now)
+				delete(open, endpointKey(&e))
+			}
+		}
+	}
+	var rest []discoveryv1.Endpoint
+	for _, key := range order {
+		if e, ok := open[key]; ok {
+			rest = append(rest, e)
+		}
+	}
+	// Fill slices that change anyway first, then the others, then new ones.
+	for _, anyway := range []bool{true, false} {
+		for i, s := range have {
+			if len(rest) == 0 || equality.Semantic.DeepEqual(kept[i], s.Endpoints) == anyway {
+				continue
+			}
+			n := min(len(rest), sliceSize-len(kept[i]))
+			kept[i], rest = append(kept[i], rest[:n]...), rest[n:]
+		}
+	}
+	total := len(g.endpoints)
+	for i, s := range have {
+		// An empty slice goes, unless it is the placeholder of an empty group.
+		if len(kept[i]) == 0 && (total > 0 || i > 0) {
+			plan.remove = append(plan.remove, s)
+		} else if changed := withEndpoints(svc, s, kept[i]); changed != nil {
+			plan.update = append(plan.update, changed)
+		}
+	}
+	for len(rest) > 0 || (total == 0 && len(have) == 0) {
+		s := ownedSlice(svc, g.family, g.ports)
+		n := min(len(rest), sliceSize)
+		s.Endpoints, rest = rest[:n:n], rest[n:]
+		plan.create = append(plan.create, s)
+		if total == 0 {
+			break
+		}
+	}
+}
+
+// withEndpoints is a copy of a slice with these endpoints and the Service's
+// labels, nil when it has them already.
+func withEndpoints(svc *corev1.Service, s *discoveryv1.EndpointSlice, endpoints []discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
+	labels := sliceLabels(svc)
+	if equality.Semantic.DeepEqual(s.Labels, labels) && equality.Semantic.DeepEqual(s.Endpoints, endpoints) {
+		return nil
+	}
+	changed := s.DeepCopy()
+	changed.Labels, changed.Endpoints = labels, endpoints
+	return changed
+}
+
+// portsKey is the same for the same set of ports, in whatever order.
+func portsKey(ports []discoveryv1.EndpointPort) string {
+	keys := make([]string, 0, len(ports))
+	for _, p := range ports {
+		keys = append(keys, fmt.Sprintf("%s/%d/%s/%s", value(p.Name), value(p.Port), value(p.Protocol), value(p.AppProtocol)))
+	}
+	slices.Sort(keys)
+	return strings.Join(keys, ",")
+}
+
+func subsetKey(s corev1.EndpointSubset) string {
+	keys := make([]string, 0, len(s.Ports))
+	for _, p := range s.Ports {
+		keys = append(keys, fmt.Sprintf("%s/%d/%s", p.Name, p.Port, p.Protocol))
+	}
+	slices.Sort(keys)
+	return strings.Join(keys, ",")
+}
+
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

@@ -138,7 +138,13 @@ func (n *node) ascend(from string, f func(*Entry) bool) bool {
 	if n.entry.Key < from {
 		return n.right.ascend(from, f)
 	}
-	return n.left.ascend(from, f) && f(n.entry) && n.right.ascend(from, f)
+	return n.left.ascend(from, f) && f(n.entry) && n.right.walk(f)
+}
+
+// walk calls f with all entries as ascend does. It does not look into them,
+// which would be most of the cost of a long list.
+func (n *node) walk(f func(*Entry) bool) bool {
+	return n == nil || n.left.walk(f) && f(n.entry) && n.right.walk(f)
 }
 
 // buildTree makes a tree of entries that are sorted by key.

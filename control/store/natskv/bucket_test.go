@@ -1,6 +1,7 @@
 package natskv
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"testing"
@@ -49,4 +50,24 @@ func TestStoreOverFaultyEmbedded(t *testing.T) {
 			return storetest.WithFaults(log, storetest.Chaos(2)), stop
 		}
 	})
+}
+
+// TestQuiet: a healthy run says nothing above Debug.
+func TestQuiet(t *testing.T) {
+	var said bytes.Buffer
+	cfg := Config{Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelInfo}))}
+	for range 2 {
+		s, stop := storetest.Start(t, func(t testing.TB) (store.Log, func()) { return run(t, cfg) }, store.Options{})
+		e, err := s.Put(t.Context(), "k", nil, 0)
+		if err == nil {
+			_, err = s.Delete(t.Context(), "k", e.Revision)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		stop()
+	}
+	if said.Len() > 0 {
+		t.Errorf("it said:\n%s", said.String())
+	}
 }

@@ -35,10 +35,14 @@ func newJournal() *journal {
 
 // read adds one line that writeLoad has printed.
 func (j *journal) read(line string) error {
-	var what, key string
-	var o outcome
-	if _, err := fmt.Sscanf(line, "%s %s %d %t %s", &what, &key, &o.revision, &o.deleted, &o.value); err != nil {
-		return fmt.Errorf("line %q: %w", line, err)
+	// Values are long, and Sscanf takes them rune by rune.
+	fields := strings.Fields(line)
+	if len(fields) != 5 {
+		return fmt.Errorf("line %.60q has %d fields", line, len(fields))
+	}
+	what, key, o := fields[0], fields[1], outcome{value: fields[4]}
+	if _, err := fmt.Sscan(fields[2]+" "+fields[3], &o.revision, &o.deleted); err != nil {
+		return fmt.Errorf("line %.60q: %w", line, err)
 	}
 	if what == "try" {
 		j.trying[key] = o

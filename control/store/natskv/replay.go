@@ -140,8 +140,9 @@ func (f *follower) load(ctx context.Context) error {
 			return err
 		}
 	}
-	f.cursor, f.contact = max(last, cursor), time.Now()
-	return nil
+	f.cursor, f.contact = cursor, time.Now()
+	// The consumer may live on a server that is behind its leader.
+	return f.fill(ctx, last)
 }
 
 // loadSome applies the next messages and returns how far it came and how many

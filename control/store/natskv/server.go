@@ -192,8 +192,16 @@ func (l serverLog) write(level slog.Level, format string, v []any) {
 func (l serverLog) Noticef(format string, v ...any) { l.write(slog.LevelDebug, format, v) }
 func (l serverLog) Debugf(format string, v ...any)  { l.write(slog.LevelDebug, format, v) }
 func (l serverLog) Tracef(format string, v ...any)  { l.write(slog.LevelDebug, format, v) }
-func (l serverLog) Warnf(format string, v ...any)   { l.write(slog.LevelWarn, format, v) }
 func (l serverLog) Fatalf(format string, v ...any)  { l.write(slog.LevelError, format, v) }
+
+// Warnf also gets what is normal after the end of a process that was killed.
+func (l serverLog) Warnf(format string, v ...any) {
+	level := slog.LevelWarn
+	if strings.Contains(format, "attempting to recover") {
+		level = slog.LevelDebug
+	}
+	l.write(level, format, v)
+}
 
 // Errorf is also how the server tells that it will not write any more; it has
 // no other way.

@@ -21,7 +21,8 @@ type patch struct {
 	at   int // offset in the body
 	skip int // how many bytes the new ones replace
 	kind patchKind
-	val  uint32 // a function index or a slot of costs
+	val  uint32 // a function index, a label, or a loop's slot
+	slot int    // of patchLabel: the loop that it leaves
 }
 
 type patchKind uint8
@@ -30,7 +31,20 @@ const (
 	patchFunction patchKind = iota // another function index
 	patchCharge                    // lower the fuel by a fixed cost
 	patchBulk                      // lower the fuel by the operand on the stack
+	patchLabel                     // a label outside of a loop, one further if that is split
+	patchLoop                      // a loop's header
+	patchEnd                       // a loop's end
 )
+
+// loop is what scan knows of a loop; slot 0 stands for the function.
+type loop struct {
+	cost  int64  // of its body without the loops in it
+	depth int    // of open blocks, with the loop's own
+	typ   [2]int // where its block type is
+	// split: it has no call, no loop and no parameters in it, and becomes two
+	// loops (see appendSplit).
+	split bool
+}
 
 // bodyWriter rewrites function bodies; its slices are reused between them.
 type bodyWriter struct {
@@ -40,8 +54,8 @@ type bodyWriter struct {
 	usesData  bool   // some body names a data segment
 	growTable bool   // some body grows a table
 	patches   []patch
-	costs     []int64
-	nest      []int // the slot of costs that each open block belongs to
+	loops     []loop
+	nest      []int // the slot of loops that each open block belongs to
 	calls     bool
 	bulk      bool
 	covered   bool // the entry leads straight to a loop header, which charges for it
@@ -64,14 +78,14 @@ func (w *bodyWriter) rewrite(dst, body []byte, typ funcType) ([]byte, error) {
 	if err := w.scan(r, uint32(locals)); err != nil {
 		return nil, err
 	}
-	if w.calls && !w.covered || w.costs[0] > leafCost {
+	if w.calls && !w.covered || w.loops[0].cost > leafCost {
 		w.patches = append(w.patches, patch{})
 		copy(w.patches[1:], w.patches)
 		w.patches[0] = patch{at: code, kind: patchCharge}
-	} else if len(w.costs) > 1 {
-		w.costs[1] += w.costs[0]
+	} else if len(w.loops) > 1 {
+		w.loops[1].cost += w.loops[0].cost
 	}
-	charges := len(w.costs) > 1 || w.bulk || len(w.patches) > 0 && w.patches[0].kind == patchCharge
+	charges := len(w.loops) > 1 || w.bulk || len(w.patches) > 0 && w.patches[0].kind == patchCharge
 	extra := 0
 	if charges {
 		extra++
@@ -92,30 +106,36 @@ func (w *bodyWriter) rewrite(dst, body []byte, typ funcType) ([]byte, error) {
 
 // scan walks over the code once and notes where the rewrite changes it.
 func (w *bodyWriter) scan(r *reader, locals uint32) error {
-	w.patches, w.costs, w.nest = w.patches[:0], append(w.costs[:0], 0), append(w.nest[:0], 0)
+	w.patches, w.loops, w.nest = w.patches[:0], append(w.loops[:0], loop{depth: 1}), append(w.nest[:0], 0)
 	w.calls, w.bulk, w.covered = false, false, false
 	straight := true // nothing so far could have left the entry's path
 	var in instr
 	for r.err == nil && len(w.nest) > 0 {
 		r.next(&in)
 		slot := w.nest[len(w.nest)-1]
-		w.costs[slot]++
+		w.loops[slot].cost++
 		switch in.op {
 		case opBlock, opIf, opTryTable:
 			w.nest = append(w.nest, slot)
 			straight = straight && in.op == opBlock
+			if in.op == opTryTable {
+				w.loops[slot].split = false
+			}
 			w.checkBlock(r, &in)
 		case opLoop:
 			if straight {
 				w.covered, straight = true, false
 			}
-			w.costs = append(w.costs, 1)
-			w.nest = append(w.nest, len(w.costs)-1)
-			w.patches = append(w.patches, patch{at: r.off, kind: patchCharge, val: uint32(len(w.costs) - 1)})
-			w.checkBlock(r, &in)
+			w.openLoop(r, &in, slot)
 		case opEnd:
+			if slot > 0 && len(w.nest) == w.loops[slot].depth {
+				w.patches = append(w.patches, patch{at: r.off, kind: patchEnd, val: uint32(slot)})
+			}
 			w.nest = w.nest[:len(w.nest)-1]
-		case opBr, 0x0d, 0x0e, opReturn, opThrow, opThrowRef:
+		case opBr, opBrIf, opBrTable:
+			straight = false
+			w.branch(r, &in, slot)
+		case opReturn, opThrow, opThrowRef:
 			straight = false
 		default:
 			if w.operand(r, &in, slot, locals) {
@@ -127,6 +147,36 @@ func (w *bodyWriter) scan(r *reader, locals uint32) error {
 		return invalid("a function has %d bytes behind its end", len(r.b)-r.off)
 	}
 	return r.failure()
+}
+
+func (w *bodyWriter) openLoop(r *reader, in *instr, outer int) {
+	w.checkBlock(r, in)
+	w.loops[outer].split = false
+	slot := len(w.loops)
+	w.nest = append(w.nest, slot)
+	l := loop{cost: 1, depth: len(w.nest), typ: [2]int{in.imm, r.off}}
+	l.split = in.block < 0 || r.err == nil && len(w.p.types[in.block].params) == 0
+	w.loops = append(w.loops, l)
+	w.patches = append(w.patches, patch{at: r.off, kind: patchLoop, val: uint32(slot)})
+}
+
+// branch notes the labels that lead out of a loop that may be split.
+func (w *bodyWriter) branch(r *reader, in *instr, slot int) {
+	l := w.loops[slot]
+	if !l.split || r.err != nil {
+		return
+	}
+	labels, n := &reader{b: r.b[:r.off], off: in.imm}, uint32(1)
+	if in.op == opBrTable {
+		n = labels.u32() + 1
+	}
+	inside := uint32(len(w.nest) - l.depth)
+	for ; n > 0; n-- {
+		at := labels.off
+		if label := labels.u32(); label > inside {
+			w.patches = append(w.patches, patch{at: at, skip: labels.off - at, kind: patchLabel, val: label, slot: slot})
+		}
+	}
 }
 
 func (w *bodyWriter) checkBlock(r *reader, in *instr) {
@@ -154,11 +204,10 @@ func (w *bodyWriter) operand(r *reader, in *instr, slot int, locals uint32) (lea
 		if int(in.index) >= len(w.p.types) {
 			r.fail("an indirect call has unknown type %d", in.index)
 		}
-		w.costs[slot] += costCall
-		w.calls = true
+		w.call(slot, costCall)
 		return true
 	case opMemoryGrow:
-		w.costs[slot] += costGrow
+		w.loops[slot].cost += costGrow
 	case opMisc:
 		w.misc(in, slot)
 	}
@@ -176,12 +225,17 @@ func (w *bodyWriter) function(r *reader, in *instr, slot int) (leaves bool) {
 	if in.op == opRefFunc {
 		return false
 	}
-	w.costs[slot] += costCall
+	w.call(slot, costCall)
 	if in.index < w.p.imported {
-		w.costs[slot] += costHostCall
+		w.loops[slot].cost += costHostCall
 	}
-	w.calls = true
 	return true
+}
+
+func (w *bodyWriter) call(slot int, cost int64) {
+	w.loops[slot].cost += cost
+	w.loops[slot].split = false
+	w.calls = true
 }
 
 func (w *bodyWriter) misc(in *instr, slot int) {
@@ -191,13 +245,14 @@ func (w *bodyWriter) misc(in *instr, slot int) {
 		// table.fill and table.grow as well.
 		w.patches = append(w.patches, patch{at: in.start, kind: patchBulk})
 		w.bulk = true
+		w.loops[slot].split = false // it will call yield
 	}
 	switch in.sub {
 	case miscMemoryInit, miscDataDrop:
 		w.usesData = true
 	case miscTableGrow:
 		w.growTable = true
-		w.costs[slot] += costGrow
+		w.loops[slot].cost += costGrow
 	}
 }
 
@@ -211,9 +266,22 @@ func (w *bodyWriter) splice(dst, body []byte, from int, scratch uint32) []byte {
 		case patchFunction:
 			dst = appendU32(dst, c.val)
 		case patchCharge:
-			dst = appendU32(append(dst, opGlobalGet), w.fuel)
-			dst = appendSigned(append(dst, opI64Const), w.costs[c.val])
-			dst = w.appendCheck(dst, scratch)
+			dst = w.appendCharge(dst, 0, scratch)
+		case patchLoop:
+			if w.splits(int(c.val)) {
+				dst = w.appendSplit(dst, body, w.loops[c.val], scratch)
+			} else {
+				dst = w.appendCharge(dst, c.val, scratch)
+			}
+		case patchLabel:
+			if w.splits(c.slot) {
+				c.val++
+			}
+			dst = appendU32(dst, c.val)
+		case patchEnd:
+			if w.splits(int(c.val)) {
+				dst = append(dst, opEnd)
+			}
 		case patchBulk:
 			dst = appendU32(append(dst, opLocalTee), scratch+1)
 			dst = appendU32(append(dst, opGlobalGet), w.fuel)
@@ -223,6 +291,42 @@ func (w *bodyWriter) splice(dst, body []byte, from int, scratch uint32) []byte {
 		}
 	}
 	return append(dst, body[from:]...)
+}
+
+// splits says whether a loop becomes two. One that costs more than a quantum
+// could never begin.
+func (w *bodyWriter) splits(slot int) bool {
+	return w.loops[slot].split && w.loops[slot].cost < quantum/2
+}
+
+// appendSplit goes behind a loop's header and makes it two, so that the inner
+// one, which does the work, has no call in it: calls cost wazero's compiler
+// the registers in which it keeps the memory's address and the loop's values.
+//
+//	loop  fuel < 0: fuel = yield(fuel)
+//	  loop  fuel -= cost; fuel < 0: br 1
+//	    …
+//	  end
+//	end
+func (w *bodyWriter) appendSplit(dst, body []byte, l loop, scratch uint32) []byte {
+	dst = appendU32(append(dst, opGlobalGet), w.fuel)
+	dst = append(dst, opI64Const, 0, opI64LtS, opIf, typeEmpty)
+	dst = appendU32(append(dst, opGlobalGet), w.fuel)
+	dst = appendU32(append(dst, opCall), w.yield)
+	dst = appendU32(append(dst, opGlobalSet), w.fuel)
+	dst = append(append(dst, opEnd, opLoop), body[l.typ[0]:l.typ[1]]...)
+	dst = appendU32(append(dst, opGlobalGet), w.fuel)
+	dst = appendSigned(append(dst, opI64Const), l.cost)
+	dst = appendU32(append(dst, opI64Sub, opLocalTee), scratch)
+	dst = appendU32(append(dst, opGlobalSet), w.fuel)
+	dst = appendU32(append(dst, opLocalGet), scratch)
+	return append(dst, opI64Const, 0, opI64LtS, opBrIf, 1)
+}
+
+func (w *bodyWriter) appendCharge(dst []byte, slot, scratch uint32) []byte {
+	dst = appendU32(append(dst, opGlobalGet), w.fuel)
+	dst = appendSigned(append(dst, opI64Const), w.loops[slot].cost)
+	return w.appendCheck(dst, scratch)
 }
 
 // appendCheck subtracts and, below zero, calls yield for new fuel. It takes two

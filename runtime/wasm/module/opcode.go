@@ -12,6 +12,8 @@ const (
 	opThrowRef           = 0x0a
 	opEnd                = 0x0b
 	opBr                 = 0x0c
+	opBrIf               = 0x0d
+	opBrTable            = 0x0e
 	opReturn             = 0x0f
 	opCall               = 0x10
 	opCallIndirect       = 0x11
@@ -87,8 +89,8 @@ func oneByteShapes() (t [256]shape) {
 	fill(opElse, opElse, shapeNone)
 	fill(opThrow, opThrow, shapeIndex)
 	fill(opThrowRef, opEnd, shapeNone)
-	fill(opBr, 0x0d, shapeIndex)
-	fill(0x0e, 0x0e, shapeBrTable)
+	fill(opBr, opBrIf, shapeIndex)
+	fill(opBrTable, opBrTable, shapeBrTable)
 	fill(opReturn, opReturn, shapeNone)
 	fill(opCall, opCall, shapeIndex)
 	fill(opCallIndirect, opCallIndirect, shapeTwo)

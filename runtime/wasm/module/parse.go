@@ -154,8 +154,9 @@ func (p *parsed) section(id byte, payload []byte) error {
 	r := &reader{b: payload}
 	switch id {
 	case secCustom:
-		p.customs = append(p.customs, custom{name: r.name(), payload: r.b[r.off:]})
-		return nil // a damaged custom section is no reason to refuse
+		name := r.name()
+		p.customs = append(p.customs, custom{name: name, payload: r.b[r.off:]})
+		return r.failure() // what is in the payload is no reason to refuse
 	case secType:
 		p.readTypes(r)
 	case secImport:

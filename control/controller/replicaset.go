@@ -184,14 +184,14 @@ func (r *replicaSets) create(ctx context.Context, rs *appsv1.ReplicaSet, n int) 
 			if err != nil {
 				r.expect.created(rs.UID, 1) // it will not come
 			}
-			if namespaceGoing(err) {
-				return nil
-			}
 			return err
 		})
 		left -= size
 		if err != nil {
 			r.expect.created(rs.UID, left)
+			if namespaceGoing(err) {
+				return nil // the ReplicaSet goes with it
+			}
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"wherry.dev/wherry/runtime/sandbox"
 	"wherry.dev/wherry/runtime/wasm/memconn"
+	"wherry.dev/wherry/runtime/wasm/module"
 	"wherry.dev/wherry/runtime/wasm/wasi"
 )
 
@@ -20,7 +21,7 @@ type container struct {
 	spec    sandbox.ContainerSpec
 	program *program
 	guest   *wasi.Guest
-	meter   meter
+	meter   *module.Meter
 	ctx     context.Context // of the guest's run; ends when it is killed
 	cancel  context.CancelFunc
 
@@ -38,7 +39,7 @@ type container struct {
 
 func newContainer(s *podSandbox, spec sandbox.ContainerSpec, p *program) *container {
 	c := &container{sandbox: s, spec: spec, program: p, done: make(chan struct{})}
-	c.meter = newMeter(spec.CPULimit)
+	c.meter = module.NewMeter(spec.CPULimit)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -75,7 +76,12 @@ func (c *container) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.guest.OnPark(func() { c.refused.Store(false) })
+	c.guest.OnPark(func(waited time.Duration, patient bool) {
+		c.meter.Idle(waited)
+		if patient { // it has survived the refusal
+			c.refused.Store(false)
+		}
+	})
 	// A start section already runs guest code, so the module is instantiated on
 	// the guest's own goroutine, where it can be killed.
 	ready := make(chan error, 1)
@@ -98,9 +104,9 @@ func (c *container) start(ctx context.Context) (err error) {
 // run is the guest's goroutine. It reports on ready when the guest could begin.
 func (c *container) run(ready chan<- error) {
 	started := time.Now()
-	ctx := wasi.WithGuest(c.ctx, c.guest)
-	in, err := c.program.instantiate(ctx, limits{
-		memory: c.spec.MemoryLimit, meter: c.meter, refused: func() { c.refused.Store(true) },
+	ctx := wasi.WithGuest(module.WithMeter(c.ctx, c.meter), c.guest)
+	in, err := c.program.instantiate(ctx, module.Limits{
+		MemoryBytes: c.spec.MemoryLimit, Meter: c.meter, Refused: func() { c.refused.Store(true) },
 	})
 	if err != nil && !isExit(err) {
 		c.guest.Close()
@@ -109,8 +115,8 @@ func (c *container) run(ready chan<- error) {
 	}
 	ready <- nil
 	if err == nil {
-		err = in.call(ctx, startFunction)
-		in.close(ctx)
+		_, err = in.ExportedFunction(startFunction).Call(ctx)
+		_ = in.Close(ctx)
 	}
 	c.cancel()
 	c.guest.Close()

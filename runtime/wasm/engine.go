@@ -2,121 +2,152 @@ package wasm
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"sync"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 
 	"wherry.dev/wherry/runtime/sandbox"
+	"wherry.dev/wherry/runtime/wasm/module"
 	"wherry.dev/wherry/runtime/wasm/wasi"
 )
 
-// engine turns images into instances.
+// engine turns images into instances. A wazero.Runtime has one host module of
+// a name, so there is one runtime per variant of it; nearly all modules share
+// the first.
 type engine struct {
-	cfg Config
+	cache     *module.Cache
+	interpret bool
 
-	mu       sync.Mutex
-	rts      map[wasi.Variant]wazero.Runtime
-	programs map[string]*program
+	mu  sync.Mutex
+	rts map[wasi.Variant]wazero.Runtime
 }
 
 // program is a module that is ready to be instantiated.
 type program struct {
-	rt       wazero.Runtime
-	compiled wazero.CompiledModule
+	module *module.Module
+	// goModule: one thread that must not block in accept.
 	goModule bool
 }
 
+// startFunction is what makes a module a command.
+const startFunction = "_start"
+
 func newEngine(cfg Config) (*engine, error) {
-	return &engine{cfg: cfg, rts: map[wasi.Variant]wazero.Runtime{}, programs: map[string]*program{}}, nil
+	cache, err := module.NewCache(module.Config{
+		Dir: cfg.Dir, Log: cfg.Log, OnCompile: cfg.OnCompile,
+		HostImports: func(from, name string) bool { return from == wasi.ModuleName && wasi.Has(name) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &engine{cache: cache, interpret: cfg.Interpret, rts: map[wasi.Variant]wazero.Runtime{}}, nil
 }
 
+// runtime returns the runtime whose system calls have the given types.
 func (e *engine) runtime(ctx context.Context, v wasi.Variant) (wazero.Runtime, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if rt := e.rts[v]; rt != nil {
 		return rt, nil
 	}
-	rc := wazero.NewRuntimeConfig()
-	if e.cfg.Interpret {
-		rc = wazero.NewRuntimeConfigInterpreter()
+	config := e.cache.RuntimeConfig()
+	if e.interpret {
+		config = wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(module.Features)
 	}
-	rt := wazero.NewRuntimeWithConfig(ctx, rc.WithCloseOnContextDone(true))
-	if err := wasi.Instantiate(ctx, rt, v); err != nil {
-		return nil, err
+	ctx = context.WithoutCancel(ctx) // what it makes outlives the request
+	rt := wazero.NewRuntimeWithConfig(ctx, config)
+	err := module.InstantiateHost(ctx, rt)
+	if err == nil {
+		err = wasi.Instantiate(ctx, rt, v)
+	}
+	if err != nil {
+		return nil, errors.Join(err, rt.Close(ctx))
 	}
 	e.rts[v] = rt
 	return rt, nil
 }
 
+// prepare does all that can be done before a container starts.
 func (e *engine) prepare(ctx context.Context, image sandbox.Image) error {
-	_, err := e.load(ctx, image)
+	if err := e.cache.Prepare(ctx, image.Module, image.ModuleSum); err != nil {
+		var invalid *module.InvalidError
+		if errors.As(err, &invalid) {
+			return &sandbox.InvalidImageError{Ref: image.Ref, Reason: invalid.Reason}
+		}
+		return fmt.Errorf("prepare image %q: %w", image.Ref, err)
+	}
+	_, err := e.loadPrepared(ctx, image)
 	return err
 }
 
+// load returns the program of an image, preparing it if nobody has.
 func (e *engine) load(ctx context.Context, image sandbox.Image) (*program, error) {
+	p, err := e.loadPrepared(ctx, image)
+	if !errors.Is(err, module.ErrNotPrepared) {
+		return p, err
+	}
+	if err := e.prepare(ctx, image); err != nil {
+		return nil, err
+	}
+	return e.loadPrepared(ctx, image)
+}
+
+func (e *engine) loadPrepared(ctx context.Context, image sandbox.Image) (*program, error) {
+	// Which runtime a module needs is only known once it is loaded; the first
+	// one is nearly always right, and a module that it is wrong for still
+	// loads there: imports are linked at instantiation.
+	m, err := e.loadIn(ctx, wasi.Standard, image)
+	if err == nil && needsFirstSockets(m.Info()) {
+		m, err = e.loadIn(ctx, wasi.FirstSockets, image)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !exports(m.Info(), startFunction) {
+		return nil, &sandbox.InvalidImageError{Ref: image.Ref, Reason: fmt.Sprintf(
+			"the module exports no function %q, so it is a library; build it as a command (a program with a main function)", startFunction)}
+	}
+	return &program{module: m, goModule: m.Info().GoModule}, nil
+}
+
+func (e *engine) loadIn(ctx context.Context, v wasi.Variant, image sandbox.Image) (*module.Module, error) {
+	rt, err := e.runtime(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	m, err := e.cache.Load(ctx, rt, image.ModuleSum)
+	if err != nil {
+		return nil, fmt.Errorf("load image %q: %w", image.Ref, err)
+	}
+	return m, nil
+}
+
+func needsFirstSockets(info *module.Info) bool {
+	return slices.ContainsFunc(info.Imports, func(i module.Import) bool {
+		return i.Module == wasi.ModuleName && i.Kind == "function" && wasi.NeedsFirstSockets(i.Name, i.Params)
+	})
+}
+
+func exports(info *module.Info, name string) bool {
+	return slices.ContainsFunc(info.Exports, func(x module.Export) bool { return x.Name == name && x.Kind == "function" })
+}
+
+// instantiate makes one running copy. ctx carries the guest and its meter.
+func (p *program) instantiate(ctx context.Context, l module.Limits) (api.Module, error) {
+	return p.module.Instantiate(ctx, wazero.NewModuleConfig(), l)
+}
+
+// close frees everything; no instance may be left.
+func (e *engine) close(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if p := e.programs[image.ModuleSum]; p != nil {
-		return p, nil
-	}
-	rt, err := e.runtime(ctx, wasi.Standard)
-	if err != nil {
-		return nil, err
-	}
-	b, err := os.ReadFile(image.Module)
-	if err != nil {
-		return nil, fmt.Errorf("read module of image %q: %w", image.Ref, err)
-	}
-	compiled, err := rt.CompileModule(ctx, b)
-	if err != nil {
-		return nil, &sandbox.InvalidImageError{Ref: image.Ref, Reason: err.Error()}
-	}
-	p := &program{rt: rt, compiled: compiled, goModule: true}
-	e.programs[image.ModuleSum] = p
-	return p, nil
-}
-
-// instance is one running copy of a program.
-type instance struct {
-	module api.Module
-}
-
-type limits struct {
-	memory  int64
-	meter   meter
-	refused func() // called when the guest asked for more than its limit
-}
-
-func (p *program) instantiate(ctx context.Context, l limits) (*instance, error) {
-	m, err := p.rt.InstantiateModule(ctx, p.compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
-	if err != nil {
-		return nil, err
-	}
-	return &instance{module: m}, nil
-}
-
-func (e *engine) close(ctx context.Context) error {
+	var errs []error
 	for _, rt := range e.rts {
-		if err := rt.Close(ctx); err != nil {
-			return err
-		}
+		errs = append(errs, rt.Close(ctx))
 	}
-	return nil
+	return errors.Join(append(errs, e.cache.Close(ctx))...)
 }
-
-const startFunction = "_start"
-
-type meter struct{}
-
-func newMeter(int64) meter { return meter{} }
-func (meter) Kill()        {}
-
-func isKilled(error) bool { return false }
-
-func (in *instance) call(ctx context.Context, name string) error {
-	_, err := in.module.ExportedFunction(name).Call(ctx)
-	return err
-}
-
-func (in *instance) close(ctx context.Context) { _ = in.module.Close(ctx) }

@@ -31,7 +31,7 @@ const maxStackLines = 12
 // than a fault of the host.
 func isExit(err error) bool {
 	var exit *sys.ExitError
-	return errors.As(err, &exit) || isKilled(err) || isTrap(err)
+	return errors.As(err, &exit) || isTrap(err)
 }
 
 // isTrap recognises wazero's wrapping of a fault inside a guest.

@@ -58,6 +58,7 @@ func (d *dir) list() Errno {
 	if errno != OK {
 		return errno
 	}
+	way := at.tree.wayNames(at.rel)
 	if at.root != nil {
 		f, err := at.root.Open(at.name)
 		if err != nil {
@@ -69,12 +70,12 @@ func (d *dir) list() Errno {
 			return toErrno(err)
 		}
 		for _, e := range found {
-			if at.tree.files[path.Join(at.rel, e.Name())] == nil {
+			if at.tree.files[path.Join(at.rel, e.Name())] == nil && !slices.Contains(way, e.Name()) {
 				entries = append(entries, dirEntry{e.Name(), fileKind(e.Type())})
 			}
 		}
 	}
-	for _, name := range at.tree.wayNames(at.rel) {
+	for _, name := range way {
 		entries = append(entries, dirEntry{name, typeDirectory})
 	}
 	if path.Clean(at.rel) == "." {

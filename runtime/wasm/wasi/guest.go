@@ -65,7 +65,7 @@ type Guest struct {
 	cutCode   atomic.Uint32
 	cutDone   atomic.Bool
 	parks     atomic.Uint64
-	onPark    func()
+	onPark    func(waited time.Duration, patient bool)
 	ctx       context.Context // of outbound dials and lookups; ends with the guest
 	cancel    context.CancelFunc
 	iovs      [][]byte // reused from call to call
@@ -103,9 +103,14 @@ func NewGuest(ctx context.Context, c Config) (*Guest, error) {
 	return g, nil
 }
 
-// OnPark sets what is called each time before the guest waits for something
-// outside of it. It tells a guest that lives on from one that dies.
-func (g *Guest) OnPark(f func()) { g.onPark = f }
+// shortNap is what a runtime sleeps while it does something else: Go's, for
+// one, naps a few times for a millisecond before it reports a fatal error.
+const shortNap = 10 * time.Millisecond
+
+// OnPark sets what is called each time after the guest has waited. That time is
+// not its use of a processor. patient tells a guest that waits for what comes
+// from one that merely takes a nap.
+func (g *Guest) OnPark(f func(waited time.Duration, patient bool)) { g.onPark = f }
 
 // Parks counts how often the guest has begun to wait: what an idle guest costs.
 func (g *Guest) Parks() uint64 { return g.parks.Load() }
@@ -158,7 +163,8 @@ const forever = time.Duration(math.MaxInt64)
 func (g *Guest) park(limit time.Duration) (over bool) {
 	g.parks.Add(1)
 	if g.onPark != nil {
-		g.onPark()
+		start := time.Now()
+		defer func() { g.onPark(time.Since(start), limit >= shortNap) }()
 	}
 	var expired <-chan time.Time
 	if limit != forever {

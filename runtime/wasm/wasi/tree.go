@@ -17,7 +17,7 @@ type Mount struct {
 }
 
 // tree is what one preopened directory shows: a directory of the host, single
-// files laid over it, only such files, or (the root) the other trees. Roots are opened at the first use: a
+// files and other trees laid over it, or only such. Roots are opened at the first use: a
 // guest that never touches its volumes costs no descriptor of the host.
 type tree struct {
 	target   string
@@ -26,7 +26,7 @@ type tree struct {
 	device   uint64 // the number that the guest sees, not the host's
 	root     *os.Root
 	files    map[string]*tree // by name; source is the file
-	below    []*tree          // of the root: the trees at their targets
+	below    []*tree          // trees whose targets lie in this one's
 }
 
 // newPreopens groups mounts by the directory in which they appear, in order.
@@ -59,17 +59,15 @@ func newPreopens(mounts []Mount) ([]*tree, error) {
 		}
 		t.files[path.Base(target)] = &tree{source: m.Source, readOnly: m.ReadOnly, device: t.device}
 	}
+	// Without a mount there the root holds nothing but the way to the others. It
+	// makes "." and "/" exist, and what is missing missing, instead of a bad
+	// descriptor.
+	find("/")
 	for _, t := range trees {
-		if t.target == "/" && t.source != "" {
-			return trees, nil
-		}
-	}
-	// The root holds nothing but the way to the mounts. It makes "." and "/"
-	// exist, and what is missing missing, instead of a bad descriptor.
-	root := find("/")
-	for _, t := range trees {
-		if t != root {
-			root.below = append(root.below, t)
+		for _, other := range trees {
+			if other != t && strings.HasPrefix(other.target, strings.TrimSuffix(t.target, "/")+"/") {
+				t.below = append(t.below, other)
+			}
 		}
 	}
 	return trees, nil
@@ -110,7 +108,7 @@ type place struct {
 func (t *tree) find(rel string) (*tree, string) {
 	best, rest := t, rel
 	for _, other := range t.below {
-		under, ok := strings.CutPrefix("/"+path.Clean(rel), other.target)
+		under, ok := strings.CutPrefix(path.Join(t.target, rel), other.target)
 		if ok && (under == "" || under[0] == '/') && (best == t || len(other.target) > len(best.target)) {
 			best, rest = other, path.Clean("./"+under)
 		}
@@ -150,7 +148,7 @@ func (t *tree) locateWay(clean string) (place, Errno) {
 // wayNames returns what a directory that is only a way to others holds.
 func (t *tree) wayNames(clean string) []string {
 	var names []string
-	prefix := path.Join("/", clean)
+	prefix := path.Join(t.target, clean)
 	if prefix != "/" {
 		prefix += "/"
 	}

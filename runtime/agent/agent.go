@@ -42,15 +42,14 @@ type Agent struct {
 
 // New makes an agent. A configuration that is not complete is reported by Run.
 func New(cfg Config) *Agent {
-	a := &Agent{err: cfg.complete(), cfg: cfg}
-	if a.err != nil {
-		return a
+	if err := cfg.complete(); err != nil {
+		return &Agent{err: err}
 	}
-	a.log = cfg.Log.With("node", cfg.Name)
-	a.cfg.Log = a.log
-	a.recorder = reconcile.NewRecorder(cfg.Client, "kubelet", cfg.Name, a.log)
+	a := &Agent{cfg: cfg}
+	a.log = a.cfg.Log
+	a.recorder = reconcile.NewRecorder(a.cfg.Client, "kubelet", cfg.Name, a.log)
 	a.logs = podlog.NewStore(a.path("logs"), podlog.Limits{}, a.log)
-	for _, address := range cfg.Addresses {
+	for _, address := range a.cfg.Addresses {
 		if ip, err := netip.ParseAddr(address.Address); err == nil && !a.hostIP.IsValid() {
 			a.hostIP = ip
 		}

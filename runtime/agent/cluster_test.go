@@ -282,3 +282,10 @@ func fileIn(t *testing.T, dir, name string) string {
 	}
 	return string(data)
 }
+
+func TestIncompleteConfig(t *testing.T) {
+	err := agent.New(agent.Config{Name: "x"}).Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "must be set") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -68,7 +68,11 @@ func (k *keeper) run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		wait := checkPeriod
-		if err := k.sync(ctx); err != nil && ctx.Err() == nil {
+		err := k.sync(ctx)
+		if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+			err = k.sync(ctx) // somebody else wrote first, which is nothing to speak of
+		}
+		if err != nil && ctx.Err() == nil {
 			wait = trouble.failed(20*time.Millisecond, checkPeriod)
 			k.agent.log.Warn("cannot write the node's state to the API, will try again", "err", err, "wait", wait)
 		} else {
@@ -210,7 +214,7 @@ func (k *keeper) label(ctx context.Context, node *corev1.Node) (*corev1.Node, er
 	maps.Copy(next.Labels, want)
 	stored, err := k.agent.cfg.Client.Update(ctx, api.Nodes.KeyOf(next), next, api.UpdateOptions{FieldManager: "kubelet"})
 	if err != nil {
-		k.remember(nil)
+		k.remember(nil) // read it again next time
 		return nil, fmt.Errorf("label node: %w", err)
 	}
 	return k.remember(stored), nil

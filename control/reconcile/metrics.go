@@ -44,7 +44,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		work:       histogram("workqueue_work_duration_seconds", "How long one reconcile takes."),
 		unfinished: gauge("workqueue_unfinished_work_seconds", "Sum of the ages of reconciles that are under way."),
 		longest:    gauge("workqueue_longest_running_processor_seconds", "Age of the oldest reconcile under way."),
-		retries:    counter("workqueue_retries_total", "Keys that were queued again after a failure."),
+		retries:    counter("workqueue_retries_total", "Keys that were queued again, after a failure or on request."),
 		errors:     counter("wherry_reconcile_errors_total", "Reconciles that failed."),
 		panics:     counter("wherry_reconcile_panics_total", "Reconciles that panicked."),
 	}

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -37,6 +38,17 @@ type eventSink struct {
 	client api.Client
 	log    *slog.Logger
 	queues [eventWriters]chan *corev1.Event
+	last   atomic.Int64 // the number in the last event's name
+}
+
+// number is a time in nanoseconds that no other event of the process has.
+func (s *eventSink) number(now time.Time) int64 {
+	for {
+		last := s.last.Load()
+		if next := max(last+1, now.UnixNano()); s.last.CompareAndSwap(last, next) {
+			return next
+		}
+	}
 }
 
 // NewRecorder makes a recorder that signs with component and host ("" for a
@@ -71,7 +83,9 @@ func (r *Recorder) EventFor(ref *corev1.ObjectReference, eventType, reason, mess
 	if len(args) > 0 {
 		message = fmt.Sprintf(messageFmt, args...)
 	}
-	event := newEvent(*ref, r.component, r.host, eventType, reason, message, time.Now())
+	now := time.Now()
+	event := newEvent(*ref, r.component, r.host, eventType, reason, message, now)
+	event.Name = fmt.Sprintf("%s.%x", ref.Name, r.sink.number(now))
 	h := fnv.New32a()
 	fmt.Fprint(h, ref.Kind, "/", ref.Namespace, "/", ref.Name)
 	select {
@@ -103,6 +117,7 @@ func Ref(obj api.Object) *corev1.ObjectReference {
 	}
 }
 
+// newEvent is an event that happened once, still without a name.
 func newEvent(ref corev1.ObjectReference, component, host, eventType, reason, message string, now time.Time) *corev1.Event {
 	namespace := ref.Namespace
 	if namespace == "" {
@@ -110,10 +125,8 @@ func newEvent(ref corev1.ObjectReference, component, host, eventType, reason, me
 	}
 	at := metav1.NewTime(now)
 	return &corev1.Event{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Event"},
-		ObjectMeta: metav1.ObjectMeta{
-			Name: fmt.Sprintf("%s.%x", ref.Name, now.UnixNano()), Namespace: namespace,
-		},
+		TypeMeta:       metav1.TypeMeta{APIVersion: "v1", Kind: "Event"},
+		ObjectMeta:     metav1.ObjectMeta{Namespace: namespace},
 		InvolvedObject: ref,
 		Reason:         reason, Message: message, Type: eventType,
 		FirstTimestamp: at, LastTimestamp: at, Count: 1,

@@ -1,0 +1,164 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"wherry.dev/wherry/control/api"
+)
+
+func podKey(name string) api.Key { return api.Pods.Key("default", name) }
+
+// inLoop runs f beside a loop of r, in fake time.
+func inLoop(t *testing.T, r Func, opts LoopOptions, f func(*Loop)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		l := NewLoop("test", r, opts)
+		done := make(chan error, 1)
+		go func() { done <- l.Run(ctx) }()
+		synctest.Wait()
+		f(l)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run gave %v", err)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestLoopRetriesErrorsAndPanics(t *testing.T) {
+	var calls []time.Duration
+	var start time.Time
+	reg := prometheus.NewRegistry()
+	r := func(context.Context, api.Key) (time.Duration, error) {
+		calls = append(calls, time.Since(start))
+		switch len(calls) {
+		case 1:
+			return 0, errors.New("first")
+		case 2:
+			panic("second")
+		case 3:
+			return time.Hour, nil
+		}
+		return 0, nil
+	}
+	inLoop(t, r, LoopOptions{Workers: 1, Metrics: NewMetrics(reg)}, func(l *Loop) {
+		start = time.Now()
+		l.Enqueue(podKey("a"))
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+	})
+	want := []time.Duration{0, 5 * time.Millisecond, 15 * time.Millisecond, time.Hour + 15*time.Millisecond}
+	if fmt.Sprint(calls) != fmt.Sprint(want) {
+		t.Errorf("called at %v, want %v", calls, want)
+	}
+	got := map[string]float64{}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if c := f.GetMetric()[0].GetCounter(); c != nil {
+			got[f.GetName()] = c.GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"wherry_reconcile_errors_total": 2, "wherry_reconcile_panics_total": 1, "workqueue_retries_total": 3, // being asked to come again counts
+	} {
+		if got[name] != want {
+			t.Errorf("%s is %v, want %v", name, got[name], want)
+		}
+	}
+}
+
+func TestLoopKeepsEarlyKeysAndCollapses(t *testing.T) {
+	var mu sync.Mutex
+	seen := map[string]int{}
+	r := Func(func(_ context.Context, key api.Key) (time.Duration, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[key.Name]++
+		return 0, nil
+	})
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		l := NewLoop("test", r, LoopOptions{})
+		l.Enqueue(podKey("a"))
+		l.Enqueue(podKey("a"))
+		l.EnqueueAfter(podKey("later"), time.Minute)
+		done := make(chan struct{})
+		go func() { defer close(done); _ = l.Run(ctx) }()
+		synctest.Wait()
+		if seen["a"] != 1 || seen["later"] != 0 {
+			t.Errorf("after the start: %v", seen)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if seen["later"] != 1 {
+			t.Errorf("after a while: %v", seen)
+		}
+		if err := l.Run(ctx); err == nil {
+			t.Error("a second Run must be refused")
+		}
+		cancel()
+		<-done
+		l.Enqueue(podKey("late"))
+		synctest.Wait()
+		if seen["late"] != 0 {
+			t.Error("a key was worked on after Run")
+		}
+	})
+}
+
+// TestLoopOneWorkerPerKey adds keys from all sides: no key is lost and none is
+// worked on twice at the same time.
+func TestLoopOneWorkerPerKey(t *testing.T) {
+	var mu sync.Mutex
+	busy, version, handled := map[api.Key]bool{}, map[api.Key]int{}, map[api.Key]int{}
+	r := func(_ context.Context, key api.Key) (time.Duration, error) {
+		mu.Lock()
+		if busy[key] {
+			t.Errorf("%s is worked on twice", key)
+		}
+		busy[key] = true
+		v := version[key]
+		mu.Unlock()
+		time.Sleep(time.Millisecond)
+		mu.Lock()
+		busy[key], handled[key] = false, v
+		mu.Unlock()
+		return 0, nil
+	}
+	inLoop(t, r, LoopOptions{Workers: 8}, func(l *Loop) {
+		var adders sync.WaitGroup
+		for n := range 8 {
+			adders.Go(func() {
+				for i := range 200 {
+					key := podKey(fmt.Sprint((i * n) % 17))
+					mu.Lock()
+					version[key]++
+					mu.Unlock()
+					l.Enqueue(key)
+				}
+			})
+		}
+		adders.Wait()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		for key, v := range version {
+			if handled[key] != v {
+				t.Errorf("%s: the last change was lost", key)
+			}
+		}
+	})
+}

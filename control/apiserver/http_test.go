@@ -280,3 +280,15 @@ func TestDiscovery(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenAPICoversWhatIsServed: a new kind needs new documents.
+func TestOpenAPICoversWhatIsServed(t *testing.T) {
+	c := newCluster(t, nil)
+	got := c.ask(c.http(c.admin), "GET", "/openapi/v2", "")
+	for _, res := range c.registry.Resources() {
+		kind := fmt.Sprintf(`{"group":%q,"kind":%q,"version":%q}`, res.Group, res.Kind, res.Version)
+		if !strings.Contains(got.body, kind) {
+			t.Errorf("no definition of %s; run go generate ./control/apiserver/openapi", res.GVK())
+		}
+	}
+}

@@ -88,6 +88,11 @@ func TestLoopKeepsEarlyKeysAndCollapses(t *testing.T) {
 		seen[key.Name]++
 		return 0, nil
 	})
+	count := func(name string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return seen[name]
+	}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		l := NewLoop("test", r, LoopOptions{})
@@ -97,13 +102,13 @@ func TestLoopKeepsEarlyKeysAndCollapses(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); _ = l.Run(ctx) }()
 		synctest.Wait()
-		if seen["a"] != 1 || seen["later"] != 0 {
-			t.Errorf("after the start: %v", seen)
+		if count("a") != 1 || count("later") != 0 {
+			t.Error("the key from before Run must be handled once, the delayed one not yet")
 		}
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if seen["later"] != 1 {
-			t.Errorf("after a while: %v", seen)
+		if count("later") != 1 {
+			t.Error("the delayed key was not handled once")
 		}
 		if err := l.Run(ctx); err == nil {
 			t.Error("a second Run must be refused")
@@ -112,7 +117,7 @@ func TestLoopKeepsEarlyKeysAndCollapses(t *testing.T) {
 		<-done
 		l.Enqueue(podKey("late"))
 		synctest.Wait()
-		if seen["late"] != 0 {
+		if count("late") != 0 {
 			t.Error("a key was worked on after Run")
 		}
 	})

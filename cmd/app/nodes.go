@@ -112,9 +112,9 @@ func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, rea
 	one.transport = &http.Transport{DialContext: one.listener.DialContext}
 	one.agent = agent.New(agent.Config{
 		Name: name, Client: c.registry, Runtime: runtime, Images: images,
-		Dir:       filepath.Join(c.cfg.DataDir, "nodes", name),
-		Dial:      c.dialOut,
-		Version:   apiserver.DefaultVersion,
+		Dir:     filepath.Join(c.cfg.DataDir, "nodes", name),
+		Dial:    c.dialOut,
+		Version: apiserver.DefaultVersion, RuntimeVersion: "wazero://" + moduleVersion("github.com/tetratelabs/wazero"),
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeHostName, Address: name}},
 		Log:       c.log("agent").With("node", name),
 		OnReady: func() {

@@ -68,12 +68,12 @@ func (c *Conn) Read(b []byte) (int, error) {
 	c.pair.mu.Lock()
 	defer c.pair.mu.Unlock()
 	for {
+		if c.in.readBy.passed && !c.closed {
+			return 0, os.ErrDeadlineExceeded
+		}
 		n, err := c.read(b)
 		if err != ErrWouldBlock {
 			return n, err
-		}
-		if c.in.readBy.passed {
-			return 0, os.ErrDeadlineExceeded
 		}
 		c.in.readers.Wait()
 	}
@@ -134,6 +134,9 @@ func (c *Conn) Write(b []byte) (int, error) {
 	defer c.pair.mu.Unlock()
 	done := 0
 	for {
+		if c.out.writeBy.passed && !c.closed {
+			return done, os.ErrDeadlineExceeded
+		}
 		n, err := c.write(b[done:])
 		done += n
 		if err != nil && err != ErrWouldBlock {
@@ -141,9 +144,6 @@ func (c *Conn) Write(b []byte) (int, error) {
 		}
 		if done == len(b) {
 			return done, nil
-		}
-		if c.out.writeBy.passed {
-			return done, os.ErrDeadlineExceeded
 		}
 		if err == ErrWouldBlock {
 			c.out.writers.Wait()

@@ -19,7 +19,7 @@ import (
 type upFlags struct {
 	serviceCIDR, podCIDR, nodePortAddress string
 	demo, keepKubeconfig                  bool
-	logLevel                              string
+	logLevel, configFile                  string
 }
 
 func newUp(at *target, streams Streams) *cobra.Command {
@@ -30,7 +30,12 @@ func newUp(at *target, streams Streams) *cobra.Command {
 		Long: "Start a cluster in this process and keep it running until SIGINT or SIGTERM.\n" +
 			"Started again on its data directory it goes on as it was, pods included.",
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if flags.configFile != "" {
+				if err := applyConfigFile(flags.configFile, cmd.Flags()); err != nil {
+					return err
+				}
+			}
 			cfg.DataDir = at.dataDir
 			return up(streams, cfg, flags)
 		},
@@ -43,6 +48,7 @@ func newUp(at *target, streams Streams) *cobra.Command {
 	f.StringVar(&flags.podCIDR, "pod-cidr", cfg.PodCIDR.String(), "addresses of pods, inside 127.0.0.0/8")
 	f.StringVar(&flags.nodePortAddress, "node-port-address", cfg.NodePortAddress.String(), "address on which node ports are served; 0.0.0.0 for all")
 	f.BoolVar(&flags.keepKubeconfig, "no-kubeconfig", false, "do not add a context to your kubeconfig")
+	f.StringVar(&flags.configFile, "config", "", "YAML file with settings: names and values as of these flags")
 	f.StringVar(&flags.logLevel, "log-level", "warn", "what goes to standard error: debug, info, warn or error")
 	return cmd
 }

@@ -52,6 +52,15 @@ func newRoot(streams Streams) *cobra.Command {
 			"  wherry up                         start a cluster here\n" +
 			"  wherry push app.wasm hello:v1     give it a module\n" +
 			"  wherry kubectl apply -f app.yaml  run it",
+		// Without it cobra shows the help for a command that it does not know,
+		// and calls that a success.
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q; see \"wherry --help\"", args[0])
+			}
+			return cmd.Help()
+		},
+		Args:          cobra.ArbitraryArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		// Flags before a subcommand are the root's: "wherry --data-dir D kubectl ...".

@@ -188,14 +188,25 @@ func (l *Loop) call(ctx context.Context, key api.Key) (again time.Duration, err 
 	return l.reconciler.Reconcile(ctx, key)
 }
 
-// report counts and logs a failure. Conflicts are how concurrent writers
-// meet, not news.
+// racesEnd is how many attempts may meet others on the same object before
+// that is worth a warning: with the default delays, a bit more than a second.
+const racesEnd = 8
+
+// report counts and logs a failure. That writers meet (one has changed, made
+// or removed first what another one was about to write) is how they work
+// beside each other, and the next attempt knows better; only one that goes on
+// is news.
 func (l *Loop) report(key api.Key, attempt int, err error) {
 	l.opts.Metrics.failed(l.name)
 	level := slog.LevelWarn
-	if apierrors.IsConflict(err) || errors.Is(err, context.DeadlineExceeded) {
+	if raced(err) && attempt <= racesEnd || errors.Is(err, context.DeadlineExceeded) {
 		level = slog.LevelDebug
 	}
 	l.log.Log(context.Background(), level, "reconcile failed, will retry",
 		"key", key.String(), "attempt", attempt, "error", err)
+}
+
+// raced reports whether an error is the outcome of a race with another writer.
+func raced(err error) bool {
+	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
 }

@@ -1,15 +1,19 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -166,4 +170,45 @@ func TestLoopOneWorkerPerKey(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLoopIsQuietAboutRaces: a race with another writer that the next attempt
+// settles is nothing to tell, one that never ends is.
+func TestLoopIsQuietAboutRaces(t *testing.T) {
+	pods := schema.GroupResource{Resource: "pods"}
+	for _, tt := range []struct {
+		name     string
+		err      error
+		failures int
+		warns    bool
+	}{
+		{"conflict", apierrors.NewConflict(pods, "a", errors.New("changed")), 2, false},
+		{"exists, wrapped", fmt.Errorf("create: %w", apierrors.NewAlreadyExists(pods, "a")), 2, false},
+		{"gone", apierrors.NewNotFound(pods, "a"), 2, false},
+		{"too slow", context.DeadlineExceeded, 2, false},
+		{"endless conflict", apierrors.NewConflict(pods, "a", errors.New("changed")), racesEnd + 1, true},
+		{"other", errors.New("no space left"), 1, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var log bytes.Buffer
+			calls := 0
+			r := func(context.Context, api.Key) (time.Duration, error) {
+				if calls++; calls <= tt.failures {
+					return 0, tt.err
+				}
+				return 0, nil
+			}
+			inLoop(t, r, LoopOptions{Workers: 1, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))}, func(l *Loop) {
+				l.Enqueue(podKey("a"))
+				time.Sleep(time.Hour)
+				synctest.Wait()
+			})
+			if calls != tt.failures+1 {
+				t.Errorf("called %d times", calls)
+			}
+			if warned := log.Len() > 0; warned != tt.warns {
+				t.Errorf("logged %q", log.String())
+			}
+		})
+	}
 }

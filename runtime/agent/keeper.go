@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"sync"
@@ -74,12 +75,22 @@ func (k *keeper) run(ctx context.Context) error {
 		}
 		if err != nil && ctx.Err() == nil {
 			wait = trouble.failed(20*time.Millisecond, checkPeriod)
-			k.agent.log.Warn("cannot write the node's state to the API, will try again", "err", err, "wait", wait)
+			k.agent.log.Log(ctx, levelOf(err, wait), "cannot write the node's state to the API, will try again", "err", err, "wait", wait)
 		} else {
 			trouble.reset()
 		}
 		timer.Reset(wait)
 	}
+}
+
+// levelOf is how loud a failed write is: one that lost a race with another
+// writer is only news when it goes on losing.
+func levelOf(err error, wait time.Duration) slog.Level {
+	raced := apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || apierrors.IsNotFound(err)
+	if raced && wait < time.Second {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
 }
 
 // ref is what events about the node point at. Kubernetes uses the name as uid.
@@ -255,7 +266,7 @@ func (k *keeper) renew(ctx context.Context) error {
 		wait := leaseRenewal
 		if err := k.renewOnce(ctx); err != nil && ctx.Err() == nil {
 			wait = trouble.failed(200*time.Millisecond, 7*time.Second)
-			k.agent.log.Warn("cannot renew the node's lease, will try again", "err", err, "wait", wait)
+			k.agent.log.Log(ctx, levelOf(err, wait), "cannot renew the node's lease, will try again", "err", err, "wait", wait)
 		} else {
 			trouble.reset()
 		}

@@ -14,7 +14,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,9 +62,10 @@ type Cluster struct {
 	// NodePorts is the address on which node ports are served.
 	NodePorts netip.Addr
 
-	t    testing.TB
-	cfg  app.Config
-	stop func() error
+	t        testing.TB
+	cfg      app.Config
+	stop     func() error
+	warnings *warnings
 }
 
 // New starts a cluster and waits until its nodes are ready.
@@ -72,22 +75,40 @@ func New(t testing.TB, options ...Option) *Cluster {
 	cfg.DataDir = t.TempDir()
 	cfg.APIAddress = "127.0.0.1:0"
 	cfg.MergeKubeconfig = false
-	cfg.Log = slog.New(slog.NewTextHandler(&logWriter{t: t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := &warnings{t: t}
+	cfg.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	networks := Claim(t)
 	cfg.ServiceCIDR, cfg.PodCIDR, cfg.NodePortAddress = networks.Services, networks.Pods, networks.NodePorts
 	cfg.NodeBits = 21
 	for _, option := range options {
 		option(&cfg)
 	}
-	c := &Cluster{t: t, cfg: cfg, DataDir: cfg.DataDir, NodePorts: cfg.NodePortAddress}
+	c := &Cluster{t: t, cfg: cfg, DataDir: cfg.DataDir, NodePorts: cfg.NodePortAddress, warnings: log}
 	checkLeaks(t)
 	c.start()
 	t.Cleanup(func() {
 		if err := c.stop(); err != nil {
 			t.Errorf("the cluster ended with: %v", err)
 		}
+		log.check()
 	})
 	return c
+}
+
+// ExpectWarnings is for tests that break something: the cluster may log
+// warnings that contain one of the texts. Any other warning fails the test,
+// because a healthy cluster says nothing.
+func (c *Cluster) ExpectWarnings(texts ...string) {
+	c.warnings.mu.Lock()
+	defer c.warnings.mu.Unlock()
+	c.warnings.expected = append(c.warnings.expected, texts...)
+}
+
+// Warnings returns what the cluster has logged at level warn and above.
+func (c *Cluster) Warnings() []string {
+	c.warnings.mu.Lock()
+	defer c.warnings.mu.Unlock()
+	return slices.Clone(c.warnings.lines)
 }
 
 // Networks are loopback networks that belong to one test.
@@ -233,10 +254,30 @@ func (c *Cluster) Push(ref string, wasm []byte) {
 	}
 }
 
-// logWriter sends the cluster's warnings to the test's log.
-type logWriter struct{ t testing.TB }
+// warnings keeps what the cluster logs.
+type warnings struct {
+	t        testing.TB
+	mu       sync.Mutex
+	lines    []string
+	expected []string
+}
 
-func (w *logWriter) Write(line []byte) (int, error) {
-	w.t.Logf("cluster: %s", bytes.TrimSpace(line))
+func (w *warnings) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lines = append(w.lines, strings.TrimSpace(string(line)))
 	return len(line), nil
+}
+
+// check fails the test for what nobody has expected.
+func (w *warnings) check() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, line := range w.lines {
+		if slices.ContainsFunc(w.expected, func(text string) bool { return strings.Contains(line, text) }) {
+			w.t.Logf("cluster, as expected: %s", line)
+			continue
+		}
+		w.t.Errorf("the cluster warned: %s", line)
+	}
 }

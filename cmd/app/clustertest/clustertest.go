@@ -214,11 +214,13 @@ func Command(t testing.TB, args ...string) *exec.Cmd {
 // failure fails the test.
 func (c *Cluster) Kubectl(args ...string) string {
 	c.t.Helper()
-	out, err := c.TryKubectl("", args...)
-	if err != nil {
-		c.t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	cmd := c.Command(append([]string{"kubectl"}, args...)...)
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil {
+		c.t.Fatalf("kubectl %s: %v\n%s%s", strings.Join(args, " "), err, out.String(), complaints.String())
 	}
-	return out
+	return out.String()
 }
 
 // Apply runs kubectl apply with a manifest.

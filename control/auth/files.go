@@ -9,11 +9,9 @@ import (
 )
 
 // writeFile replaces a file in one step, so that a reader or a crash sees the
-// old content or the new one and never a part. An existing file keeps its mode.
+// old content or the new one and never a part. The file gets this mode whatever
+// it had before: a key that was open to all for a while must not stay so.
 func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
-	if info, statErr := os.Stat(path); statErr == nil {
-		mode = info.Mode().Perm()
-	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

@@ -59,11 +59,12 @@ func MergeKubeconfig(rules *clientcmd.ClientConfigLoadingRules, id, server strin
 	}
 	if owner != "" {
 		if resolved := resolve(owner); resolved != target {
-			unlockOwner := func() {}
-			if target, unlockOwner, err = lockKubeconfig(owner); err != nil {
+			owned, unlockOwner, err := lockKubeconfig(owner)
+			if err != nil {
 				return "", err
 			}
 			defer unlockOwner()
+			target = owned
 		}
 	}
 	cfg, err := loadKubeconfig(target)
@@ -86,7 +87,16 @@ func MergeKubeconfig(rules *clientcmd.ClientConfigLoadingRules, id, server strin
 	if bytes.Equal(before, after) {
 		return name, nil
 	}
-	return name, writeFile(target, after, 0o600)
+	return name, writeFile(target, after, modeOf(target))
+}
+
+// modeOf is the mode of the user's own file, which is theirs to decide on, or
+// that of a new one.
+func modeOf(path string) fs.FileMode {
+	if info, err := os.Stat(path); err == nil {
+		return info.Mode().Perm()
+	}
+	return 0o600
 }
 
 // put replaces our three entries. A namespace that the user has chosen for the

@@ -3,6 +3,7 @@ package auth
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -151,7 +152,13 @@ func TestMergeThroughASymlink(t *testing.T) {
 	if err := os.Symlink(real, link); err != nil {
 		t.Skipf("no symbolic links here: %v", err)
 	}
+	if err := os.Chmod(real, 0o640); err != nil {
+		t.Fatal(err)
+	}
 	newMerger(t, link).merge("https://127.0.0.1:1")
+	if info, err := os.Stat(real); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o640 {
+		t.Fatalf("the user's file has mode %v now, %v", info.Mode(), err)
+	}
 	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Fatalf("the link became %v, %v", info.Mode(), err)
 	}
@@ -164,6 +171,9 @@ func TestWriteKubeconfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "admin.kubeconfig")
+	if err := os.WriteFile(path, nil, 0o644); err != nil { // must not stay readable by all
+		t.Fatal(err)
+	}
 	if err := WriteKubeconfig(path, Kubeconfig("wherry", "https://127.0.0.1:6443", ca.PEM(), cred)); err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +181,7 @@ func TestWriteKubeconfig(t *testing.T) {
 	if err != nil || rest.Host != "https://127.0.0.1:6443" || len(rest.TLSClientConfig.CertData) == 0 {
 		t.Fatalf("got %+v, %v", rest, err)
 	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
+	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		t.Fatalf("mode %v, %v", info.Mode(), err)
 	}
 }

@@ -14,7 +14,12 @@ import (
 // Nodes lets each node's agent do its work and no more: read what is needed to
 // serve, change its own Node, Lease and pods, and read the Secrets, ConfigMaps
 // and ServiceAccounts that pods bound to it refer to. It has the scope of
-// Kubernetes' Node authorizer and NodeRestriction together.
+// Kubernetes' Node authorizer and, as far as names are concerned, of
+// NodeRestriction; what a node writes into its own Node and its own pods'
+// status (labels, taints) is not looked into.
+//
+// The name of an object that is created is in the body: the caller asks once
+// without it, to answer early, and again with the name that it has read.
 type Nodes struct {
 	client api.Client
 }
@@ -68,8 +73,8 @@ func ownNode(node string, a Attributes) (bool, string, error) {
 	if reads(a.Verb) {
 		return a.Subresource == "", "", nil
 	}
-	if a.Verb == "create" && a.Name == "" && a.Subresource == "" {
-		return true, "", nil
+	if a.Verb == "create" && a.Subresource == "" {
+		return a.Name == "" || a.Name == node, "a node may create its own Node only", nil
 	}
 	changes := a.Verb == "update" || a.Verb == "patch"
 	if !changes || a.Subresource != "" && a.Subresource != "status" {

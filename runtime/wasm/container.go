@@ -20,7 +20,7 @@ type container struct {
 	sandbox *podSandbox
 	spec    sandbox.ContainerSpec
 	program *program
-	guest   *wasi.Guest
+	guest   *wasi.Guest // set under mu by start
 	meter   *module.Meter
 	ctx     context.Context // of the guest's run; ends when it is killed
 	cancel  context.CancelFunc
@@ -50,6 +50,11 @@ func (c *container) Done() <-chan struct{} { return c.done }
 // Exit implements sandbox.Container.
 func (c *container) Exit() sandbox.Exit { return c.exit }
 
+// startPatience is how long Start waits for a module's start section, which is
+// guest code and may take for ever: then the container counts as started, so
+// that it can be stopped as any other.
+const startPatience = time.Second
+
 // start opens the ports, instantiates the module and lets the guest run.
 func (c *container) start(ctx context.Context) (err error) {
 	defer func() {
@@ -67,7 +72,7 @@ func (c *container) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.guest, err = wasi.NewGuest(c.ctx, wasi.Config{
+	guest, err := wasi.NewGuest(c.ctx, wasi.Config{
 		Args: c.args(), Env: env,
 		Stdin: c.spec.Stdin, Stdout: c.spec.Stdout, Stderr: c.spec.Stderr,
 		Sockets: sockets, BlockingListeners: !c.program.goModule,
@@ -76,7 +81,10 @@ func (c *container) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.guest.OnPark(func(waited time.Duration, patient bool) {
+	c.mu.Lock() // a sandbox that is being closed looks at it already
+	c.guest = guest
+	c.mu.Unlock()
+	guest.OnPark(func(waited time.Duration, patient bool) {
 		c.meter.Idle(waited)
 		if patient { // it has survived the refusal
 			c.refused.Store(false)
@@ -84,13 +92,17 @@ func (c *container) start(ctx context.Context) (err error) {
 	})
 	// A start section already runs guest code, so the module is instantiated on
 	// the guest's own goroutine, where it can be killed.
-	ready := make(chan error, 1)
-	if !c.sandbox.spawn(func() { c.run(ready) }) {
-		c.guest.Close()
+	ready, left := make(chan error), make(chan struct{})
+	if !c.sandbox.spawn(func() { c.run(ready, left) }) {
+		guest.Close()
 		return errClosed
 	}
+	patience := time.NewTimer(startPatience)
+	defer patience.Stop()
 	select {
 	case err = <-ready:
+	case <-patience.C:
+		close(left)
 	case <-ctx.Done():
 		c.kill(exitKilled)
 		if err = <-ready; err == nil {
@@ -101,19 +113,26 @@ func (c *container) start(ctx context.Context) (err error) {
 	return err
 }
 
-// run is the guest's goroutine. It reports on ready when the guest could begin.
-func (c *container) run(ready chan<- error) {
+// run is the guest's goroutine. It reports on ready whether the guest could
+// begin, unless start has left before.
+func (c *container) run(ready chan<- error, left <-chan struct{}) {
 	started := time.Now()
 	ctx := wasi.WithGuest(module.WithMeter(c.ctx, c.meter), c.guest)
 	in, err := c.program.instantiate(ctx, module.Limits{
 		MemoryBytes: c.spec.MemoryLimit, Meter: c.meter, Refused: func() { c.refused.Store(true) },
 	})
+	var failure error
 	if err != nil && !isExit(err) {
-		c.guest.Close()
-		ready <- err
-		return
+		failure = err
 	}
-	ready <- nil
+	select {
+	case ready <- failure:
+		if failure != nil {
+			c.guest.Close()
+			return
+		}
+	case <-left:
+	}
 	if err == nil {
 		_, err = in.ExportedFunction(startFunction).Call(ctx)
 		_ = in.Close(ctx)

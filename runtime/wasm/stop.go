@@ -41,8 +41,11 @@ func (c *container) Stop(ctx context.Context, grace time.Duration) error {
 // kill ends the guest now, with the given exit code. The first one stands.
 func (c *container) kill(code int32) {
 	c.forced.CompareAndSwap(0, code)
-	if c.guest != nil {
-		c.guest.Interrupt(uint32(c.forced.Load()))
+	c.mu.Lock()
+	guest := c.guest
+	c.mu.Unlock()
+	if guest != nil {
+		guest.Interrupt(uint32(c.forced.Load()))
 	}
 	c.meter.Kill()
 }

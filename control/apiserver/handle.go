@@ -69,7 +69,12 @@ func (c *call) serve() {
 		c.fail(apierrors.NewUnauthorized("Unauthorized"))
 		return
 	}
-	var err error
+	err := c.impersonate()
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.r = c.r.WithContext(auth.WithUser(c.r.Context(), c.user))
 	if c.t, err = c.s.route(c.r); err != nil {
 		// An unknown path tells nothing to those who may not ask.
 		if denied := c.authorize(); denied != nil {
@@ -135,53 +140,15 @@ func (c *call) authenticate() error {
 		user = auth.Anonymous()
 	}
 	c.user = user
-	if err := c.impersonate(); err != nil {
-		return err
-	}
-	c.r = c.r.WithContext(auth.WithUser(c.r.Context(), c.user))
-	return nil
-}
-
-// impersonate acts on kubectl's --as and --as-group. To ignore them would run
-// the request with more rights than its sender asked for.
-func (c *call) impersonate() error {
-	name, groups := c.r.Header.Get("Impersonate-User"), c.r.Header.Values("Impersonate-Group")
-	if name == "" {
-		if len(groups) > 0 {
-			return errors.New("impersonation of groups needs a user")
-		}
-		return nil
-	}
-	allowed, _, err := c.s.cfg.Authorizer.Authorize(c.r.Context(), auth.Attributes{
-		User: c.user, Verb: "impersonate", Resource: "users", Name: name})
-	if err != nil {
-		return err
-	}
-	for _, group := range groups {
-		if !allowed {
-			break
-		}
-		if allowed, _, err = c.s.cfg.Authorizer.Authorize(c.r.Context(), auth.Attributes{
-			User: c.user, Verb: "impersonate", Resource: "groups", Name: group}); err != nil {
-			return err
-		}
-	}
-	if !allowed {
-		return fmt.Errorf("user %q may not impersonate %q", c.user.Name, name)
-	}
-	own := auth.GroupAuthenticated
-	if name == auth.AnonymousUser {
-		own = auth.GroupUnauthenticated
-	}
-	c.user = auth.User{Name: name, UID: c.r.Header.Get("Impersonate-Uid"), Groups: append(groups, own)}
 	return nil
 }
 
 // authorize returns the error that refuses the request, or nil. Somebody
 // unknown is asked to say who they are (401); somebody known is told what they
 // may not do (403).
-func (c *call) authorize() error {
-	a := c.attributes()
+func (c *call) authorize() error { return c.permit(c.attributes()) }
+
+func (c *call) permit(a auth.Attributes) error {
 	allowed, reason, err := c.s.cfg.Authorizer.Authorize(c.r.Context(), a)
 	if err != nil && !allowed {
 		c.s.log.Error("authorization failed", "user", c.user.Name, "path", c.r.URL.Path, "error", err)

@@ -152,7 +152,7 @@ func TestWhoMay(t *testing.T) {
 	c := newCluster(t, nil)
 	anonymous := c.http(c.tlsFor(auth.Admin()))
 	anonymous.Transport.(*http.Transport).TLSClientConfig.Certificates = nil
-	node := c.http(c.tlsFor(auth.NodeUser("a")))
+	node, admin := c.http(c.tlsFor(auth.NodeUser("a"))), c.http(c.admin)
 	for _, test := range []struct {
 		name    string
 		client  *http.Client
@@ -170,13 +170,41 @@ func TestWhoMay(t *testing.T) {
 		{"node secrets", node, "/api/v1/secrets", nil, 403, `User \"system:node:a\" cannot list resource \"secrets\" in API group \"\" at the cluster scope`},
 		{"node own pods", node, "/api/v1/pods?fieldSelector=spec.nodeName%3Da", nil, 200, "PodList"},
 		{"node other pods", node, "/api/v1/pods?fieldSelector=spec.nodeName%3Db", nil, 403, "forbidden"},
-		{"node impersonates", node, "/api/v1/services", []string{"Impersonate-User: kubernetes-admin", "Impersonate-Group: system:masters"}, 401, "Unauthorized"},
+		{"node impersonates", node, "/api/v1/services", []string{"Impersonate-User: kubernetes-admin", "Impersonate-Group: system:masters"}, 403,
+			`users \"kubernetes-admin\" is forbidden: User \"system:node:a\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope`},
+		{"group without a user", admin, "/api/v1/services", []string{"Impersonate-Group: system:masters"}, 400, "Impersonate-User"},
+		{"uid without a user", admin, "/api/v1/services", []string{"Impersonate-Uid: 1"}, 400, "Impersonate-User"},
+		{"admin as somebody", admin, "/api/v1/services", []string{"Impersonate-User: jane", "Impersonate-Extra-scopes: view"}, 403, `User \"jane\" cannot list`},
+		{"admin as a node", admin, "/api/v1/services", []string{"Impersonate-User: system:node:a", "Impersonate-Group: system:nodes"}, 200, "ServiceList"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := c.ask(test.client, "GET", test.path, "", test.headers...); got.code != test.code || !strings.Contains(got.body, test.want) {
 				t.Fatalf("got %d %s, want %d %s", got.code, got.body, test.code, test.want)
 			}
 		})
+	}
+}
+
+// TestWhoMayCreate holds that leave depends on the name in the body.
+func TestWhoMayCreate(t *testing.T) {
+	c := newCluster(t, nil)
+	node := c.http(c.tlsFor(auth.NodeUser("a")))
+	const leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+	for _, test := range []struct{ path, kind, meta string }{
+		{"/api/v1/nodes", `"apiVersion":"v1","kind":"Node"`, `"name":"b"`},
+		{"/api/v1/nodes", `"apiVersion":"v1","kind":"Node"`, `"generateName":"a"`},
+		{leases, `"apiVersion":"coordination.k8s.io/v1","kind":"Lease"`, `"name":"b"`},
+		{"/api/v1/nodes", `"apiVersion":"v1","kind":"Node"`, `"name":"a"`},
+		{leases, `"apiVersion":"coordination.k8s.io/v1","kind":"Lease"`, `"name":"a"`},
+	} {
+		want := http.StatusForbidden
+		if test.meta == `"name":"a"` {
+			want = http.StatusCreated
+		}
+		body := "{" + test.kind + `,"metadata":{` + test.meta + "}}"
+		if got := c.ask(node, "POST", test.path, body, jsonBody); got.code != want {
+			t.Errorf("%s of %s: got %d %s, want %d", test.path, test.meta, got.code, got.body, want)
+		}
 	}
 }
 

@@ -156,10 +156,6 @@ func waitingText(pod *corev1.Pod, container string) string {
 	return fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", container, pod.Name)
 }
 
-// defaultContainer is the annotation that names the container meant when none
-// is named; kubectl reads it too.
-const defaultContainer = "kubectl.kubernetes.io/default-container"
-
 // logContainer checks the container's name, or finds the only one.
 func logContainer(pod *corev1.Pod, name string) (string, error) {
 	names, inits := containerNames(pod.Spec.Containers), containerNames(pod.Spec.InitContainers)

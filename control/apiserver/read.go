@@ -127,15 +127,12 @@ func (c *call) create() {
 	if err == nil {
 		err = c.checkPlace(obj)
 	}
-	if err == nil && c.t.name == "" && obj.GetName() == "" && obj.GetGenerateName() == "" {
-		err = errNoName(c.t)
+	if err == nil && c.t.name == "" {
+		err = c.nameByBody(obj)
 	}
 	if err != nil {
 		c.fail(err)
 		return
-	}
-	if c.t.name == "" && obj.GetName() != "" {
-		c.t.name = obj.GetName()
 	}
 	created, err := c.s.cfg.Client.Create(c.r.Context(), c.t.key(), obj, opts)
 	if err != nil {
@@ -143,6 +140,22 @@ func (c *call) create() {
 		return
 	}
 	c.sendObject(http.StatusCreated, created, f)
+}
+
+// nameByBody takes the name of what is created from the body and asks once
+// more for leave, now for that name: a node may create its own Lease only. A
+// generated name is not known yet, but none is "prefix?".
+func (c *call) nameByBody(obj api.Object) error {
+	if obj.GetName() == "" && obj.GetGenerateName() == "" {
+		return errNoName(c.t)
+	}
+	named := c.attributes()
+	if c.t.name = obj.GetName(); c.t.name != "" {
+		named.Name = c.t.name
+	} else {
+		named.Name = obj.GetGenerateName() + "?"
+	}
+	return c.permit(named)
 }
 
 // update answers PUT.

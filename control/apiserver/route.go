@@ -90,6 +90,8 @@ func (s *Server) chooseVerb(r *http.Request, t *target, oldWatch bool) error {
 	all := t.name == "" // a collection
 	watch := oldWatch || all && isTrue(r.URL.Query(), "watch")
 	switch {
+	case oldWatch && r.Method != http.MethodGet:
+		return notAllowed(t, r)
 	case t.sub.Connect:
 		t.verb, t.streams, t.handler = "get", true, (*call).podLog
 		if t.sub.Name != "log" || r.Method != http.MethodGet {

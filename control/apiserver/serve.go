@@ -56,7 +56,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config) 
 	}()
 	select {
 	case err := <-failed:
-		return fmt.Errorf("serve the API on %s: %w", l.Addr(), errors.Join(err, server.Close()))
+		err = errors.Join(err, server.Close())
+		s.handlers.Wait()
+		return fmt.Errorf("serve the API on %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
 	err := drain(context.WithoutCancel(ctx), server, busy)

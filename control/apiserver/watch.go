@@ -21,6 +21,8 @@ const (
 	// Watches end after 30 to 60 minutes unless the client says otherwise, so
 	// that those of many clients do not end together (as in Kubernetes).
 	minWatch = 30 * time.Minute
+	// maxWatch bounds what a client may ask for; far more would overflow.
+	maxWatch = 24 * time.Hour
 	// A client that reads nothing for this long is gone.
 	stuckClient = time.Minute
 	// watchBatch is how many events may wait to be written by one flush.
@@ -45,7 +47,7 @@ func (c *call) watch() {
 	}
 	lasts := minWatch + rand.N(minWatch)
 	if in.TimeoutSeconds != nil && *in.TimeoutSeconds > 0 {
-		lasts = time.Duration(*in.TimeoutSeconds) * time.Second
+		lasts = time.Duration(min(*in.TimeoutSeconds, int64(maxWatch/time.Second))) * time.Second
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), lasts)
 	defer cancel()

@@ -101,6 +101,9 @@ func TestWatchOneByItsOldPath(t *testing.T) {
 	c.createMap("a")
 	c.createMap("b")
 	c.expect(next, "ADDED", `"name":"b"`)
+	if got := c.ask(c.http(c.admin), "DELETE", "/api/v1/watch/namespaces/default/configmaps/b", ""); got.code != 405 {
+		t.Fatalf("a DELETE by the path of watches: %d %s", got.code, got.body)
+	}
 }
 
 func TestWatchTable(t *testing.T) {
@@ -132,6 +135,13 @@ func TestWatchWithoutInitialEvents(t *testing.T) {
 	next, _ := c.follow(maps + "?watch=true&sendInitialEvents=false&resourceVersionMatch=NotOlderThan")
 	c.createMap("b")
 	c.expect(next, "ADDED", `"name":"b"`)
+}
+
+func TestWatchLastsNoLongerThanItCan(t *testing.T) {
+	c := newCluster(t, nil)
+	next, _ := c.follow(maps + "?watch=true&timeoutSeconds=9300000000") // overflows a time.Duration
+	c.createMap("a")
+	c.expect(next, "ADDED", `"name":"a"`)
 }
 
 func TestWatchEndsInTime(t *testing.T) {

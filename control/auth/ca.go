@@ -85,7 +85,7 @@ func (ca *CA) create(certPath, keyPath string) error {
 		SerialNumber: serial,
 		// The name carries the serial, so that two clusters' authorities are
 		// told apart by clients that look at the issuer only.
-		Subject:               pkix.Name{CommonName: "wherry-ca-" + serial.Text(36)[:8]},
+		Subject:               pkix.Name{CommonName: authorityPrefix + serial.Text(36)[:8]},
 		NotBefore:             ca.now().Add(-clockSkew),
 		NotAfter:              ca.now().Add(caLifetime),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
@@ -173,3 +173,6 @@ func newSerial() (*big.Int, error) {
 	// Bit 120 keeps the number positive and of constant length.
 	return serial.SetBit(serial, 120, 1), nil
 }
+
+// authorityPrefix begins the common name of every cluster's authority.
+const authorityPrefix = "wherry-ca-"

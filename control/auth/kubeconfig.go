@@ -2,11 +2,14 @@ package auth
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -44,16 +47,17 @@ func WriteKubeconfig(path string, cfg *clientcmdapi.Config) error {
 // MergeKubeconfig adds the cluster to the user's kubeconfig, which is the files
 // of rules ($KUBECONFIG, else ~/.kube/config), and returns the name of its
 // context. That is ContextName or, when that name belongs to another cluster,
-// ContextName-id. What is ours is known by the certificate authority and is
-// brought up to date in the file that has it; nothing else is changed, and the
-// current context is set only when there was none.
+// ContextName-id. What is ours is known by the certificate authority, or by
+// being a Wherry cluster's at the address that is ours now, and is brought up
+// to date in the file that has it; nothing else is changed, and the current
+// context is set only when there was none.
 func MergeKubeconfig(rules *clientcmd.ClientConfigLoadingRules, id, server string, caPEM []byte, cred Credential) (string, error) {
 	target, unlock, err := lockKubeconfig(rules.GetDefaultFilename())
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	name, owner, current, err := findPlace(rules.GetLoadingPrecedence(), id, caPEM)
+	name, owner, current, err := findPlace(rules.GetLoadingPrecedence(), id, server, caPEM)
 	if err != nil {
 		return "", err
 	}
@@ -113,7 +117,7 @@ func put(cfg, ours *clientcmdapi.Config, name string) {
 
 // findPlace decides on the context's name and tells which file has it already
 // and what the current context over all files is.
-func findPlace(files []string, id string, caPEM []byte) (name, owner, current string, err error) {
+func findPlace(files []string, id, server string, caPEM []byte) (name, owner, current string, err error) {
 	taken := map[string]bool{}
 	owners := map[string]string{}
 	for _, file := range files {
@@ -125,7 +129,7 @@ func findPlace(files []string, id string, caPEM []byte) (name, owner, current st
 			current = cfg.CurrentContext
 		}
 		for _, name := range []string{ContextName, ContextName + "-" + id} {
-			switch state(cfg, name, caPEM) {
+			switch state(cfg, name, server, caPEM) {
 			case entryOurs:
 				if owners[name] == "" && !taken[name] {
 					owners[name] = file
@@ -155,18 +159,33 @@ const (
 	entryForeign
 )
 
-func state(cfg *clientcmdapi.Config, name string, caPEM []byte) entry {
+func state(cfg *clientcmdapi.Config, name, server string, caPEM []byte) entry {
 	cluster, hasCluster := cfg.Clusters[name]
 	_, hasUser := cfg.AuthInfos[name+"-admin"]
 	context, hasContext := cfg.Contexts[name]
 	if !hasCluster && !hasUser && !hasContext {
 		return entryAbsent
 	}
-	if hasCluster && bytes.Equal(bytes.TrimSpace(cluster.CertificateAuthorityData), bytes.TrimSpace(caPEM)) &&
-		(!hasContext || context.Cluster == name) {
+	if hasCluster && (!hasContext || context.Cluster == name) &&
+		(bytes.Equal(bytes.TrimSpace(cluster.CertificateAuthorityData), bytes.TrimSpace(caPEM)) || succeeded(cluster, server)) {
 		return entryOurs
 	}
 	return entryForeign
+}
+
+// succeeded tells a cluster of Wherry's that was at the address at which we
+// listen now: nobody can reach it any more, so its entry is ours to replace.
+// It is what a user leaves who deletes a data directory and starts anew.
+func succeeded(cluster *clientcmdapi.Cluster, server string) bool {
+	if cluster.Server != server {
+		return false
+	}
+	block, _ := pem.Decode(cluster.CertificateAuthorityData)
+	if block == nil {
+		return false
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	return err == nil && strings.HasPrefix(cert.Subject.CommonName, authorityPrefix)
 }
 
 func loadKubeconfig(path string) (*clientcmdapi.Config, error) {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -183,5 +184,33 @@ func TestWriteKubeconfig(t *testing.T) {
 	}
 	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0 {
 		t.Fatalf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+// TestMergeReplacesItsPredecessor: whoever deletes a data directory and starts
+// anew has the same address and another authority.
+func TestMergeReplacesItsPredecessor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config")
+	newMerger(t, path).merge("https://127.0.0.1:1")
+	second := newMerger(t, path)
+	if name := second.merge("https://127.0.0.1:1"); name != ContextName {
+		t.Fatalf("context %q, want the predecessor's", name)
+	}
+	cfg, err := clientcmd.LoadFromFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cfg.Clusters) != 1 || !bytes.Equal(cfg.Clusters[ContextName].CertificateAuthorityData, second.ca.PEM()) {
+		t.Fatalf("clusters %+v", cfg.Clusters)
+	}
+	foreign := strings.Replace(foreignConfig, "work", ContextName, -1)
+	write(t, path, foreign)
+	loaded, err := clientcmd.LoadFromFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	third := newMerger(t, path)
+	if name := third.merge(loaded.Clusters[ContextName].Server); name == ContextName {
+		t.Fatal("an entry that is not a Wherry cluster's was replaced")
 	}
 }

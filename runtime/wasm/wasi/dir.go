@@ -2,6 +2,8 @@ package wasi
 
 import (
 	"encoding/binary"
+	"errors"
+	"io"
 	"maps"
 	"path"
 	"slices"
@@ -23,6 +25,10 @@ type dirEntry struct {
 	kind byte
 }
 
+// maxEntries bounds a listing, which the host holds while the guest reads it:
+// of one directory, and of all that one guest reads at the same time.
+const maxEntries = 1 << 18
+
 func (d *dir) status() status {
 	return status{kind: typeDirectory, flags: d.flags, rights: rightsDirectory, rightsOpened: rightsDirectory | rightsFile}
 }
@@ -38,6 +44,8 @@ func (d *dir) join(rel string) (string, Errno) {
 		return "", EPERM
 	case d.path == ".":
 		return rel, OK
+	case len(d.path)+1+len(rel) > maxPath:
+		return "", ENAMETOOLONG
 	}
 	return d.path + "/" + rel, OK
 }
@@ -64,10 +72,13 @@ func (d *dir) list() Errno {
 		if err != nil {
 			return toErrno(err)
 		}
-		found, err := f.ReadDir(-1)
+		found, err := f.ReadDir(maxEntries + 1)
 		_ = f.Close()
-		if err != nil {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return toErrno(err)
+		}
+		if len(found) > maxEntries {
+			return ENOMEM
 		}
 		for _, e := range found {
 			if at.tree.files[path.Join(at.rel, e.Name())] == nil && !slices.Contains(way, e.Name()) {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"io"
 	"math"
-	"time"
 )
 
 func fdClose(g *Guest, _ memory, p []uint64) Errno { return g.table.close(p[0]) }
@@ -119,6 +118,7 @@ func (g *Guest) writeStream(s stream, bufs [][]byte) (int, Errno) {
 			n, errno = s.tryWrite(bufs)
 			return errno
 		})
+		g.checkpoint()
 		total += n
 		bufs = advance(bufs, n)
 		if len(bufs) == 0 {
@@ -319,31 +319,6 @@ func fdFilestatSetTimes(g *Guest, _ memory, p []uint64) Errno {
 	return EINVAL
 }
 
-// setTimes changes the times of a place; flags say which and from where.
-func (p place) setTimes(accessed, modified, flags uint64) Errno {
-	const setAccess, accessNow, setModify, modifyNow = 1, 2, 4, 8
-	if flags&(setAccess|accessNow) == setAccess|accessNow ||
-		flags&(setModify|modifyNow) == setModify|modifyNow || flags > 15 {
-		return EINVAL
-	}
-	if p.readOnly || p.root == nil {
-		return EROFS
-	}
-	now := time.Now()
-	choose := func(set, toNow bool, at uint64) time.Time {
-		switch {
-		case toNow:
-			return now
-		case set:
-			return time.Unix(0, int64(at))
-		}
-		return time.Time{} // left as it is
-	}
-	return toErrno(p.root.Chtimes(p.name,
-		choose(flags&setAccess != 0, flags&accessNow != 0, accessed),
-		choose(flags&setModify != 0, flags&modifyNow != 0, modified)))
-}
-
 func fdPrestatGet(g *Guest, m memory, p []uint64) Errno {
 	d, errno := g.table.get(p[0])
 	if errno != OK {
@@ -393,9 +368,15 @@ func fdReaddir(g *Guest, m memory, p []uint64) Errno {
 	if !ok {
 		return EFAULT
 	}
+	held := len(d.entries)
 	n, errno := d.readdir(buf, p[3])
 	if errno != OK {
 		return errno
+	}
+	if g.table.entries += len(d.entries) - held; g.table.entries > maxEntries {
+		g.table.entries -= len(d.entries)
+		d.entries = nil
+		return ENOMEM
 	}
 	return m.put32(p[4], uint64(n))
 }

@@ -28,9 +28,20 @@ func (m memory) bytes(addr, size uint64) ([]byte, bool) {
 	return m.Read(uint32(addr), uint32(size))
 }
 
-func (m memory) text(addr, size uint64) (string, bool) {
+// maxPath bounds paths and names as PATH_MAX does: what the host copies of them
+// is not part of the guest's memory limit.
+const maxPath = 4096
+
+// text copies a path or name.
+func (m memory) text(addr, size uint64) (string, Errno) {
+	if uint32(size) > maxPath {
+		return "", ENAMETOOLONG
+	}
 	b, ok := m.bytes(addr, size)
-	return string(b), ok
+	if !ok {
+		return "", EFAULT
+	}
+	return string(b), OK
 }
 
 // maxVectors bounds readv and writev as POSIX's IOV_MAX does.

@@ -101,13 +101,13 @@ func (s *packetSocket) sendTo(bufs [][]byte, to netip.AddrPort) (int, Errno) {
 		return 0, errno
 	}
 	data := s.guest.scratch[:0]
-	for _, b := range bufs {
+	for _, b := range bufs { // views of one memory may add up to far more than it
+		if len(data)+len(b) > maxDatagram {
+			return 0, EMSGSIZE
+		}
 		data = append(data, b...)
 	}
 	s.guest.scratch = data
-	if len(data) > maxDatagram {
-		return 0, EMSGSIZE
-	}
 	if err := s.packets.WriteTo(data, to); err != nil {
 		return 0, dialErrno(err)
 	}

@@ -23,11 +23,8 @@ func (g *Guest) target(m memory, fd, addr, size uint64) (*dir, string, Errno) {
 	if errno != OK {
 		return nil, "", errno
 	}
-	rel, ok := m.text(addr, size)
-	if !ok {
-		return nil, "", EFAULT
-	}
-	return d, rel, OK
+	rel, errno := m.text(addr, size)
+	return d, rel, errno
 }
 
 // writable is target for calls that change the directory: the place must not
@@ -61,6 +58,9 @@ func pathOpen(g *Guest, m memory, p []uint64) Errno {
 	d, rel, errno := g.target(m, p[0], p[2], p[3])
 	if errno != OK {
 		return errno
+	}
+	if g.table.files >= maxFiles {
+		return EMFILE
 	}
 	opened, errno := d.open(rel, openRequest{
 		follow: p[1]&lookupFollow != 0, oflags: uint16(p[4]), rights: p[5], flags: uint16(p[7]),
@@ -256,9 +256,9 @@ func pathLink(g *Guest, m memory, p []uint64) Errno {
 // points out of the mount could not be followed by the guest anyway; it is
 // refused so that it cannot mislead the host either.
 func pathSymlink(g *Guest, m memory, p []uint64) Errno {
-	text, ok := m.text(p[0], p[1])
-	if !ok {
-		return EFAULT
+	text, errno := m.text(p[0], p[1])
+	if errno != OK {
+		return errno
 	}
 	at, joined, errno := g.writable(m, p[2], p[3], p[4])
 	switch {

@@ -35,31 +35,28 @@ func pollOneoff(g *Guest, m memory, p []uint64) Errno {
 	if !ok {
 		return EFAULT
 	}
-	limit, errno := g.earliest(in)
-	if errno != OK {
-		return errno
-	}
 	start := time.Now()
 	for {
 		elapsed := time.Since(start)
+		// Asked each time: the realtime clock may have been set meanwhile.
+		wait, errno := g.earliest(in, elapsed)
+		if errno != OK {
+			return errno
+		}
 		if n := g.collect(in, out, elapsed); n > 0 {
 			return m.put32(p[3], uint64(n))
-		}
-		wait := limit
-		if limit != forever {
-			wait = max(0, limit-elapsed)
 		}
 		g.park(wait)
 	}
 }
 
-// earliest returns how long to wait at most.
-func (g *Guest) earliest(in []byte) (time.Duration, Errno) {
+// earliest returns how long to wait at most when elapsed has passed already.
+func (g *Guest) earliest(in []byte, elapsed time.Duration) (time.Duration, Errno) {
 	limit := forever
 	for ; len(in) > 0; in = in[subscriptionSize:] {
 		switch in[8] {
 		case eventClock:
-			wait, errno := g.clockWait(in, 0)
+			wait, errno := g.clockWait(in, elapsed)
 			if errno == OK {
 				limit = min(limit, max(0, wait))
 			}

@@ -55,12 +55,18 @@ func clockTime(g *Guest, m memory, p []uint64) Errno {
 // the host has been up. It never is 0, which some programs take for "unset".
 func (g *Guest) monotonic() uint64 { return uint64(time.Since(g.started)) + 1 }
 
-func randomGet(_ *Guest, m memory, p []uint64) Errno {
+func randomGet(g *Guest, m memory, p []uint64) Errno {
 	b, ok := m.bytes(p[0], p[1])
 	if !ok {
 		return EFAULT
 	}
-	_, _ = rand.Read(b) // never fails: it ends the process instead
+	const part = 1 << 20 // some milliseconds, between which the guest can be ended
+	for len(b) > 0 {
+		n := min(len(b), part)
+		_, _ = rand.Read(b[:n]) // never fails: it ends the process instead
+		b = b[n:]
+		g.checkpoint()
+	}
 	return OK
 }
 

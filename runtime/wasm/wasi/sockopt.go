@@ -100,16 +100,24 @@ const (
 
 	protocolTCP = 1
 	protocolUDP = 2
+
+	maxHost = 253 // of a host name: RFC 1035, section 2.3.4
 )
 
 // sockAddrInfo serves sock_getaddrinfo: (name, len, service, len, *hints,
 // **results, max, *count). The guest has allocated a list of results.
 func sockAddrInfo(g *Guest, m memory, p []uint64) Errno {
-	name, ok1 := m.text(p[0], p[1])
-	service, ok2 := m.text(p[2], p[3])
-	hints, ok3 := m.bytes(p[4], addrinfoSize)
-	next, ok4 := m.ReadUint32Le(uint32(p[5]))
-	if !ok1 || !ok2 || !ok3 || !ok4 {
+	name, errno := m.text(p[0], p[1])
+	if errno != OK {
+		return errno
+	}
+	service, errno := m.text(p[2], p[3])
+	if errno != OK {
+		return errno
+	}
+	hints, ok1 := m.bytes(p[4], addrinfoSize)
+	next, ok2 := m.ReadUint32Le(uint32(p[5]))
+	if !ok1 || !ok2 {
 		return EFAULT
 	}
 	if g.network == nil {
@@ -120,7 +128,11 @@ func sockAddrInfo(g *Guest, m memory, p []uint64) Errno {
 	if err != nil {
 		return EINVAL
 	}
-	found, errno := g.resolve(strings.TrimRight(name, "\x00"))
+	name = strings.TrimRight(name, "\x00")
+	if len(name) > maxHost {
+		return ENAMETOOLONG
+	}
+	found, errno := g.resolve(name)
 	if errno != OK {
 		return errno
 	}

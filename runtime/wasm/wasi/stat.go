@@ -3,6 +3,7 @@ package wasi
 import (
 	"encoding/binary"
 	"io/fs"
+	"time"
 )
 
 // filestat is the specification's filestat.
@@ -55,4 +56,29 @@ func (m memory) putFilestat(addr uint64, s filestat) Errno {
 	binary.LittleEndian.PutUint64(b[48:], s.modified)
 	binary.LittleEndian.PutUint64(b[56:], s.change)
 	return OK
+}
+
+// setTimes changes the times of a place; flags say which and from where.
+func (p place) setTimes(accessed, modified, flags uint64) Errno {
+	const setAccess, accessNow, setModify, modifyNow = 1, 2, 4, 8
+	if flags&(setAccess|accessNow) == setAccess|accessNow ||
+		flags&(setModify|modifyNow) == setModify|modifyNow || flags > 15 {
+		return EINVAL
+	}
+	if p.readOnly || p.root == nil {
+		return EROFS
+	}
+	now := time.Now()
+	choose := func(set, toNow bool, at uint64) time.Time {
+		switch {
+		case toNow:
+			return now
+		case set:
+			return time.Unix(0, int64(at))
+		}
+		return time.Time{} // left as it is
+	}
+	return toErrno(p.root.Chtimes(p.name,
+		choose(flags&setAccess != 0, flags&accessNow != 0, accessed),
+		choose(flags&setModify != 0, flags&modifyNow != 0, modified)))
 }

@@ -79,16 +79,22 @@ func (o *output) close() Errno { return OK }
 
 func (o *output) tryRead([][]byte) (int, Errno) { return 0, EBADF }
 
+// maxWrite bounds one Write to an output. Buffers of a guest may overlap, so
+// that what they come to has nothing to do with its memory; between two Writes
+// it can be ended.
+const maxWrite = 1 << 20
+
 // tryWrite hands on one Write for all buffers: a line that a program writes at
-// once must not be torn by another container's.
+// once must not be torn by another container's. What is longer is written in
+// part, as a pipe does.
 func (o *output) tryWrite(bufs [][]byte) (int, Errno) {
 	b := []byte(nil)
 	if len(bufs) == 1 {
-		b = bufs[0]
+		b = bufs[0][:min(len(bufs[0]), maxWrite)]
 	} else {
 		o.joined = o.joined[:0]
 		for _, part := range bufs {
-			o.joined = append(o.joined, part...)
+			o.joined = append(o.joined, part[:min(len(part), maxWrite-len(o.joined))]...)
 		}
 		b = o.joined
 	}

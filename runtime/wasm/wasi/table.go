@@ -1,5 +1,7 @@
 package wasi
 
+import "slices"
+
 // File types of the specification.
 const (
 	typeUnknown      = 0
@@ -72,23 +74,33 @@ type readiness struct {
 }
 
 // table numbers descriptors, lowest first.
-type table struct{ open []descriptor }
+type table struct {
+	open    []descriptor
+	files   int // how many of them hold a descriptor of the host
+	entries int // of all directories that are being listed
+}
 
 // maxDescriptors bounds one guest's table, as RLIMIT_NOFILE would.
 const maxDescriptors = 1 << 16
 
+// maxFiles bounds the files that one guest has open, because each of them is a
+// descriptor of the host, which all guests and the cluster itself share. It is
+// the usual soft limit of a process. Sockets of guests are memory.
+const maxFiles = 1024
+
 func (t *table) add(d descriptor) (uint32, Errno) {
-	for i, there := range t.open {
-		if there == nil {
-			t.open[i] = d
-			return uint32(i), OK
+	at := slices.Index(t.open, nil)
+	if at < 0 {
+		if at = len(t.open); at >= maxDescriptors {
+			return 0, EMFILE
 		}
+		t.open = append(t.open, nil)
 	}
-	if len(t.open) >= maxDescriptors {
-		return 0, EMFILE
+	t.open[at] = d
+	if _, ok := d.(*file); ok {
+		t.files++
 	}
-	t.open = append(t.open, d)
-	return uint32(len(t.open) - 1), OK
+	return uint32(at), OK
 }
 
 func (t *table) get(fd uint64) (descriptor, Errno) {
@@ -105,6 +117,17 @@ func (t *table) close(fd uint64) Errno {
 		return errno
 	}
 	t.open[uint32(fd)] = nil
+	return t.end(d)
+}
+
+// end closes what has left the table.
+func (t *table) end(d descriptor) Errno {
+	switch d := d.(type) {
+	case *file:
+		t.files--
+	case *dir:
+		t.entries -= len(d.entries)
+	}
 	return d.close()
 }
 
@@ -112,7 +135,7 @@ func (t *table) closeAll() {
 	for i, d := range t.open {
 		if d != nil {
 			t.open[i] = nil
-			d.close()
+			t.end(d)
 		}
 	}
 }
@@ -129,7 +152,7 @@ func (t *table) renumber(from, to uint64) Errno {
 	if uint32(from) == uint32(to) {
 		return OK
 	}
-	t.open[uint32(to)].close()
+	t.end(t.open[uint32(to)])
 	t.open[uint32(to)] = d
 	t.open[uint32(from)] = nil
 	return OK

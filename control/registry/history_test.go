@@ -180,6 +180,7 @@ func TestStoreErrors(t *testing.T) {
 	}{
 		{store.ErrTooLarge, apierrors.IsRequestEntityTooLargeError, "larger than what the store accepts"},
 		{errors.New("no space left on device"), apierrors.IsInternalError, "no space left on device"},
+		{store.ErrNoSpace, func(err error) bool { return apierrors.ReasonForError(err) == "InsufficientStorage" }, "free space on it and try again"},
 		{store.ErrConflict, apierrors.IsAlreadyExists, "already exists"},
 	} {
 		log.err = fmt.Errorf("write: %w", c.err)
@@ -199,6 +200,8 @@ func TestJSONPatchLimits(t *testing.T) {
 	for i := range 64 {
 		bomb = append(bomb, fmt.Sprintf(`{"op":"copy","from":"/data","path":"/data/d%d"}`, i))
 	}
+	copies := strings.Repeat(`{"op":"copy","from":"/data/k","path":"/data/l"},`, maxPatchOps-1) + `{"op":"remove","path":"/data/l"}`
+	create(t, r, api.ConfigMaps, testConfigMap("big", strings.Repeat("x", 300<<10)))
 	many := strings.Repeat(`{"op":"remove","path":"/data/k"},`, maxPatchOps) + `{"op":"remove","path":"/data/k"}`
 	for name, ops := range map[string]string{"bomb": strings.Join(bomb, ","), "many": many} {
 		_, err := r.Patch(t.Context(), key, api.Patch{Type: types.JSONPatchType, Data: []byte("[" + ops + "]")}, api.PatchOptions{})
@@ -206,7 +209,11 @@ func TestJSONPatchLimits(t *testing.T) {
 			t.Errorf("%s: %.200v", name, err)
 		}
 	}
-	_, err := r.Patch(t.Context(), key, api.Patch{Type: types.ApplyPatchType, Data: []byte("{}")}, api.PatchOptions{})
+	_, err := r.Patch(t.Context(), api.ConfigMaps.Key("default", "big"), api.Patch{Type: types.JSONPatchType, Data: []byte("[" + copies + "]")}, api.PatchOptions{})
+	if !apierrors.IsRequestEntityTooLargeError(err) || !strings.Contains(err.Error(), "too many copy operations") {
+		t.Errorf("copies of a large value: %.200v", err)
+	}
+	_, err = r.Patch(t.Context(), key, api.Patch{Type: types.ApplyPatchType, Data: []byte("{}")}, api.PatchOptions{})
 	if !apierrors.IsUnsupportedMediaType(err) {
 		t.Errorf("apply: %v", err)
 	}

@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -42,6 +44,30 @@ func TestPullPolicy(t *testing.T) {
 	} {
 		if got := pullPolicy(image); got != want {
 			t.Errorf("%s: %s, want %s", image, got, want)
+		}
+	}
+}
+
+// A pod may not give itself a priority that no class gives it.
+func TestPodPriority(t *testing.T) {
+	r := newRegistry(t)
+	for _, c := range []struct {
+		class string
+		given *int32
+		want  string // of the error; "": none
+	}{
+		{"", nil, ""},
+		{"", new(int32(0)), ""},
+		{"system-node-critical", new(int32(2000001000)), ""},
+		{"", new(int32(7)), "the integer value of priority (7) must not be provided in pod spec; priority admission controller computed 0"},
+		{"high", nil, "forbidden: no PriorityClass with name high was found"},
+	} {
+		p := &corev1.Pod{ObjectMeta: meta(""), Spec: corev1.PodSpec{PriorityClassName: c.class, Priority: c.given,
+			Containers: []corev1.Container{{Name: "a", Image: "a"}}}}
+		p.GenerateName = "p-"
+		_, err := r.Create(t.Context(), api.Pods.Key("default", ""), p, api.CreateOptions{})
+		if c.want == "" && err != nil || c.want != "" && (!apierrors.IsForbidden(err) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("class %q: got %v, want %q", c.class, err, c.want)
 		}
 	}
 }

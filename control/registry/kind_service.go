@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -19,7 +20,7 @@ func (r *Registry) services() Strategy[*corev1.Service] {
 		Resource:       api.Services,
 		Name:           apivalidation.NameIsDNS1035Label,
 		Default:        defaultService,
-		Create:         func(s *corev1.Service) { s.Status = corev1.ServiceStatus{}; dropServiceFields(s) },
+		Create:         func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} },
 		Update:         updateService,
 		Validate:       validateService,
 		ValidateUpdate: validateServiceUpdate,
@@ -127,7 +128,7 @@ func updateService(s, old *corev1.Service) {
 		dropNodePorts(s, old)
 	}
 	defaultService(s)
-	dropServiceFields(s)
+	dropServiceFields(s, old)
 }
 
 // keepNodePort gives a port the node port that its predecessor had.
@@ -168,15 +169,28 @@ func needsHealthPort(s *corev1.Service) bool {
 	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
-// dropServiceFields clears what belongs to other types of service.
-func dropServiceFields(s *corev1.Service) {
-	if s.Spec.Type != corev1.ServiceTypeNodePort && s.Spec.Type != corev1.ServiceTypeLoadBalancer && len(s.Spec.ExternalIPs) == 0 {
+// takesOutsideTraffic says whether a service has a policy for traffic from
+// outside the cluster.
+func takesOutsideTraffic(s *corev1.Service) bool {
+	return s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer ||
+		s.Spec.Type == corev1.ServiceTypeClusterIP && len(s.Spec.ExternalIPs) > 0
+}
+
+// dropServiceFields clears what belongs to the old type of service and came
+// back unchanged with another type. What a client changes itself is for
+// validation to refuse, as in Kubernetes.
+func dropServiceFields(s, old *corev1.Service) {
+	if takesOutsideTraffic(old) && !takesOutsideTraffic(s) && s.Spec.ExternalTrafficPolicy == old.Spec.ExternalTrafficPolicy {
 		s.Spec.ExternalTrafficPolicy = ""
 	}
 	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
-		s.Spec.AllocateLoadBalancerNodePorts = nil
-		s.Spec.LoadBalancerClass = nil
 		s.Status.LoadBalancer = corev1.LoadBalancerStatus{}
+		if apiequality.Semantic.DeepEqual(s.Spec.AllocateLoadBalancerNodePorts, old.Spec.AllocateLoadBalancerNodePorts) {
+			s.Spec.AllocateLoadBalancerNodePorts = nil
+		}
+		if apiequality.Semantic.DeepEqual(s.Spec.LoadBalancerClass, old.Spec.LoadBalancerClass) {
+			s.Spec.LoadBalancerClass = nil
+		}
 	}
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		s.Spec.InternalTrafficPolicy = nil

@@ -67,6 +67,12 @@ func TestServiceInvalid(t *testing.T) {
 		{"name", func(s *corev1.Service) { s.Name = "1st" }, `metadata.name: Invalid value: "1st": a DNS-1035 label must consist of`},
 		{"headless node port", func(s *corev1.Service) { s.Spec.Type, s.Spec.ClusterIP = "NodePort", "None" }, "may not be set to 'None' for NodePort services"},
 		{"IPv6", func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol} }, "not configured on this cluster"},
+		{"policy of other types", func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = "Local" },
+			"spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services"},
+		{"ports of a load balancer", func(s *corev1.Service) { s.Spec.AllocateLoadBalancerNodePorts = new(true) },
+			"spec.allocateLoadBalancerNodePorts: Forbidden: may only be used when `type` is 'LoadBalancer'"},
+		{"class of a load balancer", func(s *corev1.Service) { s.Spec.LoadBalancerClass = new("example.com/lb") },
+			"spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"},
 		{"type", func(s *corev1.Service) { s.Spec.Type = "Magic" }, `spec.type: Unsupported value: "Magic"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -123,6 +129,10 @@ func TestServiceTypeChanges(t *testing.T) {
 		t.Errorf("ClusterIP: %+v", got.Spec)
 	}
 	wantRecords(t, r, "ip/127.32.0.1", "ip/127.32.0.9")
+	patch(`{"spec":{"type":"LoadBalancer","loadBalancerClass":"example.com/lb","allocateLoadBalancerNodePorts":false,"externalTrafficPolicy":"Cluster"}}`)
+	if got := patch(`{"spec":{"type":"ClusterIP"}}`); got.Spec.LoadBalancerClass != nil || got.Spec.AllocateLoadBalancerNodePorts != nil || got.Spec.ExternalTrafficPolicy != "" {
+		t.Errorf("ClusterIP again: %+v", got.Spec)
+	}
 	if _, err := r.Patch(t.Context(), key, api.Patch{Type: types.MergePatchType, Data: []byte(`{"spec":{"clusterIP":"127.32.0.10","clusterIPs":["127.32.0.10"]}}`)}, api.PatchOptions{}); err == nil ||
 		!strings.Contains(err.Error(), "spec.clusterIPs[0]: Invalid value: [\"127.32.0.10\"]: field is immutable") {
 		t.Errorf("clusterIP changed: %v", err)

@@ -27,6 +27,9 @@ const (
 	// maxPatched bounds the result, so that a patch full of copies cannot eat
 	// the memory. It is what Kubernetes takes as a request.
 	maxPatched = 3 << 20
+	// maxPatchWork bounds what a JSON patch makes the server render: each copy
+	// costs the whole object once.
+	maxPatchWork = 16 << 20
 )
 
 // Patch implements api.Client.
@@ -160,6 +163,7 @@ func applyJSONPatch(doc, data []byte) ([]byte, error) {
 		return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
 			"The allowed maximum operations in a JSON patch is %d, got %d", maxPatchOps, len(patch)))
 	}
+	work := 0
 	for start := 0; start < len(patch); {
 		end := start + 1
 		for end < len(patch) && patch[end-1].Kind() != "copy" {
@@ -170,6 +174,9 @@ func applyJSONPatch(doc, data []byte) ([]byte, error) {
 		}
 		if len(doc) > maxPatched {
 			return nil, apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("the patched object is larger than %d bytes", maxPatched))
+		}
+		if work += len(doc); work > maxPatchWork {
+			return nil, apierrors.NewRequestEntityTooLargeError("the JSON patch has too many copy operations for an object of this size: use fewer, or a merge patch")
 		}
 		start = end
 	}

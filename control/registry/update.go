@@ -53,8 +53,9 @@ func (r *Registry) Update(ctx context.Context, key api.Key, obj api.Object, opts
 // somebody else was faster.
 func (r *Registry) createByUpdate(ctx context.Context, k *kind, key api.Key, obj api.Object, dry bool, wanted change) (api.Object, error) {
 	if uid := obj.GetUID(); uid != "" {
-		return nil, apierrors.NewConflict(key.GroupResource(), key.Name,
-			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: ", uid)) //nolint:staticcheck // Kubernetes' words
+		//lint:ignore ST1005 these are Kubernetes' words
+		precondition := fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: ", uid)
+		return nil, apierrors.NewConflict(key.GroupResource(), key.Name, precondition)
 	}
 	stored, err := r.insert(ctx, k, key, copyOf(obj), dry)
 	if errors.Is(err, store.ErrConflict) {
@@ -188,8 +189,9 @@ func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, through *d
 // checkIdentity applies the preconditions that an object carries itself.
 func (r *Registry) checkIdentity(k *kind, key api.Key, obj, old api.Object) error {
 	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
-		return apierrors.NewConflict(key.GroupResource(), key.Name,
-			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())) //nolint:staticcheck // Kubernetes' words
+		//lint:ignore ST1005 these are Kubernetes' words
+		precondition := fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())
+		return apierrors.NewConflict(key.GroupResource(), key.Name, precondition)
 	}
 	version := obj.GetResourceVersion()
 	if version != "" {

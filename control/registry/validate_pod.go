@@ -27,9 +27,6 @@ func validatePod(pod *corev1.Pod) field.ErrorList {
 	if len(pod.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(field.NewPath("spec", "ephemeralContainers"), "cannot be set on create"))
 	}
-	if _, ok := priorityOf[pod.Spec.PriorityClassName]; !ok {
-		errs = append(errs, field.NotFound(field.NewPath("spec", "priorityClassName"), pod.Spec.PriorityClassName))
-	}
 	return errs
 }
 

@@ -196,7 +196,9 @@ func validateClusterIPs(s *corev1.Service, at *field.Path) (errs field.ErrorList
 
 func validateTraffic(s *corev1.Service, at *field.Path) (errs field.ErrorList) {
 	spec := &s.Spec
-	if p := spec.ExternalTrafficPolicy; p != "" && !slices.Contains(policies, p) {
+	if p := spec.ExternalTrafficPolicy; p != "" && !takesOutsideTraffic(s) {
+		errs = append(errs, field.Invalid(at.Child("externalTrafficPolicy"), p, "may only be set for externally-accessible services"))
+	} else if p != "" && !slices.Contains(policies, p) {
 		errs = append(errs, field.NotSupported(at.Child("externalTrafficPolicy"), p, policies))
 	} else if p == "" && (spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer) {
 		errs = append(errs, field.Required(at.Child("externalTrafficPolicy"), ""))

@@ -107,7 +107,6 @@ func TestValidatePod(t *testing.T) {
 		},
 			[]string{`spec.nodeName: Invalid value: "N_1"`, `spec.hostname: Invalid value: "a.b"`, "spec.nodeSelector: Invalid value"}},
 		{"deadline", func(s *corev1.PodSpec) { s.ActiveDeadlineSeconds = ptr(int64(0)) }, []string{"spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"}},
-		{"priority", func(s *corev1.PodSpec) { s.PriorityClassName = "high" }, []string{`spec.priorityClassName: Not found: "high"`}},
 		{"dns", func(s *corev1.PodSpec) { s.DNSPolicy = corev1.DNSNone }, []string{"spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

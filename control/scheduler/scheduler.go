@@ -140,7 +140,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 // schedule picks a node for one pod and lets the binding be written.
 func (s *Scheduler) schedule(ctx context.Context, it *item) {
 	pod := it.request.pod
-	if pod.DeletionTimestamp != nil {
+	if pod.DeletionTimestamp != nil || !mine(pod) {
 		return
 	}
 	node, why := s.picker.pick(it.request, s.snapshot, s.cfg.Random)
@@ -196,6 +196,9 @@ func (s *Scheduler) podChanged(ctx context.Context, before, after *corev1.Pod) {
 		s.settle(before, after)
 	case !mine(after) || after.DeletionTimestamp != nil:
 		s.queue.remove(after.UID)
+		if it := s.binding[after.UID]; it != nil {
+			it.request = newRequest(after) // if the binding fails, that was the last try
+		}
 	default:
 		s.wants(ctx, before, after)
 	}

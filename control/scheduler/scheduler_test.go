@@ -268,6 +268,41 @@ func TestSchedulerSurvivesBindFailures(t *testing.T) {
 	}
 }
 
+// A pod that something holds after its deletion stays without a node; a binding
+// that was under way then must not be tried for ever.
+func TestSchedulerGivesUpPodsThatAreDeleted(t *testing.T) {
+	bindings := 0
+	var b *bed
+	remove := func(ctx context.Context, bind func() (api.Object, error)) (api.Object, error) {
+		if bindings++; bindings == 1 {
+			if _, err := b.api.Delete(ctx, api.Pods.Key("default", "held"), api.DeleteOptions{}); err != nil {
+				return nil, err
+			}
+			<-time.After(time.Millisecond) // the informer tells the scheduler first
+		}
+		return bind()
+	}
+	through := func(c api.Client) api.Client {
+		f := &flaky{Client: c}
+		for range 100 {
+			f.failures = append(f.failures, remove)
+		}
+		return f
+	}
+	inBed(t, through, func(made *bed) {
+		b = made
+		b.addPod(pod("held", "", func(p *corev1.Pod) { p.Finalizers = []string{"example.com/hold"} }))
+		b.addNode(node("a", roomyNode))
+		b.pass(time.Hour)
+		if p := b.pod("held"); p.DeletionTimestamp == nil || p.Spec.NodeName != "" {
+			t.Errorf("deleted %v, on %q", p.DeletionTimestamp, p.Spec.NodeName)
+		}
+		if bindings != 1 {
+			t.Errorf("%d bindings of a pod that is deleted", bindings)
+		}
+	})
+}
+
 func TestSchedulerFillsNodesExactly(t *testing.T) {
 	inBed(t, nil, func(b *bed) {
 		for i := range 5 {

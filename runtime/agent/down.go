@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"wherry.dev/wherry/runtime/sandbox"
+	"wherry.dev/wherry/runtime/volume"
 )
 
 const (
@@ -22,13 +23,20 @@ const (
 
 // graceOf is the pod's grace period; a probe may bring its own.
 func graceOf(pod *corev1.Pod, own *int64) time.Duration {
-	if own != nil {
-		return time.Duration(*own) * time.Second
+	if own == nil {
+		own = pod.Spec.TerminationGracePeriodSeconds
 	}
-	if pod.Spec.TerminationGracePeriodSeconds != nil {
-		return time.Duration(*pod.Spec.TerminationGracePeriodSeconds) * time.Second
+	if own == nil {
+		return defaultGrace
 	}
-	return defaultGrace
+	return wholeSeconds(*own)
+}
+
+// wholeSeconds is a number of seconds as the API has it, which may be more than
+// a Duration can hold: then it is a hundred years.
+func wholeSeconds(n int64) time.Duration {
+	const century = 100 * 365 * 24 * 3600
+	return time.Duration(min(max(n, -century), century)) * time.Second
 }
 
 // shutdownGrace is the grace period of the whole pod.
@@ -52,8 +60,8 @@ func (w *worker) bringDown(ctx context.Context, in input) time.Duration {
 	if w.stopAll(in) {
 		return 0 // their ends wake us
 	}
-	if !w.closeBox() {
-		return 0 // its end wakes us
+	if gone, wait := w.closeBox(); !gone {
+		return wait // or its end wakes us
 	}
 	w.free(in)
 	w.over, w.down = true, true
@@ -114,39 +122,50 @@ func (w *worker) stopRun(p *prober, run sandbox.Container, box sandbox.Sandbox, 
 	defer cancel()
 	if err := run.Stop(ctx, left); err != nil && w.agent.ctx.Err() == nil {
 		w.log.Error("container did not stop in time, closing its sandbox", "container", p.spec.Name, "err", err)
-		w.closeBoxOf(box)
+		_ = w.closeBoxOf(box) // it has said so; the pod's end tries again
 	}
 }
 
-func (w *worker) closeBoxOf(box sandbox.Sandbox) {
+func (w *worker) closeBoxOf(box sandbox.Sandbox) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.agent.ctx), stopSlack)
 	defer cancel()
-	if err := box.Close(ctx); err != nil {
+	err := box.Close(ctx)
+	if err != nil {
 		w.log.Error("cannot close sandbox", "err", err)
 	}
+	return err
 }
 
 // closeBox ends the sandbox beside the worker and reports whether it is gone.
-func (w *worker) closeBox() bool {
+// One that does not end keeps its pod, whose address and volumes it may still
+// use; it is tried again after wait.
+func (w *worker) closeBox() (gone bool, wait time.Duration) {
 	if w.box == nil {
-		return true
+		return true, 0
+	}
+	if wait := w.boxRetry.pending(); wait > 0 {
+		return false, wait
 	}
 	if w.boxClosed == nil {
-		w.boxClosed = make(chan struct{})
+		w.boxClosed = make(chan error, 1)
+		w.closing = true
 		w.agent.workers.stopServing(w.ip, w.uid)
 		box, closed := w.box, w.boxClosed
 		w.agent.tasks.run(func() {
-			defer w.poke()
-			defer close(closed)
-			w.closeBoxOf(box)
+			closed <- w.closeBoxOf(box)
+			w.poke()
 		})
 	}
 	select {
-	case <-w.boxClosed:
-		w.box, w.boxClosed = nil, nil
-		return true
+	case err := <-w.boxClosed:
+		w.boxClosed = nil
+		if err != nil {
+			return false, w.boxRetry.failed(time.Second, time.Minute)
+		}
+		w.box = nil
+		return true, 0
 	default:
-		return false
+		return false, 0
 	}
 }
 
@@ -160,9 +179,8 @@ func (w *worker) free(in input) {
 	w.agent.addresses.free(ip, string(w.uid))
 	w.agent.usage.release(w.uid)
 	w.agent.refs.release(w)
-	if w.vols != nil {
-		if err := w.vols.Remove(); err != nil {
-			w.log.Error("cannot remove the pod's volumes; they are removed at the next start", "err", err)
-		}
+	// Also without volumes of its own there may be termination messages.
+	if err := volume.NewSet(w.agent.podDir(w.uid), nil).Remove(); err != nil {
+		w.log.Error("cannot remove the pod's volumes; they are removed at the next start", "err", err)
 	}
 }

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -61,6 +62,7 @@ type fakeRuntime struct {
 	dial     func(port uint16) (net.Conn, error)
 	guests   []*guest
 	open     int // sandboxes that are not closed
+	stuck    int // how many attempts to close one fail from now on
 }
 
 func (r *fakeRuntime) Prepare(_ context.Context, img sandbox.Image) error {
@@ -147,6 +149,13 @@ func (b *fakeBox) Dial(_ context.Context, port uint16, _ net.Addr) (net.Conn, er
 }
 
 func (b *fakeBox) Close(context.Context) error {
+	b.runtime.mu.Lock()
+	stuck := b.runtime.stuck
+	b.runtime.stuck = max(0, stuck-1)
+	b.runtime.mu.Unlock()
+	if stuck > 0 {
+		return errors.New("a guest does not end")
+	}
 	b.mu.Lock()
 	guests, closed := b.guests, b.closed
 	b.closed = true

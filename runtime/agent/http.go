@@ -171,7 +171,7 @@ func logOptions(r *http.Request, now time.Time) (o podlog.Options, previous bool
 		return o, false, err
 	}
 	if since != nil {
-		o.Since = now.Add(-time.Duration(*since) * time.Second)
+		o.Since = now.Add(-wholeSeconds(*since))
 	}
 	if text := q.Get("sinceTime"); text != "" {
 		if since != nil {

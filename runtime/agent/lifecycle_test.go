@@ -1,10 +1,12 @@
 package agent_test
 
 import (
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -233,6 +235,58 @@ func TestAdmission(t *testing.T) {
 		second.Name = "again"
 		c.create(second)
 		c.waitPod("again", "is ready", isReady)
+	})
+}
+
+// TestNodeSelectorOfAUser: labels that were put on the Node later count.
+func TestNodeSelectorOfAUser(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.until("the label is set", func() bool {
+			node := c.node().DeepCopy()
+			node.Labels["disk"] = "ssd"
+			_, err := c.client.Update(c.Context(), api.Nodes.Key("", nodeName), node, api.UpdateOptions{})
+			return err == nil
+		})
+		synctest.Wait()
+		pod := newPod("web", "web")
+		pod.Spec.NodeSelector = map[string]string{"disk": "ssd"}
+		c.create(pod)
+		c.waitPod("web", "is ready", isReady)
+	})
+}
+
+// TestSandboxThatDoesNotEnd keeps its pod: address and volumes are in use.
+func TestSandboxThatDoesNotEnd(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.create(newPod("web", "web"))
+		c.waitPod("web", "is ready", isReady)
+		c.runtime.mu.Lock()
+		c.runtime.stuck = 2
+		c.runtime.mu.Unlock()
+		c.delete("web", nil)
+		time.Sleep(2 * time.Second) // fake: between the second attempt and the third
+		synctest.Wait()
+		if pod := c.pod("web"); pod == nil || conditionOf(pod, corev1.PodReadyToStartContainers).Status != corev1.ConditionFalse {
+			c.Fatalf("pod %+v", pod)
+		}
+		c.until("the pod is gone", func() bool { return c.pod("web") == nil })
+		if n := c.runtime.sandboxes(); n != 0 {
+			c.Errorf("%d sandboxes are left", n)
+		}
+	})
+}
+
+func TestEndlessGrace(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		pod := newPod("web", "web")
+		pod.Spec.TerminationGracePeriodSeconds = ptr(int64(math.MaxInt64))
+		c.create(pod)
+		c.waitPod("web", "is ready", isReady)
+		c.delete("web", nil)
+		c.until("the pod is gone", func() bool { return c.pod("web") == nil })
+		if g := c.runtime.started("web")[0]; g.grace < time.Hour {
+			c.Errorf("stopped with a grace of %v", g.grace)
+		}
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wherry.dev/wherry/control/api"
 )
 
 func (a *Agent) path(name string) string { return filepath.Join(a.cfg.Dir, name) }
@@ -26,6 +28,16 @@ func (a *Agent) nodeLabels() map[string]string {
 	}
 	maps.Copy(labels, a.cfg.Labels)
 	return labels
+}
+
+// currentLabels are the node's labels as the scheduler sees them: the API's,
+// which users add to.
+func (a *Agent) currentLabels() map[string]string {
+	node, ok := a.node.Get(api.Nodes.Key("", a.cfg.Name))
+	if !ok {
+		return a.nodeLabels()
+	}
+	return node.GetLabels()
 }
 
 func (a *Agent) allocatable() corev1.ResourceList {

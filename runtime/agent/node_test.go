@@ -192,7 +192,7 @@ func TestTerminationMessage(t *testing.T) {
 			if len(g.spec.Mounts) != 1 || g.spec.Mounts[0].Target != "/msg/last" {
 				return 9
 			}
-			if err := os.WriteFile(g.spec.Mounts[0].Source, []byte("last words"), 0o600); err != nil {
+			if err := os.WriteFile(g.spec.Mounts[0].Source, []byte("last words\xff"), 0o600); err != nil {
 				return 8
 			}
 			return 2
@@ -207,6 +207,11 @@ func TestTerminationMessage(t *testing.T) {
 			if got := pod.Status.ContainerStatuses[i].State.Terminated; got == nil || got.Message != want {
 				c.Errorf("container %d ended with %+v", i, got)
 			}
+		}
+		c.delete("web", nil)
+		c.until("the pod is gone", func() bool { return c.pod("web") == nil })
+		if left, err := os.ReadDir(filepath.Join(c.dir, "pods")); err != nil || len(left) > 0 {
+			c.Errorf("left behind: %v, %v", left, err)
 		}
 	})
 }

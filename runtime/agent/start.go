@@ -238,12 +238,12 @@ func (w *worker) lastWords(pod *corev1.Pod, c *container, exit sandbox.Exit) str
 	const limit = 4096 // of a message; 2048 and 80 lines when taken from the log
 	if c.message != "" {
 		if data, err := readHead(c.message, limit); err == nil && len(data) > 0 {
-			return string(data)
+			return strings.ToValidUTF8(string(data), "")
 		}
 	}
 	if c.spec(pod).TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError && exit.Code != 0 {
 		if text := w.agent.logs.LastLines(logPod(pod), c.name, c.number-1, 80, 2048); text != "" {
-			return text
+			return strings.ToValidUTF8(text, "") // it may begin within a character
 		}
 	}
 	return strings.ToValidUTF8(exit.Message[:min(len(exit.Message), limit)], "")

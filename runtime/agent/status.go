@@ -166,7 +166,7 @@ func (w *worker) conditions(pod *corev1.Pod, s *corev1.PodStatus) []corev1.PodCo
 			unready = append(unready, c.name)
 		}
 	}
-	sandboxUp := condition(corev1.PodReadyToStartContainers, w.box != nil && w.boxClosed == nil, "", "")
+	sandboxUp := condition(corev1.PodReadyToStartContainers, w.box != nil && !w.closing, "", "")
 	initialized := condition(corev1.PodInitialized, len(incomplete) == 0, "ContainersNotInitialized",
 		fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(incomplete, " ")))
 	contained := condition(corev1.ContainersReady, len(unready) == 0 && len(s.ContainerStatuses) > 0, "ContainersNotReady",

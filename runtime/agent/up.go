@@ -57,7 +57,7 @@ func (w *worker) activeDeadline(pod *corev1.Pod) (wait time.Duration, passed boo
 	if pod.Spec.ActiveDeadlineSeconds == nil {
 		return 0, false
 	}
-	wait = time.Until(w.started.Add(time.Duration(*pod.Spec.ActiveDeadlineSeconds) * time.Second))
+	wait = time.Until(w.started.Add(wholeSeconds(*pod.Spec.ActiveDeadlineSeconds)))
 	return wait, wait <= 0
 }
 

@@ -50,7 +50,8 @@ type worker struct {
 	vols       *volume.Set
 	volsAt     mountState
 	box        sandbox.Sandbox
-	boxClosed  chan struct{}
+	boxClosed  chan error // the result of closing box; nil while nobody does
+	closing    bool       // box is being closed, or was tried to be
 	boxRetry   retry
 	deadline   time.Time // when the grace period of the running shutdown ends
 	init       []*container

@@ -150,8 +150,8 @@ func (ws *workers) closeAll() {
 		limit <- struct{}{}
 		group.Go(func() {
 			defer func() { <-limit }()
-			w.closeBoxOf(w.box)
-			w.collect(w.pod) // closes the logs
+			_ = w.closeBoxOf(w.box) // it has said so, and the runtime ends after us
+			w.collect(w.pod)        // closes the logs
 		})
 	}
 	group.Wait()

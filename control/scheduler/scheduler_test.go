@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry"
@@ -268,39 +269,38 @@ func TestSchedulerSurvivesBindFailures(t *testing.T) {
 	}
 }
 
-// A pod that something holds after its deletion stays without a node; a binding
-// that was under way then must not be tried for ever.
+// A pod that something holds after its deletion stays without a node: a binding
+// that was under way then fails, and is not to be tried again.
 func TestSchedulerGivesUpPodsThatAreDeleted(t *testing.T) {
-	bindings := 0
-	var b *bed
-	remove := func(ctx context.Context, bind func() (api.Object, error)) (api.Object, error) {
-		if bindings++; bindings == 1 {
-			if _, err := b.api.Delete(ctx, api.Pods.Key("default", "held"), api.DeleteOptions{}); err != nil {
-				return nil, err
+	for name, change := range map[string]func(*corev1.Pod){
+		"deleted":         func(p *corev1.Pod) { p.DeletionTimestamp = new(metav1.Now()) },
+		"given to others": func(p *corev1.Pod) { p.Spec.SchedulerName = "other" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Now()
+			s, err := New(Config{Client: struct{ api.Client }{}, Clock: func() time.Time { return now }})
+			if err != nil {
+				t.Fatal(err)
 			}
-			<-time.After(time.Millisecond) // the informer tells the scheduler first
-		}
-		return bind()
+			s.snapshot.SetNode(node("a", roomyNode))
+			before := pod("held", "")
+			it := &item{request: newRequest(before), position: -1}
+			s.snapshot.place(it.request, "a")
+			s.binding[before.UID] = it
+			after := before.DeepCopy()
+			change(after)
+			s.podChanged(t.Context(), before, after)
+			s.bound(it, errLost)
+			now = now.Add(time.Hour)
+			if next, _ := s.queue.pop(now); next != nil {
+				s.schedule(t.Context(), next)
+			}
+			s.writes.Wait()
+			if on, placed := s.snapshot.NodeOf(before.UID); placed || len(s.binding) > 0 {
+				t.Errorf("placed on %q again", on)
+			}
+		})
 	}
-	through := func(c api.Client) api.Client {
-		f := &flaky{Client: c}
-		for range 100 {
-			f.failures = append(f.failures, remove)
-		}
-		return f
-	}
-	inBed(t, through, func(made *bed) {
-		b = made
-		b.addPod(pod("held", "", func(p *corev1.Pod) { p.Finalizers = []string{"example.com/hold"} }))
-		b.addNode(node("a", roomyNode))
-		b.pass(time.Hour)
-		if p := b.pod("held"); p.DeletionTimestamp == nil || p.Spec.NodeName != "" {
-			t.Errorf("deleted %v, on %q", p.DeletionTimestamp, p.Spec.NodeName)
-		}
-		if bindings != 1 {
-			t.Errorf("%d bindings of a pod that is deleted", bindings)
-		}
-	})
 }
 
 func TestSchedulerFillsNodesExactly(t *testing.T) {

@@ -116,6 +116,9 @@ func Push(ctx context.Context, target Target, ref string, module []byte, created
 	if err != nil {
 		return "", fmt.Errorf("%q is not an image name (want NAME:TAG): %w", ref, err)
 	}
+	if len(module) > maxModule {
+		return "", fmt.Errorf("push %s: the module has more than %d MiB, which no node would run; link it without debug information", ref, maxModule>>20)
+	}
 	img, err := Pack(module, created)
 	if err != nil {
 		return "", err

@@ -18,7 +18,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
 
 	"wherry.dev/wherry/runtime/sandbox"
@@ -45,7 +44,7 @@ type Store struct {
 	transport http.RoundTripper
 	keychain  authn.Keychain
 	log       *slog.Logger
-	pulls     singleflight.Group
+	pulls     flights
 }
 
 // New makes or opens the store in cfg.Dir.
@@ -93,26 +92,14 @@ func (s *Store) Pull(ctx context.Context, ref string, policy corev1.PullPolicy) 
 		return Pulled{}, &PullError{ref, ReasonNeverPull,
 			fmt.Errorf("image %q is not present with pull policy of Never", ref)}
 	}
-	type outcome struct {
-		pulled Pulled
-		err    error
-	}
-	// One pull per name at a time; a caller that gives up does not take the
-	// others' pull with it.
-	done := s.pulls.DoChan(ref, func() (any, error) {
-		pulled, err := s.pull(context.WithoutCancel(ctx), ref, sources)
-		return outcome{pulled, err}, nil
-	})
-	select {
-	case <-ctx.Done():
+	pulled, err := s.pulls.join(ctx, ref, func(ctx context.Context) (Pulled, error) { return s.pull(ctx, ref, sources) })
+	switch {
+	case err == nil:
+		return pulled, nil
+	case ctx.Err() != nil:
 		return Pulled{}, ctx.Err()
-	case result := <-done:
-		out := result.Val.(outcome)
-		if out.err != nil {
-			return Pulled{}, &PullError{ref, ReasonPull, out.err}
-		}
-		return out.pulled, nil
 	}
+	return Pulled{}, &PullError{ref, ReasonPull, err}
 }
 
 // source is one place where a reference may be found.
@@ -167,9 +154,9 @@ func (s *Store) options(ctx context.Context, src source) []remote.Option {
 	opts := []remote.Option{remote.WithContext(ctx), remote.WithUserAgent("wherry"),
 		remote.WithPlatform(v1.Platform{OS: "wasip1", Architecture: "wasm"})}
 	if src.cluster {
-		return append(opts, remote.WithTransport(s.transport))
+		return append(opts, remote.WithTransport(patient{s.transport, stallTime}))
 	}
-	return append(opts, remote.WithAuthFromKeychain(s.keychain))
+	return append(opts, remote.WithTransport(patient{remote.DefaultTransport, stallTime}), remote.WithAuthFromKeychain(s.keychain))
 }
 
 func notFound(err error) bool {

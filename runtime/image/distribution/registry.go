@@ -122,18 +122,20 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) error {
 		}
 		return r.serveUpload(w, req, name, id)
 	}
-	for what, handler := range map[string]func(http.ResponseWriter, *http.Request, string, string) error{
-		"/blobs/": r.serveBlob, "/manifests/": r.serveManifest,
-	} {
-		if i := strings.LastIndex(path, what); i >= 0 {
-			name, reference := path[:i], path[i+len(what):]
-			if err := checkName(name); err != nil {
-				return err
-			}
-			return handler(w, req, name, reference)
-		}
+	// The last such word is not part of the name.
+	what, handler := "/blobs/", r.serveBlob
+	if strings.LastIndex(path, "/manifests/") > strings.LastIndex(path, what) {
+		what, handler = "/manifests/", r.serveManifest
 	}
-	return fail(http.StatusNotFound, "UNSUPPORTED", "no such path")
+	i := strings.LastIndex(path, what)
+	if i < 0 {
+		return fail(http.StatusNotFound, "UNSUPPORTED", "no such path")
+	}
+	name, reference := path[:i], path[i+len(what):]
+	if err := checkName(name); err != nil {
+		return err
+	}
+	return handler(w, req, name, reference)
 }
 
 func checkName(name string) error {

@@ -129,6 +129,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"unknown manifest", "GET", "/v2/app/manifests/v1", "", 404, "MANIFEST_UNKNOWN"},
 		{"unknown blob", "GET", "/v2/app/blobs/" + absent, "", 404, "BLOB_UNKNOWN"},
+		{"blobs in a name", "GET", "/v2/my/blobs/app/manifests/v1", "", 404, "MANIFEST_UNKNOWN"},
+		{"manifests in a name", "GET", "/v2/my/manifests/app/blobs/" + absent, "", 404, "BLOB_UNKNOWN"},
 		{"bad digest", "GET", "/v2/app/blobs/sha256:xyz", "", 400, "DIGEST_INVALID"},
 		{"path in a name", "GET", "/v2/../../etc/manifests/passwd", "", 400, "NAME_INVALID"},
 		{"path in a tag", "GET", "/v2/app/manifests/..%2f..%2fx", "", 400, "MANIFEST_INVALID"},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -110,22 +111,51 @@ func (c *namespaceEnd) deleteAll(ctx context.Context, namespace string, which fu
 			errs = append(errs, fmt.Errorf("list %s: %w", r.Name, err))
 			continue
 		}
-		for _, obj := range list.Items {
-			stays, err := c.delete(ctx, r, obj)
-			if err != nil {
-				errs = append(errs, err)
-			}
-			if stays != nil || err != nil {
+		failed := 0
+		for _, f := range c.deleteEach(ctx, r, list.Items) {
+			switch {
+			case f.err != nil:
 				left.counts[r.Name+"."+r.Group]++
-			}
-			if stays != nil {
-				for _, f := range stays.GetFinalizers() {
-					left.finalizers[f]++
+				if failed++; failed <= maxFailures {
+					errs = append(errs, f.err)
+				}
+			case f.stays != nil:
+				left.counts[r.Name+"."+r.Group]++
+				for _, name := range f.stays.GetFinalizers() {
+					left.finalizers[name]++
 				}
 			}
 		}
 	}
 	return left, errors.Join(errs...)
+}
+
+const (
+	// deleters is how many objects of a namespace are deleted at the same time:
+	// the store syncs the disk once for all that wait.
+	deleters = 16
+	// maxFailures bounds how many errors of one kind a condition quotes.
+	maxFailures = 10
+)
+
+// fate is what became of the deletion of an object.
+type fate struct {
+	stays api.Object // nil: it is gone
+	err   error
+}
+
+func (c *namespaceEnd) deleteEach(ctx context.Context, r api.Resource, items []api.Object) []fate {
+	fates := make([]fate, len(items))
+	var group errgroup.Group
+	group.SetLimit(deleters)
+	for i, obj := range items {
+		group.Go(func() error {
+			fates[i].stays, fates[i].err = c.delete(ctx, r, obj)
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in the fates
+	return fates
 }
 
 // delete asks for the end of one object and returns it when it stays for now.

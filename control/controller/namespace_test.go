@@ -1,12 +1,15 @@
 package controller
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wherry.dev/wherry/control/api"
@@ -102,5 +105,47 @@ func TestNamespaceConditionsOfFailure(t *testing.T) {
 		if (c.Status == corev1.ConditionTrue) != failed || failed && !strings.Contains(c.Message, "store is full") {
 			t.Errorf("%+v", c)
 		}
+	}
+}
+
+// stubborn lists ConfigMaps, of which those named "bad" cannot be deleted and
+// the others are gone at once.
+type stubborn struct {
+	api.Client
+	items []api.Object
+}
+
+func (s stubborn) List(context.Context, api.Key, api.ListOptions) (*api.List, error) {
+	return &api.List{Items: s.items}, nil
+}
+
+func (s stubborn) Delete(_ context.Context, key api.Key, _ api.DeleteOptions) (api.Object, error) {
+	if strings.HasPrefix(key.Name, "bad") {
+		return nil, errors.New("not now")
+	}
+	return nil, nil
+}
+
+func (s stubborn) Get(_ context.Context, key api.Key, _ api.GetOptions) (api.Object, error) {
+	return nil, apierrors.NewNotFound(key.GroupResource(), key.Name)
+}
+
+// Failures are all counted, wherever they come in the list, and some are told.
+func TestNamespaceTellsOfFailures(t *testing.T) {
+	var client stubborn
+	for i := range 100 {
+		name := fmt.Sprint("good", i)
+		if i >= 50 {
+			name = fmt.Sprint("bad", i)
+		}
+		client.items = append(client.items, configMap(name))
+	}
+	c := &namespaceEnd{cfg: Config{Client: client, Resources: []api.Resource{api.ConfigMaps}}}
+	left, err := c.deleteAll(t.Context(), "default", func(api.Resource) bool { return true })
+	if n := left.counts["configmaps."]; n != 50 {
+		t.Errorf("%d counted as left, want 50", n)
+	}
+	if err == nil || strings.Count(err.Error(), "not now") != maxFailures {
+		t.Errorf("told: %v", err)
 	}
 }

@@ -133,7 +133,7 @@ func TestInformersShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{events: make(chan any), lists: []any{&api.List{ResourceVersion: "1"}}}
 		set := NewInformers(s, nil)
-		if set.For(api.Pods) != set.For(api.Pods) {
+		if first, second := set.For(api.Pods), set.For(api.Pods); first != second {
 			t.Fatal("two informers of one resource")
 		}
 		ctx, cancel := context.WithCancel(context.Background())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -15,6 +16,10 @@ import (
 
 // sweepEvery is how often the registry cleans up.
 const sweepEvery = time.Minute
+
+// sweepers is how many Events are deleted at the same time: the store syncs the
+// disk once for all that wait, so that a burst of them is gone in a moment.
+const sweepers = 16
 
 // Run cleans up until ctx ends, which is no error: Events past their time and
 // allocations that no Service has. The API works without it; one of the
@@ -52,6 +57,8 @@ func (r *Registry) expireEvents(ctx context.Context) error {
 		return err
 	}
 	now := r.now()
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(sweepers)
 	for _, obj := range list.Items {
 		event, ok := obj.(*corev1.Event)
 		if !ok {
@@ -64,13 +71,16 @@ func (r *Registry) expireEvents(ctx context.Context) error {
 		if now.Sub(seen.Time) <= r.eventTTL {
 			continue
 		}
-		revision, uid := event.ResourceVersion, event.UID
-		_, err := r.Delete(ctx, api.Events.KeyOf(event), api.DeleteOptions{UID: &uid, ResourceVersion: &revision})
-		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		group.Go(func() error {
+			revision, uid := event.ResourceVersion, event.UID
+			_, err := r.Delete(ctx, api.Events.KeyOf(event), api.DeleteOptions{UID: &uid, ResourceVersion: &revision})
+			if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+				return nil
+			}
 			return err
-		}
+		})
 	}
-	return nil
+	return group.Wait()
 }
 
 // recordServices restores records that services should have and have not, for

@@ -104,7 +104,11 @@ type ContainerSpec struct {
 // Mount shows a directory of the host (or one file of it) to the guest, which
 // can never leave it.
 type Mount struct {
-	Source   string // directory or file on the host
+	Source string // directory or file on the host
+	// SubPath is what is mounted of the directory Source, relative to it, with
+	// slashes; empty: all of it. It is resolved within Source: guests may have
+	// made links there, and change them at any time.
+	SubPath  string
 	Target   string // absolute path in the guest
 	ReadOnly bool
 }

@@ -37,7 +37,7 @@ func (s *Set) Mounts(pod *corev1.Pod, c *corev1.Container, expand func(string) (
 			return nil, fmt.Errorf("mount %q of container %q: %w", m.Name, c.Name, err)
 		}
 		if sub != "" {
-			if at, err = s.resolve(v, at, sub, c.Name, i); err != nil {
+			if at, sub, err = s.resolve(v, at, sub, c.Name, i); err != nil {
 				return nil, fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q: %w", m.Name, c.Name, err)
 			}
 		}
@@ -45,7 +45,7 @@ func (s *Set) Mounts(pod *corev1.Pod, c *corev1.Container, expand func(string) (
 		if !path.IsAbs(target) {
 			target = "/" + target
 		}
-		mounts = append(mounts, sandbox.Mount{Source: at, Target: path.Clean(target), ReadOnly: m.ReadOnly || apiBacked(v)})
+		mounts = append(mounts, sandbox.Mount{Source: at, SubPath: sub, Target: path.Clean(target), ReadOnly: m.ReadOnly || apiBacked(v)})
 	}
 	return mounts, nil
 }
@@ -81,13 +81,17 @@ func subPath(m *corev1.VolumeMount, expand func(string) (string, error)) (string
 	return path.Clean(sub), nil
 }
 
-func (s *Set) resolve(v *corev1.Volume, base, sub, container string, n int) (string, error) {
+// resolve returns the directory to mount from and the path below it, which the
+// runtime resolves again: a path that was checked here would be another one as
+// soon as a guest puts a link into it.
+func (s *Set) resolve(v *corev1.Volume, base, sub, container string, n int) (source, below string, err error) {
 	if apiBacked(v) {
-		return s.freeze(base, sub, container, n)
+		source, err = s.freeze(base, sub, container, n)
+		return source, "", err
 	}
 	root, err := os.OpenRoot(base)
 	if err != nil {
-		return "", fmt.Errorf("open volume: %w", err)
+		return "", "", fmt.Errorf("open volume: %w", err)
 	}
 	defer root.Close()
 	local := filepath.FromSlash(sub)
@@ -95,12 +99,12 @@ func (s *Set) resolve(v *corev1.Volume, base, sub, container string, n int) (str
 	// may have made such a link in an earlier life of the pod.
 	if _, err := root.Stat(local); errors.Is(err, fs.ErrNotExist) {
 		if err := root.MkdirAll(local, 0o750); err != nil {
-			return "", fmt.Errorf("create %q: %w", sub, err)
+			return "", "", fmt.Errorf("create %q: %w", sub, err)
 		}
 	} else if err != nil {
-		return "", fmt.Errorf("open %q: %w", sub, err)
+		return "", "", fmt.Errorf("open %q: %w", sub, err)
 	}
-	return filepath.EvalSymlinks(filepath.Join(base, local))
+	return base, sub, nil
 }
 
 // freeze copies a part of an API-backed volume to a place of its own.

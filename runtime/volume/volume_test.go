@@ -222,6 +222,9 @@ func TestMounts(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(s.host["tmp"], "x", "logs")); err != nil || !info.IsDir() {
 		t.Errorf("the subPath was not made: %v", err)
 	}
+	if mounts[3].Source != s.host["tmp"] || mounts[3].SubPath != "x/logs" {
+		t.Errorf("a path that guests can change is not left to the runtime to resolve: %+v", mounts[3])
+	}
 	// A subPath of a ConfigMap stays as it was.
 	src.maps["cm"] = &corev1.ConfigMap{Data: map[string]string{"a": "changed"}}
 	if err := s.Sync(t.Context(), pod, Node{}); err != nil {

@@ -12,6 +12,7 @@ import (
 // Mount shows a directory or one file of the host to the guest.
 type Mount struct {
 	Source   string // on the host
+	SubPath  string // below Source, which it cannot leave; empty: Source itself
 	Target   string // absolute path in the guest
 	ReadOnly bool
 }
@@ -22,10 +23,11 @@ type Mount struct {
 type tree struct {
 	target   string
 	source   string // "" for a directory that only holds files
+	sub      string // of the mount, below source
 	readOnly bool
 	device   uint64 // the number that the guest sees, not the host's
 	root     *os.Root
-	files    map[string]*tree // by name; source is the file
+	files    map[string]*tree // by name; sub is the file in source
 	below    []*tree          // trees whose targets lie in this one's
 }
 
@@ -44,20 +46,29 @@ func newPreopens(mounts []Mount) ([]*tree, error) {
 	}
 	for _, m := range mounts {
 		target := path.Clean("/" + strings.TrimSpace(m.Target))
-		info, err := os.Stat(m.Source)
+		isDir, err := m.isDir()
 		if err != nil {
 			return nil, fmt.Errorf("mount %s: %w", target, err)
 		}
-		if info.IsDir() {
+		sub := filepath.FromSlash(m.SubPath)
+		if isDir {
 			t := find(target)
-			t.source, t.readOnly = m.Source, m.ReadOnly
+			t.source, t.sub, t.readOnly = m.Source, sub, m.ReadOnly
 			continue
 		}
 		t := find(path.Dir(target))
 		if t.files == nil {
 			t.files = map[string]*tree{}
 		}
-		t.files[path.Base(target)] = &tree{source: m.Source, readOnly: m.ReadOnly, device: t.device}
+		single := &tree{source: m.Source, sub: sub, readOnly: m.ReadOnly, device: t.device}
+		if sub == "" { // the host's own links are followed, once
+			real, err := filepath.EvalSymlinks(m.Source)
+			if err != nil {
+				return nil, fmt.Errorf("mount %s: %w", target, err)
+			}
+			single.source, single.sub = filepath.Split(real)
+		}
+		t.files[path.Base(target)] = single
 	}
 	// Without a mount there the root holds nothing but the way to the others. It
 	// makes "." and "/" exist, and what is missing missing, instead of a bad
@@ -73,6 +84,21 @@ func newPreopens(mounts []Mount) ([]*tree, error) {
 	return trees, nil
 }
 
+// isDir tells a directory from a file.
+func (m Mount) isDir() (bool, error) {
+	if m.SubPath == "" {
+		info, err := os.Stat(m.Source)
+		return err == nil && info.IsDir(), err
+	}
+	root, err := os.OpenRoot(m.Source)
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	info, err := root.Stat(filepath.FromSlash(m.SubPath))
+	return err == nil && info.IsDir(), err
+}
+
 func (t *tree) close() {
 	if t.root != nil {
 		_ = t.root.Close()
@@ -83,15 +109,23 @@ func (t *tree) close() {
 	}
 }
 
-func (t *tree) open(dir string) (*os.Root, Errno) {
-	if t.root == nil {
-		root, err := os.OpenRoot(dir)
-		if err != nil {
-			return nil, toErrno(err)
-		}
-		t.root = root
+// open opens the directory of the host. What is below source is found by
+// source's Root: another container may have put a link there since.
+func (t *tree) open(sub string) (*os.Root, Errno) {
+	if t.root != nil {
+		return t.root, OK
 	}
-	return t.root, OK
+	root, err := os.OpenRoot(t.source)
+	if err == nil && sub != "" {
+		whole := root
+		root, err = whole.OpenRoot(sub)
+		_ = whole.Close()
+	}
+	if err != nil {
+		return nil, toErrno(err)
+	}
+	t.root = root
+	return root, OK
 }
 
 // place is where a path of the guest lies: a name in a root.
@@ -124,13 +158,13 @@ func (t *tree) locate(rel string) (place, Errno) {
 	}
 	t, rel = t.find(rel)
 	if f := t.files[path.Clean(rel)]; f != nil {
-		root, errno := f.open(filepath.Dir(f.source))
-		return place{root: root, name: filepath.Base(f.source), readOnly: f.readOnly, single: true, tree: t, rel: rel}, errno
+		root, errno := f.open("")
+		return place{root: root, name: f.sub, readOnly: f.readOnly, single: true, tree: t, rel: rel}, errno
 	}
 	if t.source == "" {
 		return t.locateWay(path.Clean(rel))
 	}
-	root, errno := t.open(t.source)
+	root, errno := t.open(t.sub)
 	return place{root: root, name: filepath.FromSlash(rel), readOnly: t.readOnly, tree: t, rel: rel}, errno
 }
 

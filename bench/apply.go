@@ -127,7 +127,7 @@ func (a Apply) measure(ctx context.Context, name, url string) (Sample, error) {
 		return Sample{}, fmt.Errorf("wait for endpoints: %w", seen.err)
 	}
 	marks[StepEndpoints] = seen.at
-	if err := answered(ctx, url); err != nil {
+	if err := Answered(ctx, url); err != nil {
 		return Sample{}, err
 	}
 	marks[StepProxy] = time.Now()
@@ -182,9 +182,9 @@ func hasReady(obj api.Object) bool {
 	})
 }
 
-// answered asks the Service until it answers 200, each time on a connection of
+// Answered asks the Service until it answers 200, each time on a connection of
 // its own.
-func answered(ctx context.Context, url string) error {
+func Answered(ctx context.Context, url string) error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -121,8 +121,9 @@ func (h *Handler) document(w http.ResponseWriter, r *http.Request, name, hash st
 	_, _ = io.Copy(w, plain)
 }
 
-// form chooses between JSON and the two spellings of the protobuf media type,
-// of which clients have used the one with @ first.
+// form chooses between JSON and protobuf. Clients ask for protobuf by a name
+// with @, which is no media type (RFC 9110, 8.3.1) and which they themselves
+// refuse to parse, so that the answer always bears the other name.
 func form(r *http.Request, version string) (suffix, mediaType string, ok bool) {
 	header := r.Header.Get("Accept")
 	if header == "" {
@@ -138,7 +139,7 @@ func form(r *http.Request, version string) (suffix, mediaType string, ok bool) {
 		case "json", "*":
 			return ".json.gz", "application/json", true
 		case old, now:
-			return ".pb.gz", "application/" + clause.SubType, true
+			return ".pb.gz", "application/" + now, true
 		}
 	}
 	return "", "", false

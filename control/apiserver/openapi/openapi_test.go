@@ -132,7 +132,7 @@ func TestForms(t *testing.T) {
 	for _, test := range []struct{ path, accept, want string }{
 		{"/openapi/v2", "", "application/json"},
 		{"/openapi/v2", "*/*", "application/json"},
-		{"/openapi/v2", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"},
+		{"/openapi/v2", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"},
 		{"/openapi/v2", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"},
 		{"/openapi/v2", "application/yaml;q=0.9,application/json;q=0.5", "application/json"},
 	} {

@@ -157,6 +157,9 @@ func (r *region) move(base unsafe.Pointer, from, to uintptr) {
 	// The target may be gone or not, by the reason of the failure: map it anew.
 	if _, err := unix.MmapPtr(-1, 0, dst, n, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE|unix.MAP_FIXED); err != nil {
+		// A part of the old range may belong to somebody else by now: nothing
+		// of it may be given back any more.
+		r.base = nil
 		panic(fmt.Sprintf("guest memory was lost while it grew: %v", err))
 	}
 	copy(unsafe.Slice((*byte)(dst), n), unsafe.Slice((*byte)(old), n))

@@ -2,7 +2,7 @@ package module
 
 // RewriteVersion changes whenever Rewrite's output for some input does; it is
 // part of the cache's keys.
-const RewriteVersion = "2"
+const RewriteVersion = "3"
 
 // hostModule and yieldName name the one function that rewritten modules import.
 const (
@@ -10,7 +10,8 @@ const (
 	yieldName  = "yield"
 )
 
-// maxTable bounds tables, whose 8 bytes per entry no memory limit counts.
+// maxTable bounds the entries of all tables of a module together: their 8 bytes
+// each are counted by no memory limit.
 const maxTable = 1 << 20
 
 // Rewritten is a module that can be run under a Meter.
@@ -126,15 +127,16 @@ func (p *parsed) appendTables(out []byte, grow bool) ([]byte, error) {
 		return out, nil
 	}
 	raw := appendU32(nil, uint32(len(p.tables)))
+	total, most := uint64(0), uint32(maxTable/max(1, len(p.tables)))
 	for _, t := range p.tables {
 		if t.bounded && t.max < t.min {
 			return nil, invalid("a table's maximum %d is less than its minimum %d", t.max, t.min)
 		}
-		if t.min > maxTable {
-			return nil, invalid("a table of %d entries is larger than %d, the most that is supported", t.min, maxTable)
+		if total += uint64(t.min); total > maxTable {
+			return nil, invalid("the tables have more than %d entries, the most that is supported", maxTable)
 		}
-		if grow && (!t.bounded || t.max > maxTable) {
-			t.bounded, t.max = true, maxTable
+		if grow && (!t.bounded || t.max > most) {
+			t.bounded, t.max = true, max(t.min, most)
 		}
 		raw = appendLimits(append(raw, t.elem), t.limits)
 	}

@@ -195,3 +195,15 @@ func TestImageOnlyWhereSafe(t *testing.T) {
 		})
 	}
 }
+
+// TestTablesTogether: each is within the bound, both are not.
+func TestTablesTogether(t *testing.T) {
+	table := append([]byte{0x70, 0}, appendU32(nil, maxTable/2+1)...)
+	for count, want := range map[byte]string{1: "", 2: "the tables have more than"} {
+		module := appendSection([]byte("\x00asm\x01\x00\x00\x00"), secTable, append([]byte{count}, bytes.Repeat(table, int(count))...))
+		_, err := Rewrite(module)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%d tables: %v", count, err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,14 +21,16 @@ const timestampSlack = 100 * time.Millisecond
 // rename when much of it is obsolete, all without a sync. This is the layout
 // of the server version in go.mod; the power loss test guards it.
 type blocks struct {
-	dir     string // STREAM/msgs
+	dir     string  // STREAM/msgs
+	keep    *keeper // nil where the file system has no hard links
 	dirTime time.Time
 	looked  time.Time // when dirTime was read
 	newest  string
 	seen    map[string]os.FileInfo // state of each block when it was last synced
 }
 
-// sync returns when everything that was written before the call is on disk.
+// sync returns when everything that was written before the call is on disk and
+// stays there whatever the server does to it. errNoRoom: not yet, ask again.
 func (b *blocks) sync() error {
 	now := time.Now()
 	dir, err := os.Stat(b.dir)
@@ -50,19 +53,55 @@ func (b *blocks) sync() error {
 }
 
 // syncChanged syncs the newest block, each one that changed since it was last
-// synced, and the directory.
+// synced, and the directory. Then it keeps the blocks as they are.
 func (b *blocks) syncChanged() error {
-	entries, err := os.ReadDir(b.dir)
+	links, found, err := map[string]link(nil), map[string]os.FileInfo(nil), error(nil)
+	if b.keep != nil {
+		links, found, err = b.keep.grab(b.scan)
+	} else {
+		found, err = b.scan()
+	}
 	if err != nil {
+		return err
+	}
+	newest, newestIndex := "", -1
+	for name, info := range found {
+		if index, _ := blockIndex(name); index > newestIndex {
+			newest, newestIndex = name, index
+		}
+		if sameState(b.seen[name], info) {
+			continue
+		}
+		path := filepath.Join(b.dir, name)
+		if b.keep != nil {
+			// What was grabbed, also if the server replaces it now.
+			path = filepath.Join(b.keep.dir, links[name].name)
+		}
+		if err := syncFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := syncDir(b.dir); err != nil {
 		return fmt.Errorf("sync blocks: %w", err)
 	}
-	seen := make(map[string]os.FileInfo, len(entries))
-	newest, newestIndex := "", -1
-	var changed []string
+	if b.keep != nil && !maps.EqualFunc(links, b.keep.links, func(a, b link) bool { return a.name == b.name }) {
+		if err := b.keep.commit(links); err != nil {
+			return err
+		}
+	}
+	b.seen, b.newest = found, newest
+	return nil
+}
+
+// scan finds the blocks.
+func (b *blocks) scan() (map[string]os.FileInfo, error) {
+	entries, err := os.ReadDir(b.dir)
+	if err != nil {
+		return nil, fmt.Errorf("sync blocks: %w", err)
+	}
+	found := make(map[string]os.FileInfo, len(entries))
 	for _, entry := range entries {
-		number, isBlock := strings.CutSuffix(entry.Name(), ".blk")
-		index, err := strconv.Atoi(number)
-		if !isBlock || err != nil {
+		if _, isBlock := blockIndex(entry.Name()); !isBlock {
 			continue
 		}
 		info, err := entry.Info()
@@ -70,26 +109,18 @@ func (b *blocks) syncChanged() error {
 			continue // removed with all its messages
 		}
 		if err != nil {
-			return fmt.Errorf("sync blocks: %w", err)
+			return nil, fmt.Errorf("sync blocks: %w", err)
 		}
-		if index > newestIndex {
-			newest, newestIndex = entry.Name(), index
-		}
-		seen[entry.Name()] = info
-		if !sameState(b.seen[entry.Name()], info) {
-			changed = append(changed, entry.Name())
-		}
+		found[entry.Name()] = info
 	}
-	for _, name := range changed {
-		if err := syncFile(filepath.Join(b.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if err := syncDir(b.dir); err != nil {
-		return fmt.Errorf("sync blocks: %w", err)
-	}
-	b.seen, b.newest = seen, newest
-	return nil
+	return found, nil
+}
+
+// blockIndex returns the number of a block's file.
+func blockIndex(name string) (index int, isBlock bool) {
+	number, isBlock := strings.CutSuffix(name, ".blk")
+	index, err := strconv.Atoi(number)
+	return index, isBlock && err == nil
 }
 
 func sameState(a, b os.FileInfo) bool {

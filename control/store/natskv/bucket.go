@@ -27,6 +27,7 @@ type Bucket struct {
 	cfg      Config
 	conn     *nats.Conn
 	embedded *embedded // nil with external servers
+	files    *blocks   // what commits syncs
 	commits  *group    // nil where an acknowledgement means durable already
 	lock     *os.File  // nil with external servers
 	done     chan struct{}
@@ -50,7 +51,7 @@ func Open(ctx context.Context, cfg Config) (*Bucket, error) {
 	b := &Bucket{cfg: cfg, done: make(chan struct{}), name: rand.Text()[:10]}
 	b.back.Store(newSignal())
 	if err := b.open(ctx); err != nil {
-		b.close()
+		b.close(false)
 		return nil, fmt.Errorf("open bucket: %w", err)
 	}
 	return b, nil
@@ -82,11 +83,17 @@ func (b *Bucket) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	files := &blocks{dir: b.embedded.messages()}
+	if files.keep, err = openKeeper(b.embedded.kept(), files.dir, b.cfg.Log); err != nil {
+		return err
+	}
 	if err := syncTree(b.cfg.Dir); err != nil {
 		return err
 	}
-	files := &blocks{dir: b.embedded.messages()}
-	b.commits = newGroup(files.sync, last)
+	if err := files.sync(); err != nil && !errors.Is(err, errNoRoom) {
+		return err
+	}
+	b.files, b.commits = files, newGroup(files.sync, last)
 	return nil
 }
 
@@ -105,6 +112,15 @@ func (b *Bucket) embed() error {
 		return err
 	}
 	if err := b.space(b.cfg.MinFree / 2); err != nil {
+		return err
+	}
+	if b.cfg.Unsynced {
+		// Blocks change unseen from now on, old ones must never come back.
+		err = discard(b.embedded.kept())
+	} else {
+		err = restore(b.embedded.kept(), b.embedded.messages(), b.cfg.Log)
+	}
+	if err != nil {
 		return err
 	}
 	return b.embedded.start()
@@ -217,25 +233,34 @@ func (b *Bucket) streamConfig() jetstream.StreamConfig {
 // server, lock. It returns early, with an error, when the disk cannot be
 // trusted any more.
 func (b *Bucket) Run(ctx context.Context) error {
-	defer b.close()
 	tasks, ctx := errgroup.WithContext(ctx)
 	if b.commits != nil {
 		tasks.Go(func() error { return b.commits.run(ctx) })
+		tasks.Go(func() error { return b.commits.every(ctx, settleEvery) })
 	}
 	if b.embedded != nil {
 		tasks.Go(func() error { return b.embedded.supervise(ctx, b.space) })
 	}
 	tasks.Go(func() error { <-ctx.Done(); return nil })
-	return tasks.Wait()
+	err := tasks.Wait()
+	b.close(err == nil)
+	return err
 }
 
-func (b *Bucket) close() {
+// close ends everything. settle: what the server has changed last becomes
+// durable, so that the next start has nothing to put back.
+func (b *Bucket) close(settle bool) {
 	close(b.done)
 	if b.conn != nil {
 		b.conn.Close()
 	}
 	if b.embedded != nil {
 		b.embedded.stop()
+	}
+	if b.files != nil && settle {
+		if err := b.files.sync(); err != nil {
+			b.cfg.Log.Warn("the store's last sync failed; what was acknowledged was durable before", "error", err)
+		}
 	}
 	if b.lock != nil {
 		b.lock.Close() // and with it the lock

@@ -22,10 +22,15 @@ func run(t testing.TB, cfg Config) (*Bucket, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b, runOpen(t, b)
+}
+
+// runOpen runs a bucket and returns what ends it.
+func runOpen(t testing.TB, b *Bucket) func() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- b.Run(ctx) }()
-	return b, func() {
+	return func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("Run: %v", err)

@@ -48,6 +48,8 @@ type Config struct {
 	// WriteTimeout bounds one Append, 30 s by default.
 	WriteTimeout time.Duration
 	Log          *slog.Logger // nil: discard
+
+	compactEvery time.Duration // of the embedded server; tests hurry
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -68,6 +70,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.WriteTimeout == 0 {
 		c.WriteTimeout = 30 * time.Second
+	}
+	if c.compactEvery == 0 {
+		c.compactEvery = compactEvery
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,36 +18,56 @@ import (
 // disk is a file system in memory that keeps two states: what processes see,
 // and what a power loss would leave. A file's content gets from the first to
 // the second by a sync of the file, a directory's entries by a sync of the
-// directory, and by nothing else: stricter than any real file system.
+// directory, and by nothing else that a process can rely on; what else gets
+// there, a loss decides.
 type disk struct {
 	mu       sync.Mutex
 	capacity int64 // bytes, 0: endless
 	quota    bool  // capacity is not what statfs says
 	used     int64
-	syncs    int
+	// changed, if set, is called after each change and each sync with the name
+	// of the file or directory, while mu is held.
+	changed func(operation, name string)
 }
 
 // image is the content of a directory on a disk without power.
 type image struct {
 	dirs  map[string]*image
-	files map[string][]byte
+	files map[string]*content
+}
+
+// content is what a file holds; hard links share it.
+type content struct{ bytes []byte }
+
+// loss says what a power loss does to what was never synced.
+type loss struct {
+	// renamed: of a directory whose entries were not synced, the disk has the
+	// new ones. Many file systems write names before contents.
+	renamed bool
+	// random, if set, decides that entry by entry, and lets files keep a part
+	// of what was appended.
+	random *rand.Rand
+	files  map[*file]*content // for hard links
 }
 
 type folder struct {
 	fs.Inode
-	disk    *disk
-	start   *image // what a new disk begins with
-	current map[string]fs.InodeEmbedder
-	durable map[string]fs.InodeEmbedder
-	changed time.Time
+	disk  *disk
+	start *image // what a new disk begins with
+	// startFiles are those that start has brought already.
+	startFiles map[*content]*file
+	current    map[string]fs.InodeEmbedder
+	durable    map[string]fs.InodeEmbedder
+	changed    time.Time
 }
 
 type file struct {
 	fs.Inode
 	disk    *disk
 	current []byte
-	durable []byte
-	dirty   int // current and durable agree before this offset
+	durable []byte // shared with images: appended to, never changed in place
+	dirty   int    // current and durable agree before this offset
+	links   int
 	changed time.Time
 }
 
@@ -59,7 +80,7 @@ func mount(t testing.TB, start *image, capacity int64) (d *disk, root *folder, d
 		f.Close()
 	}
 	d = &disk{capacity: capacity}
-	root = d.folder(start)
+	root = d.folder(start, map[*content]*file{})
 	dir = t.TempDir()
 	server, err := fs.Mount(dir, root, &fs.Options{MountOptions: fuse.MountOptions{DirectMount: true, Name: "forgetfs"}})
 	if err != nil {
@@ -80,34 +101,80 @@ func (d *disk) grow(capacity int64) {
 	d.capacity = capacity
 }
 
-func (d *disk) folder(start *image) *folder {
-	return &folder{disk: d, start: start, changed: time.Now(),
+func (d *disk) folder(start *image, files map[*content]*file) *folder {
+	return &folder{disk: d, start: start, startFiles: files, changed: time.Now(),
 		current: map[string]fs.InodeEmbedder{}, durable: map[string]fs.InodeEmbedder{}}
 }
 
-// powerOff returns what the disk holds when the power fails now. Of what was
-// written to a file but not synced, some files keep a random part.
-func (f *folder) powerOff(random *rand.Rand) *image {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	return f.remains(random)
+// watch sets what is called after each change, or nil.
+func (d *disk) watch(changed func(operation, name string)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changed = changed
 }
 
-func (f *folder) remains(random *rand.Rand) *image {
-	left := &image{dirs: map[string]*image{}, files: map[string][]byte{}}
-	for name, child := range f.durable {
+// happened tells whoever wants to know; the caller holds the lock.
+func (d *disk) happened(operation, name string) {
+	if d.changed != nil {
+		d.changed(operation, name)
+	}
+}
+
+// powerOff returns what the disk holds when the power fails now.
+func (f *folder) powerOff(how loss) *image {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	return f.remains(how)
+}
+
+// remains is powerOff for those who hold the lock.
+func (f *folder) remains(how loss) *image {
+	if how.files == nil {
+		how.files = map[*file]*content{}
+	}
+	left := &image{dirs: map[string]*image{}, files: map[string]*content{}}
+	for name, child := range how.entries(f) {
 		switch child := child.(type) {
 		case *folder:
-			left.dirs[name] = child.remains(random)
+			left.dirs[name] = child.remains(how)
 		case *file:
-			content := append([]byte(nil), child.durable...)
-			if extra := len(child.current) - len(content); extra > 0 && random.IntN(2) == 0 {
-				content = append(content, child.current[len(content):len(content)+random.IntN(extra+1)]...)
-			}
-			left.files[name] = content
+			left.files[name] = how.content(child)
 		}
 	}
 	return left
+}
+
+func (l loss) entries(f *folder) map[string]fs.InodeEmbedder {
+	if l.random == nil && l.renamed {
+		return f.current
+	}
+	entries := maps.Clone(f.durable)
+	if l.random == nil {
+		return entries
+	}
+	for name := range f.durable {
+		if f.current[name] == nil && l.random.IntN(2) == 0 {
+			delete(entries, name)
+		}
+	}
+	for name, child := range f.current {
+		if child != f.durable[name] && l.random.IntN(2) == 0 {
+			entries[name] = child
+		}
+	}
+	return entries
+}
+
+func (l loss) content(f *file) *content {
+	if has := l.files[f]; has != nil {
+		return has
+	}
+	left := f.durable[:len(f.durable):len(f.durable)]
+	if extra := len(f.current) - len(left); extra > 0 && l.random != nil && l.random.IntN(2) == 0 {
+		left = append(left, f.current[len(left):len(left)+l.random.IntN(extra+1)]...)
+	}
+	l.files[f] = &content{bytes: left}
+	return l.files[f]
 }
 
 // OnAdd fills a folder from its image.
@@ -116,13 +183,20 @@ func (f *folder) OnAdd(ctx context.Context) {
 		return
 	}
 	for name, sub := range f.start.dirs {
-		child := f.disk.folder(sub)
+		child := f.disk.folder(sub, f.startFiles)
 		f.AddChild(name, f.NewPersistentInode(ctx, child, fs.StableAttr{Mode: syscall.S_IFDIR}), true)
 		f.current[name] = child
 	}
 	for name, content := range f.start.files {
-		child := &file{disk: f.disk, current: content, durable: append([]byte(nil), content...), dirty: len(content), changed: time.Now()}
-		f.AddChild(name, f.NewPersistentInode(ctx, child, fs.StableAttr{Mode: syscall.S_IFREG}), true)
+		child := f.startFiles[content]
+		if child == nil {
+			size := len(content.bytes)
+			child = &file{disk: f.disk, current: slices.Clone(content.bytes), durable: content.bytes[:size:size], dirty: size, changed: time.Now()}
+			f.startFiles[content] = child
+			f.NewPersistentInode(ctx, child, fs.StableAttr{Mode: syscall.S_IFREG})
+		}
+		child.links++
+		f.AddChild(name, child.EmbeddedInode(), true)
 		f.current[name] = child
 	}
 	f.durable = maps.Clone(f.current)
@@ -140,7 +214,18 @@ func (f *folder) add(ctx context.Context, name string, child fs.InodeEmbedder, m
 	defer f.disk.mu.Unlock()
 	f.current[name] = child
 	f.changed = time.Now()
+	f.disk.happened("create", name)
 	return f.NewPersistentInode(ctx, child, fs.StableAttr{Mode: mode})
+}
+
+// drop takes a link from what an entry was; the caller holds the lock.
+func (f *folder) drop(name string) {
+	if gone, ok := f.current[name].(*file); ok {
+		if gone.links--; gone.links == 0 {
+			f.disk.used -= int64(len(gone.current))
+		}
+	}
+	delete(f.current, name)
 }
 
 func (f *folder) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
@@ -151,25 +236,41 @@ func (f *folder) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) 
 }
 
 func (f *folder) Mkdir(ctx context.Context, name string, _ uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	child := f.disk.folder(nil)
+	child := f.disk.folder(nil, nil)
 	child.attr(&out.Attr)
 	return f.add(ctx, name, child, syscall.S_IFDIR), 0
 }
 
 func (f *folder) Create(ctx context.Context, name string, _, _ uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
-	child := &file{disk: f.disk, changed: time.Now()}
+	child := &file{disk: f.disk, links: 1, changed: time.Now()}
 	child.attr(&out.Attr)
 	return f.add(ctx, name, child, syscall.S_IFREG), nil, 0, 0
+}
+
+func (f *folder) Link(_ context.Context, target fs.InodeEmbedder, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	child, ok := target.(*file)
+	if !ok {
+		return nil, syscall.EPERM
+	}
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if f.current[name] != nil {
+		return nil, syscall.EEXIST
+	}
+	child.links++
+	f.current[name] = child
+	f.changed = time.Now()
+	child.attr(&out.Attr)
+	f.disk.happened("link", name)
+	return child.EmbeddedInode(), 0
 }
 
 func (f *folder) Unlink(_ context.Context, name string) syscall.Errno {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
-	if gone, ok := f.current[name].(*file); ok {
-		f.disk.used -= int64(len(gone.current))
-	}
-	delete(f.current, name)
+	f.drop(name)
 	f.changed = time.Now()
+	f.disk.happened("unlink", name)
 	return 0
 }
 
@@ -191,12 +292,12 @@ func (f *folder) Rename(_ context.Context, name string, to fs.InodeEmbedder, new
 	}
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
-	if gone, ok := target.current[newName].(*file); ok {
-		f.disk.used -= int64(len(gone.current))
-	}
-	target.current[newName] = f.current[name]
+	moved := f.current[name]
+	target.drop(newName)
+	target.current[newName] = moved
 	delete(f.current, name)
 	f.changed, target.changed = time.Now(), time.Now()
+	f.disk.happened("rename", newName)
 	return 0
 }
 
@@ -205,7 +306,7 @@ func (f *folder) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	f.durable = maps.Clone(f.current)
-	f.disk.syncs++
+	f.disk.happened("sync", "a directory")
 	return 0
 }
 
@@ -222,7 +323,7 @@ func (f *folder) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
 }
 
 func (f *file) attr(out *fuse.Attr) {
-	out.Mode = syscall.S_IFREG | 0o600
+	out.Mode, out.Nlink = syscall.S_IFREG|0o600, uint32(f.links)
 	out.Size = uint64(len(f.current))
 	out.SetTimes(nil, &f.changed, &f.changed)
 }
@@ -294,8 +395,11 @@ func (f *file) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 func (f *file) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
-	f.durable = append(f.durable[:min(f.dirty, len(f.durable))], f.current[min(f.dirty, len(f.durable)):]...)
+	if f.dirty < len(f.durable) {
+		f.durable = slices.Clone(f.durable[:f.dirty])
+	}
+	f.durable = append(f.durable, f.current[len(f.durable):]...)
 	f.dirty = len(f.current)
-	f.disk.syncs++
+	f.disk.happened("sync", "a file")
 	return 0
 }

@@ -26,3 +26,9 @@ func freeSpace(dir string) (uint64, error) {
 	}
 	return uint64(st.Bavail) * uint64(st.Bsize), nil //nolint:unconvert // types differ by platform
 }
+
+// noSpace reports whether an error means that the disk, or what this user may
+// use of it, is full.
+func noSpace(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}

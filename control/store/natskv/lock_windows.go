@@ -30,3 +30,10 @@ func freeSpace(dir string) (uint64, error) {
 	}
 	return free, nil
 }
+
+// noSpace reports whether an error means that the disk, or what this user may
+// use of it, is full.
+func noSpace(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) ||
+		errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)
+}

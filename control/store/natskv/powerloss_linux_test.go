@@ -72,7 +72,7 @@ func losePower(t *testing.T, start *image, cfg Config, seed uint64, enough, size
 	case early = <-ended:
 		ended <- early
 	}
-	known := out.during(t, func() { left = root.powerOff(rand.New(rand.NewPCG(seed, seed))) })
+	known := out.during(t, func() { left = root.powerOff(loss{random: rand.New(rand.NewPCG(seed, seed))}) })
 	cancel()
 	if err := errors.Join(early, <-ended); err != nil {
 		t.Fatalf("load: %v", err)
@@ -97,10 +97,14 @@ func losePower(t *testing.T, start *image, cfg Config, seed uint64, enough, size
 
 func TestPowerLoss(t *testing.T) {
 	var disk *image
+	acks := 400
+	if raced {
+		acks = 120
+	}
 	// The larger values make the server begin new blocks and rewrite old ones.
 	for round, size := range []int{2000, 2000, 100_000, 2000} {
 		var lost []string
-		disk, lost = losePower(t, disk, Config{Log: testLog(t)}, uint64(round), 400, size)
+		disk, lost = losePower(t, disk, Config{Log: testLog(t)}, uint64(round), acks, size)
 		if len(lost) > 0 {
 			t.Fatalf("round %d: a power loss took acknowledged writes of %d keys:\n%s", round, len(lost), strings.Join(lost, "\n"))
 		}

@@ -27,6 +27,13 @@ const (
 	startTimeout = 30 * time.Second
 	// restartWait is the pause before a server that failed is replaced.
 	restartWait = 200 * time.Millisecond
+	// compactEvery is how often the server cleans up its blocks, besides what it
+	// does on the way. In one pass it drops the tombstones of messages that
+	// an earlier pass has removed.
+	compactEvery = 2 * time.Minute
+	// settleEvery is how often the bucket makes the blocks durable when nobody
+	// writes: often enough that no two passes go unseen.
+	settleEvery = 30 * time.Second
 )
 
 // embedded is the server in this process. It can be replaced by a new one on
@@ -68,7 +75,7 @@ func (e *embedded) start() error {
 		JetStream: true, StoreDir: e.cfg.Dir, DisableJetStreamBanner: true,
 		// The disk is watched here, not by a limit from the day of the start.
 		JetStreamMaxStore: math.MaxInt64 / 2, JetStreamMaxMemory: 64 << 20,
-		MaxPayload: maxPayload, MaxPending: 256 << 20, WriteDeadline: 30 * time.Second,
+		SyncInterval: e.cfg.compactEvery, MaxPayload: maxPayload, MaxPending: 256 << 20, WriteDeadline: 30 * time.Second,
 		Accounts: []*server.Account{account},
 		Nkeys:    []*server.NkeyUser{{Nkey: e.user, Account: account}},
 	})
@@ -124,6 +131,9 @@ func (e *embedded) InProcessConn() (net.Conn, error) {
 func (e *embedded) messages() string {
 	return filepath.Join(e.cfg.Dir, "jetstream", storeAccount, "streams", e.cfg.stream(), "msgs")
 }
+
+// kept is the directory of the links to the message files.
+func (e *embedded) kept() string { return filepath.Join(e.cfg.Dir, "keep", e.cfg.stream()) }
 
 // supervise replaces the server when it has failed to write, once there is
 // space again. A disk may be full and not say so (quotas), so the new server

@@ -2,8 +2,10 @@ package natskv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"wherry.dev/wherry/control/store"
 )
@@ -17,6 +19,8 @@ type group struct {
 	written uint64        // newest revision known to be written
 	durable uint64        // newest revision known to be on disk
 	err     error         // the sync that failed; there is no way back from it
+	stuck   error         // why the newest sync could not be completed yet
+	force   bool          // sync although nobody waits
 	changed chan struct{} // closed when durable or err changes
 	done    chan struct{} // closed when run has ended
 }
@@ -48,17 +52,49 @@ func (g *group) wait(ctx context.Context, revision uint64) error {
 		if err != nil {
 			return err
 		}
-		select {
-		case g.want <- struct{}{}:
-		default:
-		}
+		g.ask()
 		select {
 		case <-changed:
 		case <-g.done:
 			return store.ErrClosed
 		case <-ctx.Done():
-			return ctx.Err()
+			return g.explain(ctx.Err())
 		}
+	}
+}
+
+// explain says why a sync is not done in time.
+func (g *group) explain(err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stuck != nil {
+		return fmt.Errorf("%w: %w (%w)", store.ErrNoSpace, g.stuck, err)
+	}
+	return err
+}
+
+// every asks for a sync now and then, whether somebody waits or not, until ctx
+// ends.
+func (g *group) every(ctx context.Context, interval time.Duration) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		g.mu.Lock()
+		g.force = true
+		g.mu.Unlock()
+		g.ask()
+	}
+}
+
+func (g *group) ask() {
+	select {
+	case g.want <- struct{}{}:
+	default:
 	}
 }
 
@@ -75,14 +111,21 @@ func (g *group) run(ctx context.Context) error {
 		}
 		g.mu.Lock()
 		target := g.written
-		needed := target > g.durable
+		needed := target > g.durable || g.force
+		g.force = false
 		g.mu.Unlock()
 		if !needed {
 			continue
 		}
 		err := g.sync()
+		if errors.Is(err, errNoRoom) {
+			if !g.postpone(ctx, err) {
+				return nil
+			}
+			continue
+		}
 		g.mu.Lock()
-		if err == nil {
+		if g.stuck = nil; err == nil {
 			g.durable = max(g.durable, target)
 		} else {
 			g.err = fmt.Errorf("the store's disk refuses to sync, check it and start again: %w", err)
@@ -95,4 +138,18 @@ func (g *group) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// postpone lets a sync that nothing is lost by begin again after a while.
+func (g *group) postpone(ctx context.Context, err error) bool {
+	g.mu.Lock()
+	g.stuck, g.force = err, true
+	g.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(restartWait):
+	}
+	g.ask()
+	return true
 }

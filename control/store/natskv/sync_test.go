@@ -3,11 +3,13 @@ package natskv
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"wherry.dev/wherry/control/store"
 )
@@ -124,4 +126,54 @@ func TestBlocks(t *testing.T) {
 	if err := b.sync(); err == nil {
 		t.Error("synced a directory that is gone")
 	}
+}
+
+// TestSyncLater: a sync that found no room is tried again; who cannot wait is
+// told why.
+func TestSyncLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := true
+		g := newGroup(func() error {
+			if full {
+				return fmt.Errorf("link: %w", errNoRoom)
+			}
+			return nil
+		}, 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- g.run(ctx) }()
+		short, stop := context.WithTimeout(ctx, time.Second)
+		defer stop()
+		if err := g.wait(short, 1); !errors.Is(err, store.ErrNoSpace) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("on a full disk: %v", err)
+		}
+		synctest.Wait()
+		full = false
+		if err := g.wait(ctx, 1); err != nil {
+			t.Errorf("with space again: %v", err)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestSyncUnasked: there is a sync now and then although nobody writes.
+func TestSyncUnasked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		syncs := 0
+		g := newGroup(func() error { syncs++; return nil }, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*settleEvery+time.Second)
+		defer cancel()
+		ended := make(chan error, 2)
+		go func() { ended <- g.run(ctx) }()
+		go func() { ended <- g.every(ctx, settleEvery) }()
+		if err := errors.Join(<-ended, <-ended); err != nil {
+			t.Error(err)
+		}
+		if syncs != 10 {
+			t.Errorf("%d syncs", syncs)
+		}
+	})
 }

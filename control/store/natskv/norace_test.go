@@ -1,0 +1,5 @@
+//go:build !race
+
+package natskv
+
+const raced = false

@@ -25,7 +25,8 @@ type podNet struct {
 
 	mu      sync.Mutex
 	ports   map[uint16]*port
-	kernel  map[net.Conn]struct{} // connections from outside that are open
+	kernel  map[net.Conn]struct{} // connections to the outside that are open
+	peers   int                   // destinations of datagrams
 	work    sync.WaitGroup
 	closing bool
 }
@@ -146,11 +147,17 @@ func (n *podNet) admit(p *port, c net.Conn) {
 	n.splice(c, mem)
 }
 
-// splice joins a kernel connection and one in memory, in the background.
+// maxKernel bounds a pod's connections that leave the process, in and out: each
+// is a descriptor of the host, which all pods and the cluster itself share.
+// Those between guests and those through Services of this node are not counted.
+const maxKernel = 4096
+
+// splice joins a kernel connection and one in memory, in the background. A pod
+// that has too many loses this one.
 func (n *podNet) splice(c net.Conn, mem *memconn.Conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closing {
+	if n.closing || len(n.kernel) >= maxKernel {
 		_ = c.Close()
 		mem.Abort()
 		return

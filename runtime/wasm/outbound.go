@@ -35,6 +35,9 @@ func (n guestNet) Dial(ctx context.Context, to netip.AddrPort) (*memconn.Conn, e
 	if n.pod.Dial == nil {
 		return nil, syscall.EACCES
 	}
+	if n.full() {
+		return nil, syscall.EMFILE
+	}
 	c, err := n.pod.Dial(ctx, "tcp", net.JoinHostPort(host, fmt.Sprint(to.Port())))
 	if err != nil {
 		return nil, err
@@ -45,6 +48,13 @@ func (n guestNet) Dial(ctx context.Context, to netip.AddrPort) (*memconn.Conn, e
 	guest, outside := memconn.Pipe(c.LocalAddr(), net.TCPAddrFromAddrPort(to))
 	n.splice(c, outside)
 	return guest, nil
+}
+
+// full reports whether the pod may have no further connection of the kernel.
+func (n *podNet) full() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.kernel) >= maxKernel
 }
 
 // ownLoopback is the part of 127.0.0.0/8 that means the pod itself. The rest

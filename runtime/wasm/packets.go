@@ -30,8 +30,15 @@ type datagrams struct {
 	closed  bool
 }
 
-// maxPeers bounds what a socket remembers of its peers.
-const maxPeers = 1024
+const (
+	// maxPeers bounds what a socket remembers of those who wrote to it, and how
+	// many destinations all sockets of a pod have at a time: each is a
+	// descriptor of the host, a goroutine and a buffer.
+	maxPeers = 1024
+	// peerIdle is how long a destination that is neither written to nor answers
+	// keeps its place, as a NAT would (RFC 4787, section 4.3).
+	peerIdle = 2 * time.Minute
+)
 
 func (n *podNet) openPackets(number uint16) (*memconn.Packets, error) {
 	d := &datagrams{net: n, callers: map[netip.AddrPort]struct{}{}, dialled: map[netip.AddrPort]net.Conn{}}
@@ -103,7 +110,15 @@ func (d *datagrams) send(b []byte, to netip.AddrPort) error {
 			return err
 		}
 	}
+	_ = c.SetReadDeadline(time.Now().Add(peerIdle))
 	_, err := c.Write(b)
+	if !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	if c, err = d.dial(to); err != nil { // it had just been idle for too long
+		return err
+	}
+	_, err = c.Write(b)
 	return err
 }
 
@@ -128,10 +143,15 @@ func (d *datagrams) dial(to netip.AddrPort) (net.Conn, error) {
 	defer d.net.mu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.net.closing || len(d.dialled) >= maxPeers {
+	if d.closed || d.net.closing {
 		_ = c.Close()
 		return nil, net.ErrClosed
 	}
+	if d.net.peers >= maxPeers {
+		_ = c.Close()
+		return nil, syscall.EMFILE
+	}
+	d.net.peers++
 	d.dialled[to] = c
 	d.net.work.Go(func() { d.replies(c, to) })
 	return c, nil
@@ -146,9 +166,13 @@ func (d *datagrams) replies(c net.Conn, to netip.AddrPort) {
 		if err != nil {
 			break
 		}
+		_ = c.SetReadDeadline(time.Now().Add(peerIdle))
 		d.socket.Deliver(buf[:n], to)
 	}
 	_ = c.Close()
+	d.net.mu.Lock()
+	defer d.net.mu.Unlock()
+	d.net.peers--
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.dialled, to)

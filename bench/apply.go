@@ -71,7 +71,9 @@ func (a Apply) Run(ctx context.Context, name string) (Sample, error) {
 	}
 	url := "http://" + net.JoinHostPort(service.Spec.ClusterIP, strconv.Itoa(int(a.Port))) + "/"
 	sample, err := a.measure(ctx, name, url)
-	return sample, errors.Join(err, a.remove(context.WithoutCancel(ctx), name))
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return sample, errors.Join(err, a.remove(clean, name))
 }
 
 func (a Apply) measure(ctx context.Context, name, url string) (Sample, error) {

@@ -25,6 +25,7 @@ type deployments struct {
 	recorder    *reconcile.Recorder
 	now         func() time.Time
 	loop        *reconcile.Loop
+	written     latest
 }
 
 func newDeployments(cfg Config) runner {
@@ -99,6 +100,7 @@ func (c *deployments) podChanged(old, new api.Object) {
 // Reconcile implements reconcile.Reconciler.
 func (c *deployments) Reconcile(ctx context.Context, key api.Key) (time.Duration, error) {
 	obj, ok := c.deployments.Get(key)
+	obj = c.written.of(key, obj)
 	if !ok {
 		return 0, nil
 	}

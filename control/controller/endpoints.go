@@ -38,16 +38,19 @@ type endpoints struct {
 	services *reconcile.Informer
 	pods     *reconcile.Informer
 	objects  *reconcile.Informer
+	pace     pace
+	written  latest
 }
 
 // Reconcile implements reconcile.Reconciler.
 func (c *endpoints) Reconcile(ctx context.Context, key api.Key) (time.Duration, error) {
 	target := api.Endpoints.Key(key.Namespace, key.Name)
 	obj, _ := c.objects.Get(target)
-	have, _ := obj.(*corev1.Endpoints)
+	have, _ := c.written.of(target, obj).(*corev1.Endpoints)
 	found, ok := c.services.Get(key)
 	svc, isService := found.(*corev1.Service)
 	if !ok || !isService {
+		c.pace.passed(key, 0, time.Time{})
 		// They have no owner reference; only this loop removes them.
 		if have == nil || have.DeletionTimestamp != nil || have.Labels[endpointsManagedBy] != endpointsManager {
 			return 0, nil
@@ -58,7 +61,12 @@ func (c *endpoints) Reconcile(ctx context.Context, key api.Key) (time.Duration, 
 	if !needsEndpoints(svc) {
 		return 0, nil
 	}
-	want := planEndpoints(svc, targetsOf(svc, reconcile.As[*corev1.Pod](c.pods.List(svc.Namespace))))
+	if rest := c.pace.wait(key, time.Now()); rest > 0 {
+		return rest, nil
+	}
+	targets := targetsOf(svc, reconcile.As[*corev1.Pod](c.pods.List(svc.Namespace)))
+	c.pace.passed(key, len(targets), time.Now())
+	want := planEndpoints(svc, targets)
 	if have == nil {
 		_, err := c.client.Create(ctx, target, want, api.CreateOptions{})
 		if err != nil && !namespaceGoing(err) && !apierrors.IsNotFound(err) {
@@ -80,8 +88,10 @@ func (c *endpoints) Reconcile(ctx context.Context, key api.Key) (time.Duration, 
 	}
 	changed := have.DeepCopy()
 	changed.Subsets, changed.Labels, changed.Annotations = want.Subsets, want.Labels, annotations
-	if _, err := c.client.Update(ctx, target, changed, api.UpdateOptions{}); err != nil {
+	stored, err := c.client.Update(ctx, target, changed, api.UpdateOptions{})
+	if err != nil {
 		return 0, ignoreGone(fmt.Errorf("update %s: %w", target, err))
 	}
+	c.written.add(target, stored)
 	return 0, nil
 }

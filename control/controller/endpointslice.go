@@ -31,6 +31,7 @@ type endpointSlices struct {
 	slices   *reconcile.Informer
 	recorder *reconcile.Recorder
 	written  *writtenSlices
+	pace     pace
 }
 
 func newEndpointSlices(cfg Config) runner {
@@ -106,10 +107,14 @@ func (c *endpointSlices) Reconcile(ctx context.Context, key api.Key) (time.Durat
 	svc, isService := obj.(*corev1.Service)
 	if !ok || !isService {
 		c.written.forget(key)
+		c.pace.passed(key, 0, time.Time{})
 		return 0, nil // the garbage collector takes the slices
 	}
 	if !needsEndpoints(svc) {
 		return 0, nil
+	}
+	if rest := c.pace.wait(key, time.Now()); rest > 0 {
+		return rest, nil
 	}
 	var have []*discoveryv1.EndpointSlice
 	for _, s := range c.written.merge(key, reconcile.As[*discoveryv1.EndpointSlice](c.slices.ByIndex(byService, svc.Namespace+"/"+svc.Name))) {
@@ -117,8 +122,9 @@ func (c *endpointSlices) Reconcile(ctx context.Context, key api.Key) (time.Durat
 			have = append(have, s)
 		}
 	}
-	pods := reconcile.As[*corev1.Pod](c.pods.List(svc.Namespace))
-	err := c.apply(ctx, key, planSlices(svc, targetsOf(svc, pods), have, c.zone))
+	targets := targetsOf(svc, reconcile.As[*corev1.Pod](c.pods.List(svc.Namespace)))
+	c.pace.passed(key, len(targets), time.Now())
+	err := c.apply(ctx, key, planSlices(svc, targets, have, c.zone))
 	if err == nil || namespaceGoing(err) {
 		return 0, nil
 	}

@@ -29,6 +29,7 @@ type replicaSets struct {
 	recorder *reconcile.Recorder
 	now      func() time.Time
 	loop     *reconcile.Loop
+	written  latest
 }
 
 func newReplicaSets(cfg Config) runner {
@@ -112,6 +113,7 @@ func (r *replicaSets) enqueueMatching(old, new api.Object) {
 // Reconcile implements reconcile.Reconciler.
 func (r *replicaSets) Reconcile(ctx context.Context, key api.Key) (time.Duration, error) {
 	obj, ok := r.sets.Get(key)
+	obj = r.written.of(key, obj)
 	if !ok {
 		return 0, nil
 	}
@@ -238,13 +240,14 @@ func (r *replicaSets) writeStatus(ctx context.Context, rs *appsv1.ReplicaSet, st
 	}
 	changed := rs.DeepCopy()
 	changed.Status = status
-	_, err := r.client.Update(ctx, api.ReplicaSets.KeyOf(rs), changed, api.UpdateOptions{Subresource: "status"})
+	stored, err := r.client.Update(ctx, api.ReplicaSets.KeyOf(rs), changed, api.UpdateOptions{Subresource: "status"})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("write the status of %s: %w", api.ReplicaSets.KeyOf(rs), err)
 	}
+	r.written.add(api.ReplicaSets.KeyOf(rs), stored)
 	return nil
 }
 

@@ -296,8 +296,10 @@ func (r *rollout) write(status appsv1.DeploymentStatus) error {
 	changed := r.d.DeepCopy()
 	changed.Status = status
 	key := api.Deployments.KeyOf(changed)
-	if _, err := r.client.Update(r.ctx, key, changed, api.UpdateOptions{Subresource: "status"}); err != nil {
+	stored, err := r.client.Update(r.ctx, key, changed, api.UpdateOptions{Subresource: "status"})
+	if err != nil {
 		return ignoreGone(fmt.Errorf("write the status of %s: %w", key, err))
 	}
+	r.written.add(key, stored)
 	return nil
 }

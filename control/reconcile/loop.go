@@ -51,6 +51,7 @@ type Loop struct {
 	early   []earlyKey // what came before Run
 	queue   workqueue.TypedRateLimitingInterface[api.Key]
 	stopped bool
+	races   map[api.Key]time.Time // since when a key's attempts have met other writers
 }
 
 // earlyKey waits for Run, since the queue has a goroutine that Run owns.
@@ -164,6 +165,7 @@ func (l *Loop) next(ctx context.Context, queue workqueue.TypedRateLimitingInterf
 	switch {
 	case err == nil:
 		queue.Forget(key)
+		l.settled(key)
 		if again > 0 {
 			queue.AddAfter(key, again)
 		}
@@ -188,9 +190,13 @@ func (l *Loop) call(ctx context.Context, key api.Key) (again time.Duration, err 
 	return l.reconciler.Reconcile(ctx, key)
 }
 
-// racesEnd is how many attempts may meet others on the same object before
-// that is worth a warning: with the default delays, a bit more than a second.
-const racesEnd = 8
+// A key may meet other writers so many times and for so long before that is
+// worth a warning. Time alone does not tell a slow machine from a quarrel, and
+// neither does the number alone: changes wake a key without any back-off.
+const (
+	racesEnd  = 8
+	racesLast = time.Second
+)
 
 // report counts and logs a failure. That writers meet (one has changed, made
 // or removed first what another one was about to write) is how they work
@@ -199,11 +205,33 @@ const racesEnd = 8
 func (l *Loop) report(key api.Key, attempt int, err error) {
 	l.opts.Metrics.failed(l.name)
 	level := slog.LevelWarn
-	if raced(err) && attempt <= racesEnd || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) || raced(err) && (l.racing(key) < racesLast || attempt <= racesEnd) {
 		level = slog.LevelDebug
 	}
 	l.log.Log(context.Background(), level, "reconcile failed, will retry",
 		"key", key.String(), "attempt", attempt, "error", err)
+}
+
+// racing is for how long the key has met other writers.
+func (l *Loop) racing(key api.Key) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since, ok := l.races[key]
+	if !ok {
+		if l.races == nil {
+			l.races = map[api.Key]time.Time{}
+		}
+		since = time.Now()
+		l.races[key] = since
+	}
+	return time.Since(since)
+}
+
+// settled ends the key's race, if there was one.
+func (l *Loop) settled(key api.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.races, key)
 }
 
 // raced reports whether an error is the outcome of a race with another writer.

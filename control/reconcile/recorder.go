@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	eventWriters  = 4    // events of one object go through one of them, in order
-	eventBacklog  = 1000 // per writer; more than that is dropped, never waited for
+	eventWriters  = 16          // events of one object go through one of them, in order; they share the store's syncs
+	eventBacklog  = 2500        // per writer; more than that is dropped, never waited for
+	dropsTold     = time.Minute // how often dropped events are told of
 	eventAttempts = 5
 )
 
@@ -39,6 +40,9 @@ type eventSink struct {
 	log    *slog.Logger
 	queues [eventWriters]chan *corev1.Event
 	last   atomic.Int64 // the number in the last event's name
+
+	dropped   atomic.Int64 // events since the last line about them
+	droppedAt atomic.Int64 // when that was, Unix nanoseconds
 }
 
 // number is a time in nanoseconds that no other event of the process has.
@@ -91,7 +95,17 @@ func (r *Recorder) EventFor(ref *corev1.ObjectReference, eventType, reason, mess
 	select {
 	case r.sink.queues[h.Sum32()%eventWriters] <- event:
 	default:
-		r.sink.log.Warn("event dropped, too many wait to be written", "object", ref.Kind+"/"+ref.Name, "reason", reason)
+		r.sink.drop(now)
+	}
+}
+
+// drop counts an event that has no place. Events are hints, and thousands of
+// pods that go at once are no fault: it is said now and then, not each time.
+func (s *eventSink) drop(now time.Time) {
+	s.dropped.Add(1)
+	told := s.droppedAt.Load()
+	if now.UnixNano()-told >= int64(dropsTold) && s.droppedAt.CompareAndSwap(told, now.UnixNano()) {
+		s.log.Info("events dropped, too many wait to be written", "since the last such line", s.dropped.Swap(0))
 	}
 }
 

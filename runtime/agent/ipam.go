@@ -16,6 +16,7 @@ type addresses struct {
 	next   netip.Addr            // lowest address that was never used
 	used   map[netip.Addr]string // address -> pod uid
 	freed  []netip.Addr          // oldest first
+	above  map[netip.Addr]bool   // those of freed that are not below next
 }
 
 var (
@@ -37,6 +38,7 @@ func (a *addresses) open(prefix netip.Prefix) error {
 	a.prefix = prefix
 	a.next = prefix.Addr().Next() // the first address names the network
 	a.used = make(map[netip.Addr]string)
+	a.above = make(map[netip.Addr]bool)
 	return nil
 }
 
@@ -65,6 +67,7 @@ func (a *addresses) reserve(ip netip.Addr, uid string) bool {
 		return owner == uid
 	}
 	a.used[ip] = uid
+	delete(a.above, ip)
 	for i, free := range a.freed {
 		if free == ip {
 			a.freed = append(a.freed[:i], a.freed[i+1:]...)
@@ -88,7 +91,8 @@ func (a *addresses) take(uid string) (netip.Addr, error) {
 		return netip.Addr{}, errNoPrefix
 	}
 	for ; a.prefix.Contains(a.next) && !a.reservedByFormat(a.next); a.next = a.next.Next() {
-		if _, taken := a.used[a.next]; taken || a.wasFreed(a.next) {
+		if _, taken := a.used[a.next]; taken || a.above[a.next] {
+			delete(a.above, a.next)
 			continue
 		}
 		ip := a.next
@@ -105,16 +109,6 @@ func (a *addresses) take(uid string) (netip.Addr, error) {
 	return ip, nil
 }
 
-// wasFreed finds addresses above next that came from reserve and were freed.
-func (a *addresses) wasFreed(ip netip.Addr) bool {
-	for _, free := range a.freed {
-		if free == ip {
-			return true
-		}
-	}
-	return false
-}
-
 // free gives an address back.
 func (a *addresses) free(ip netip.Addr, uid string) {
 	a.mu.Lock()
@@ -124,4 +118,7 @@ func (a *addresses) free(ip netip.Addr, uid string) {
 	}
 	delete(a.used, ip)
 	a.freed = append(a.freed, ip)
+	if !ip.Less(a.next) {
+		a.above[ip] = true // it came from reserve
+	}
 }

@@ -40,7 +40,7 @@ type entry struct {
 func newPublisher(cfg *Config, cached func(api.Key) (api.Object, bool)) *publisher {
 	p := &publisher{client: cfg.Client, cached: cached, entries: make(map[api.Key]*entry)}
 	p.loop = reconcile.NewLoop("pod-status", p, reconcile.LoopOptions{
-		Workers: 16, Log: cfg.Log, BaseDelay: 10 * time.Millisecond, MaxDelay: 10 * time.Second})
+		Workers: 64, Log: cfg.Log, BaseDelay: 10 * time.Millisecond, MaxDelay: 10 * time.Second})
 	return p
 }
 

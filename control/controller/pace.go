@@ -1,0 +1,81 @@
+package controller
+
+import (
+	"sync"
+	"time"
+
+	"wherry.dev/wherry/control/api"
+)
+
+const (
+	// paceFree is how many endpoints a Service may have whose every change is
+	// taken at once.
+	paceFree = 100
+	// paceEach is the rest after a pass over a larger Service, per endpoint.
+	// One pass costs time in proportion to the endpoints, and so does each
+	// reader of what it writes: without a rest, n pods that start cost n*n.
+	paceEach = 50 * time.Microsecond
+	paceMost = time.Second
+)
+
+// pace lets the first change to a large Service pass at once and gathers those
+// that follow closely. The zero value is ready; it is safe for concurrent use.
+type pace struct {
+	mu   sync.Mutex
+	next map[api.Key]time.Time
+}
+
+// wait is how long the Service is to rest yet; 0: go on.
+func (p *pace) wait(service api.Key, now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(0, p.next[service].Sub(now))
+}
+
+// passed notes a pass over so many endpoints; 0 forgets the Service.
+func (p *pace) passed(service api.Key, endpoints int, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if endpoints <= paceFree {
+		delete(p.next, service)
+		return
+	}
+	if p.next == nil {
+		p.next = map[api.Key]time.Time{}
+	}
+	p.next[service] = now.Add(min(time.Duration(endpoints)*paceEach, paceMost))
+}
+
+// latest remembers what a loop has written until its informer shows it, so
+// that the loop's next pass starts from there and does not conflict with
+// itself. The zero value is ready; it is safe for concurrent use.
+type latest struct {
+	mu      sync.Mutex
+	written map[api.Key]api.Object
+}
+
+// add notes an object as a write has returned it.
+func (l *latest) add(key api.Key, obj api.Object) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.written == nil {
+		l.written = map[api.Key]api.Object{}
+	}
+	l.written[key] = obj
+}
+
+// of is the newer one of what the informer shows and what was written. shown
+// is nil when the informer has no such object: then there is none.
+func (l *latest) of(key api.Key, shown api.Object) api.Object {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	written, ok := l.written[key]
+	if !ok {
+		return shown
+	}
+	if shown == nil || shown.GetUID() != written.GetUID() || !older(shown, written) {
+		delete(l.written, key)
+		return shown
+	}
+	return written
+}

@@ -30,6 +30,13 @@ func (r *Registry) Bootstrap(ctx context.Context) error {
 	if err := r.store.WaitReady(ctx); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
+	return r.ensureBasics(ctx)
+}
+
+// ensureBasics creates what of a cluster's own objects is missing, at first or
+// because somebody has deleted it: without kube-node-lease, for instance, no
+// node can say that it lives.
+func (r *Registry) ensureBasics(ctx context.Context) error {
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		if err := r.ensure(ctx, api.Namespaces, ns); err != nil {

@@ -29,6 +29,10 @@ func (r *Registry) fail(ctx context.Context, key api.Key, err error) error {
 		return nil
 	case errors.As(err, &status):
 		return err
+	case errors.Is(err, store.ErrNoSpace):
+		// Kubernetes has no code for it. It passes, so it is not a 500.
+		return apierrors.NewServiceUnavailable(fmt.Sprintf(
+			"%s was not written: %v. Free space in the server's data directory, or delete objects; then try again", key, err))
 	case ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))):
 		return err
 	case errors.Is(err, store.ErrNotFound):

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/store"
@@ -90,6 +91,38 @@ func meta(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "
 func testPod(name string) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: meta(name), Spec: corev1.PodSpec{
 		Containers: []corev1.Container{{Name: "web", Image: "hello:v1"}}}}
+}
+
+// What every cluster has comes back when somebody deletes it.
+func TestSweepRestoresTheBasics(t *testing.T) {
+	r := newRegistry(t)
+	if err := r.Bootstrap(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	service, leases := api.Services.Key("default", apiService), api.Namespaces.Key("", corev1.NamespaceNodeLease)
+	for _, key := range []api.Key{service, leases} {
+		if _, err := r.Delete(t.Context(), key, api.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.Patch(t.Context(), leases, api.Patch{Type: types.MergePatchType, Data: []byte(`{"spec":{"finalizers":null}}`)},
+		api.PatchOptions{Subresource: "finalize"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []api.Key{service, leases} {
+		if _, err := r.Get(t.Context(), key, api.GetOptions{}); !apierrors.IsNotFound(err) {
+			t.Fatalf("%s is not gone: %v", key, err)
+		}
+	}
+	if err := r.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Get(t.Context(), leases, api.GetOptions{}); err != nil {
+		t.Error(err)
+	}
+	if s, err := api.Get[*corev1.Service](t.Context(), r, service); err != nil || s.Spec.ClusterIP != r.APIServiceIP().String() {
+		t.Errorf("service: %v, %v", s, err)
+	}
 }
 
 func TestBootstrapIsIdempotent(t *testing.T) {

@@ -21,8 +21,9 @@ const sweepEvery = time.Minute
 // disk once for all that wait, so that a burst of them is gone in a moment.
 const sweepers = 16
 
-// Run cleans up until ctx ends, which is no error: Events past their time and
-// allocations that no Service has. The API works without it; one of the
+// Run cleans up until ctx ends, which is no error: Events past their time,
+// allocations that no Service has, and objects of the cluster itself that
+// somebody has deleted, which it creates again. The API works without it; one of the
 // processes that share a store is enough, more do no harm.
 func (r *Registry) Run(ctx context.Context) error {
 	if err := r.store.WaitReady(ctx); err != nil {
@@ -47,7 +48,7 @@ func (r *Registry) Run(ctx context.Context) error {
 
 // Sweep cleans up once: see Run.
 func (r *Registry) Sweep(ctx context.Context) error {
-	return errors.Join(r.expireEvents(ctx), r.recordServices(ctx), r.ips.repair(ctx))
+	return errors.Join(r.ensureBasics(ctx), r.expireEvents(ctx), r.recordServices(ctx), r.ips.repair(ctx))
 }
 
 // expireEvents deletes Events whose last sighting is longer ago than the TTL.

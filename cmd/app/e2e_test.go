@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -112,11 +113,16 @@ func answeringPods(t *testing.T, url string) map[string]int {
 // eventually watches a collection until its objects satisfy done.
 func eventually(t *testing.T, c *clustertest.Cluster, r api.Resource, selector string, what string, done func(map[string]api.Object) bool) {
 	t.Helper()
+	within(t, clustertest.Patience, c, r, selector, what, done)
+}
+
+func within(t *testing.T, patience time.Duration, c *clustertest.Cluster, r api.Resource, selector string, what string, done func(map[string]api.Object) bool) {
+	t.Helper()
 	parsed, err := labels.Parse(selector)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), clustertest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	watch, err := c.Client.Watch(ctx, r.Key("default", ""), api.ListOptions{Labels: parsed, SendInitialEvents: true, AllowBookmarks: true, ResourceVersionMatch: "NotOlderThan"})
 	if err != nil {

@@ -247,13 +247,20 @@ func (c *Cluster) TryKubectl(input string, args ...string) (string, error) {
 // Push puts a module into the cluster's registry.
 func (c *Cluster) Push(ref string, wasm []byte) {
 	c.t.Helper()
+	if out, err := c.TryPush(ref, wasm); err != nil {
+		c.t.Fatalf("push %s: %v\n%s", ref, err, out)
+	}
+}
+
+// TryPush pushes a module and returns what the command printed.
+func (c *Cluster) TryPush(ref string, wasm []byte) (string, error) {
+	c.t.Helper()
 	file := filepath.Join(c.t.TempDir(), "module.wasm")
 	if err := os.WriteFile(file, wasm, 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	if out, err := c.Command("push", file, ref).CombinedOutput(); err != nil {
-		c.t.Fatalf("push %s: %v\n%s", ref, err, out)
-	}
+	out, err := c.Command("push", file, ref).CombinedOutput()
+	return string(out), err
 }
 
 // warnings keeps what the cluster logs.

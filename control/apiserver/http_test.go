@@ -238,6 +238,32 @@ func TestFormats(t *testing.T) {
 	}
 }
 
+// TestTablesOfSubresources asks for what kubectl get --subresource=scale does.
+func TestTablesOfSubresources(t *testing.T) {
+	c := newCluster(t, nil)
+	client, table := c.http(c.admin), "Accept: application/json;as=Table;v=v1;g=meta.k8s.io"
+	const deployments = "/apis/apps/v1/namespaces/default/deployments"
+	body := `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"d"},"spec":{"replicas":3,"selector":{"matchLabels":{"a":"b"}},
+		"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"a","image":"a"}]}}}}`
+	if got := c.ask(client, "POST", deployments, body, jsonBody); got.code != 201 {
+		t.Fatal(got)
+	}
+	if got := c.ask(client, "GET", deployments+"/d/scale", "", table); got.code != 200 || !strings.Contains(got.body, `"cells":["d",3,0,`) {
+		t.Errorf("scale: %+v", got)
+	}
+	if got := c.ask(client, "GET", deployments+"/d/status", "", table); got.code != 200 || !strings.Contains(got.body, `"cells":["d","0/3",`) {
+		t.Errorf("status: %+v", got)
+	}
+	pod := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"name":"a","image":"a"}]}}`
+	if got := c.ask(client, "POST", "/api/v1/namespaces/default/pods", pod, jsonBody, table); got.code != 201 {
+		t.Fatal(got)
+	}
+	binding := `{"apiVersion":"v1","kind":"Binding","metadata":{"name":"p"},"target":{"kind":"Node","name":"n"}}`
+	if got := c.ask(client, "POST", "/api/v1/namespaces/default/pods/p/binding", binding, jsonBody, table); got.code != 201 {
+		t.Errorf("binding: %+v", got)
+	}
+}
+
 func TestGzipOnlyWhenLarge(t *testing.T) {
 	c := newCluster(t, nil)
 	client := c.http(c.admin)

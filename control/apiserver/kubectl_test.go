@@ -71,6 +71,7 @@ func TestKubectl(t *testing.T) {
 		{"create namespace", "", "create namespace team", false, []string{"namespace/team created"}},
 		{"create configmap", "", "create configmap settings --from-literal=a=b", false, []string{"configmap/settings created"}},
 		{"create validates", strings.Replace(deployment, "replicas", "replicaz", 1), "create -f -", true, []string{`unknown field "spec.replicaz"`}},
+		{"unknown kind", strings.Replace(deployment, "kind: Deployment", "kind: Deploy", 1), "create -f -", true, []string{`no matches for kind "Deploy" in version "apps/v1"`}},
 		{"warn only", strings.Replace(deployment, "replicas: 2", "replicas: 2\n  foo: 1", 1), "apply --validate=warn --dry-run=server -f -", false, []string{`unknown field "spec.foo"`}},
 		{"apply", deployment, "apply -f -", false, []string{"deployment.apps/web created"}},
 		{"apply again", deployment, "apply -f -", false, []string{"deployment.apps/web unchanged"}},

@@ -38,6 +38,9 @@ func (s *Server) route(r *http.Request) (target, error) {
 			return s.routeResource(r, schema.GroupVersion{Version: parts[1]}, parts[2:])
 		}
 	case "apis":
+		if listsExtensions(r) && s.byGV[schema.GroupVersion{Group: extensions.Group, Version: extensions.Version}] == nil {
+			return target{verb: "list", res: &extensions, handler: (*call).noExtensions}, nil
+		}
 		if len(parts) > 3 {
 			return s.routeResource(r, schema.GroupVersion{Group: parts[1], Version: parts[2]}, parts[3:])
 		}

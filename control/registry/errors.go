@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -45,11 +44,6 @@ func (r *Registry) fail(ctx context.Context, key api.Key, err error) error {
 		return apierrors.NewTimeoutError("Too large resource version", 1)
 	case errors.Is(err, store.ErrTooLarge):
 		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("%s is larger than what the store accepts: make it smaller or split it", key))
-	case errors.Is(err, store.ErrNoSpace):
-		// Nothing is logged here: a full disk fails every write, and the log may be on it.
-		return &apierrors.StatusError{ErrStatus: metav1.Status{
-			Status: metav1.StatusFailure, Code: http.StatusInsufficientStorage, Reason: "InsufficientStorage",
-			Message: fmt.Sprintf("%s was not written: the disk of the server's data directory is full; free space on it and try again, nothing is lost (%v)", key, err)}}
 	case errors.Is(err, store.ErrClosed):
 		return apierrors.NewServiceUnavailable("the server is shutting down: try again")
 	}

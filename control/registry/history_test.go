@@ -180,7 +180,7 @@ func TestStoreErrors(t *testing.T) {
 	}{
 		{store.ErrTooLarge, apierrors.IsRequestEntityTooLargeError, "larger than what the store accepts"},
 		{errors.New("no space left on device"), apierrors.IsInternalError, "no space left on device"},
-		{store.ErrNoSpace, func(err error) bool { return apierrors.ReasonForError(err) == "InsufficientStorage" }, "free space on it and try again"},
+		{store.ErrNoSpace, apierrors.IsServiceUnavailable, "Free space in the server's data directory"},
 		{store.ErrConflict, apierrors.IsAlreadyExists, "already exists"},
 	} {
 		log.err = fmt.Errorf("write: %w", c.err)

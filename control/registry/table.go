@@ -3,9 +3,11 @@ package registry
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,16 +24,34 @@ func (r *Registry) Table(ctx context.Context, res api.Resource, objs []api.Objec
 	if err != nil {
 		return nil, err
 	}
-	table := &metav1.Table{ColumnDefinitions: k.columns, Rows: make([]metav1.TableRow, 0, len(objs))}
+	columns, row := k.columns, k.row
+	if len(objs) > 0 && reflect.TypeOf(objs[0]) != k.goType {
+		columns, row = foreignColumns(objs[0])
+	}
+	table := &metav1.Table{ColumnDefinitions: columns, Rows: make([]metav1.TableRow, 0, len(objs))}
 	table.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("Table"))
 	now := r.now()
 	for _, obj := range objs {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		table.Rows = append(table.Rows, metav1.TableRow{Cells: k.row(obj, now), Object: runtime.RawExtension{Object: obj}})
+		table.Rows = append(table.Rows, metav1.TableRow{Cells: row(obj, now), Object: runtime.RawExtension{Object: obj}})
 	}
 	return table, nil
+}
+
+// foreignColumns are the columns of what subresources speak: a Scale, and what
+// has no columns of its own (a Binding).
+func foreignColumns(obj api.Object) ([]metav1.TableColumnDefinition, func(api.Object, time.Time) []any) {
+	if _, ok := obj.(*autoscalingv1.Scale); ok {
+		return columns("Name", "#Desired", "#Available", "Age"), func(obj api.Object, now time.Time) []any {
+			s := obj.(*autoscalingv1.Scale)
+			return []any{s.Name, int64(s.Spec.Replicas), int64(s.Status.Replicas), age(s.CreationTimestamp, now)}
+		}
+	}
+	return columns("Name", "Age"), func(obj api.Object, now time.Time) []any {
+		return []any{obj.GetName(), age(obj.GetCreationTimestamp(), now)}
+	}
 }
 
 // columns makes definitions of string columns, Name first. A leading + gives

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -51,6 +52,9 @@ func TestTables(t *testing.T) {
 		{api.Deployments, d, "web|2/3|3|1|5m|web|hello:v1|app=web"},
 		{api.ReplicaSets, &appsv1.ReplicaSet{ObjectMeta: m("rs"), Spec: appsv1.ReplicaSetSpec{Replicas: ptr(int32(2)), Selector: d.Spec.Selector, Template: d.Spec.Template}},
 			"rs|2|0|0|5m|web|hello:v1|app=web"},
+		{api.Deployments, &autoscalingv1.Scale{ObjectMeta: m("web"), Spec: autoscalingv1.ScaleSpec{Replicas: 3}, Status: autoscalingv1.ScaleStatus{Replicas: 2}},
+			"web|3|2|5m"},
+		{api.Pods, &corev1.Binding{ObjectMeta: m("p")}, "p|5m"},
 		{api.Services, svc, "web|NodePort|127.32.0.9|<none>|80:30080/TCP|5m|app=web"},
 		{api.Events, event, "60s|Warning|Failed|pod/p|spec.containers{web}|agent, n1|it broke|5m|4|e"},
 		{api.Namespaces, &corev1.Namespace{ObjectMeta: m("ns"), Status: corev1.NamespaceStatus{Phase: "Active"}}, "ns|Active|5m"},

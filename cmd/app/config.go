@@ -48,6 +48,10 @@ func DefaultConfig() Config {
 	}
 }
 
+// ownLoopback is where 127.0.0.1 is; package wasm gives it to each pod for
+// itself.
+var ownLoopback = netip.MustParsePrefix("127.0.0.0/16")
+
 // check names what is wrong with a configuration by its flag.
 func (c Config) check() error {
 	loopback := netip.MustParsePrefix("127.0.0.0/8")
@@ -61,6 +65,9 @@ func (c Config) check() error {
 		return fmt.Errorf("--service-cidr %s is not a network inside 127.0.0.0/8", c.ServiceCIDR)
 	case !within(c.PodCIDR):
 		return fmt.Errorf("--pod-cidr %s is not a network inside 127.0.0.0/8", c.PodCIDR)
+	case c.ServiceCIDR.Overlaps(ownLoopback) || c.PodCIDR.Overlaps(ownLoopback):
+		return fmt.Errorf("--service-cidr %s and --pod-cidr %s must leave %s alone: there the machine's own programs and, for a pod, its own ports are reached",
+			c.ServiceCIDR, c.PodCIDR, ownLoopback)
 	case c.ServiceCIDR.Overlaps(c.PodCIDR):
 		return fmt.Errorf("--service-cidr %s and --pod-cidr %s overlap", c.ServiceCIDR, c.PodCIDR)
 	case c.NodeBits < c.PodCIDR.Bits() || c.NodeBits > 30:

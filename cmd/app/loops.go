@@ -2,8 +2,10 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/controller"
@@ -65,11 +67,23 @@ func (c *Cluster) dialEndpoint(ctx context.Context, endpoint netip.AddrPort, pee
 // resolve answers guests that look a name up: the cluster's names from the
 // proxy's table, all others as the machine resolves them.
 func (c *Cluster) resolve(ctx context.Context, pod sandbox.Pod, host string) ([]netip.Addr, error) {
-	if answer, ok := c.proxy.Table().Resolve(pod.Namespace, host); ok {
-		if answer.CNAME == "" {
+	return resolveIn(ctx, c.proxy.Table(), pod.Namespace, host)
+}
+
+func resolveIn(ctx context.Context, table *netproxy.Table, namespace, host string) ([]netip.Addr, error) {
+	const maxAliases = 8 // ExternalName Services can name each other in a circle
+	for range maxAliases {
+		answer, ok := table.Resolve(namespace, host)
+		switch {
+		case ok && answer.CNAME == "":
 			return answer.Addrs, nil
+		case ok:
+			host = answer.CNAME
 		}
-		host = answer.CNAME
+		// Only a full name leads back into the cluster: an alias has no namespace.
+		if !ok || !strings.HasSuffix(strings.TrimSuffix(host, "."), ".svc."+netproxy.ClusterDomain) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
+		}
 	}
-	return net.DefaultResolver.LookupNetIP(ctx, "ip4", host)
+	return nil, fmt.Errorf("resolve %s: more than %d Services of type ExternalName in a row", host, maxAliases)
 }

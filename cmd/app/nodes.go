@@ -11,8 +11,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
@@ -25,10 +28,15 @@ import (
 	"wherry.dev/wherry/runtime/wasm"
 )
 
+// guestsEnd is how long the last guests may take to end when the process does;
+// the nodes have ended theirs before.
+const guestsEnd = 20 * time.Second
+
 // nodes are the agents of this process. They share the machine's images and
 // compiled modules; everything else each one has for itself.
 type nodes struct {
 	cluster *Cluster
+	dialled atomic.Uint32 // connections of guests so far
 
 	mu   sync.RWMutex
 	byID map[string]*node
@@ -60,30 +68,24 @@ func (c *Cluster) startNodes(context.Context) error {
 	}
 	c.actors.start("wasm runtime", func(ctx context.Context) error {
 		<-ctx.Done()
-		return runtime.Close(context.WithoutCancel(ctx))
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), guestsEnd)
+		defer cancel()
+		return runtime.Close(ctx)
 	})
 	images, err := c.openImages()
 	if err != nil {
 		return err
 	}
-	var waiting sync.WaitGroup
-	waiting.Add(c.cfg.Nodes)
+	var waiting atomic.Int32
+	waiting.Store(int32(c.cfg.Nodes))
 	for i := range c.cfg.Nodes {
-		var once sync.Once
-		n := c.nodes.add(nodeName(i), runtime, images, func() { once.Do(waiting.Done) })
+		n := c.nodes.add(nodeName(i), runtime, images, sync.OnceFunc(func() {
+			if waiting.Add(-1) == 0 {
+				close(c.ready)
+			}
+		}))
 		c.actors.start("node "+n.name, n.run)
 	}
-	c.actors.start("readiness", func(ctx context.Context) error {
-		all := make(chan struct{})
-		go func() { waiting.Wait(); close(all) }()
-		select {
-		case <-all:
-			close(c.ready)
-			<-ctx.Done()
-		case <-ctx.Done():
-		}
-		return ctx.Err()
-	})
 	return nil
 }
 
@@ -171,17 +173,30 @@ func (n *nodes) dialPod(ctx context.Context, endpoint netip.AddrPort, peer net.A
 // dialOut connects a guest to the outside. Services and pods are reached in
 // process. The machine's own loopback addresses are not the guest's to reach:
 // what listens there trusts whoever is on this machine.
-func (c *Cluster) dialOut(ctx context.Context, network, address string) (net.Conn, error) {
-	if at, err := netip.ParseAddrPort(address); err == nil {
-		if conn, ok, err := c.proxy.DialService(ctx, at); ok {
+func (c *Cluster) dialOut(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error) {
+	// Both ways in process are streams; datagrams to a pod take the kernel's.
+	if at, err := netip.ParseAddrPort(address); err == nil && strings.HasPrefix(network, "tcp") {
+		peer := c.nodes.clientAddr(from)
+		if conn, ok, err := c.proxy.DialServiceFrom(ctx, at, peer); ok {
 			return conn, err
 		}
-		if conn, local, err := c.nodes.dialPod(ctx, at, nil); local {
+		if conn, local, err := c.nodes.dialPod(ctx, at, peer); local {
 			return conn, err
 		}
 	}
 	dialer := net.Dialer{ControlContext: c.refuseLoopback}
 	return dialer.DialContext(ctx, network, address)
+}
+
+// clientAddr is what the other side sees of a guest that dials in process: its
+// pod's address, by which session affinity goes, and a port as the system would
+// give out, so that connections can be told apart.
+func (n *nodes) clientAddr(from netip.Addr) net.Addr {
+	const first, count = 32768, 28232 // Linux' ip_local_port_range
+	if !from.IsValid() {
+		return nil
+	}
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, uint16(first+n.dialled.Add(1)%count)))
 }
 
 // refuseLoopback is asked with the resolved address, so that a name cannot

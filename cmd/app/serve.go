@@ -35,14 +35,19 @@ func (c *Cluster) openAuth(context.Context) error {
 }
 
 // serve opens the API to the outside and tells everybody where it is.
-func (c *Cluster) serve(ctx context.Context) error {
-	var err error
+func (c *Cluster) serve(ctx context.Context) (err error) {
 	if c.listener, err = net.Listen("tcp", c.cfg.APIAddress); err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("%s is in use: choose another --api-address (port 0 picks a free one)", c.cfg.APIAddress)
 		}
 		return fmt.Errorf("listen on --api-address: %w", err)
 	}
+	served := false
+	defer func() {
+		if !served {
+			_ = c.listener.Close() // nobody else has it yet
+		}
+	}()
 	images, err := distribution.Open(filepath.Join(c.cfg.DataDir, "images"), c.log("images"))
 	if err != nil {
 		return err
@@ -63,6 +68,7 @@ func (c *Cluster) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the API server: %w", err)
 	}
+	served = true
 	c.actors.start("API server", func(ctx context.Context) error { return server.Serve(ctx, c.listener, tlsConfig) })
 	if err := c.publishAddress(ctx); err != nil {
 		return err

@@ -97,6 +97,7 @@ func TestConfigCheck(t *testing.T) {
 		"--nodes is -1":  func(c *Config) { c.Nodes = -1 },
 		"--service-cidr": func(c *Config) { c.ServiceCIDR = netip.MustParsePrefix("10.0.0.0/16") },
 		"--pod-cidr":     func(c *Config) { c.PodCIDR = netip.Prefix{} },
+		"leave 127.0":    func(c *Config) { c.ServiceCIDR = netip.MustParsePrefix("127.0.0.0/24") },
 		"overlap":        func(c *Config) { c.PodCIDR = c.ServiceCIDR },
 		"does not fit":   func(c *Config) { c.NodeBits = 8 },
 		"room for 1":     func(c *Config) { c.Nodes, c.NodeBits = 2, c.PodCIDR.Bits() },

@@ -98,6 +98,8 @@ func up(streams Streams, cfg Config, flags upFlags) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// The second signal ends the process at once, should the orderly end hang.
+	defer context.AfterFunc(ctx, stop)()
 	say := &printer{out: streams}
 	cfg.OnNodeReady = func(node string) { say.printf("Node        %s ready in %d ms", node, time.Since(began).Milliseconds()) }
 	cfg.OnCompile = compileLine(say)

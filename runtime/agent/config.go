@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,8 +41,9 @@ type Config struct {
 	Dir string
 	// Labels are added to the node's own.
 	Labels map[string]string
-	// Dial connects guests to the outside; nil: guests may not dial.
-	Dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	// Dial connects the guests of the pod at from to the outside; nil: guests
+	// may not dial.
+	Dial     func(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error)
 	Capacity Capacity
 	// Version is the kubeletVersion that the node reports: "v1.37.2+wherry".
 	Version string

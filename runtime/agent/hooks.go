@@ -14,6 +14,29 @@ import (
 // its grace period. Its failure is told and changes nothing, as documented.
 func (w *worker) preStop(p *prober, run sandbox.Container, hook *corev1.LifecycleHandler, grace time.Duration) {
 	ctx, cancel := context.WithTimeout(w.agent.ctx, grace)
+	defer cancel()
+	if text := p.hook(ctx, run, hook); text != "" {
+		w.agent.recorder.EventFor(p.ref, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %s", text)
+	}
+}
+
+// postStart runs the hook of a container that has just been started. A failure
+// ends the container, as documented.
+func (w *worker) postStart(p *prober, run sandbox.Container, hook *corev1.LifecycleHandler, state *probes) {
+	if text := p.hook(w.agent.ctx, run, hook); text != "" {
+		w.agent.recorder.EventFor(p.ref, corev1.EventTypeWarning, failedPostStart, "PostStartHook failed: %s", text)
+		state.demand(failedPostStart, nil)
+		w.poke()
+	}
+}
+
+// failedPostStart is the event's reason, in kubelet's word.
+const failedPostStart = "FailedPostStartHook"
+
+// hook runs a lifecycle hook to its end, or to that of the container or of ctx.
+// It returns why it failed, "" when it did not.
+func (p *prober) hook(ctx context.Context, run sandbox.Container, hook *corev1.LifecycleHandler) string {
+	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer cancel()
@@ -26,7 +49,7 @@ func (w *worker) preStop(p *prober, run sandbox.Container, hook *corev1.Lifecycl
 	})
 	switch {
 	case hook.Sleep != nil:
-		timer := time.NewTimer(time.Duration(hook.Sleep.Seconds) * time.Second)
+		timer := time.NewTimer(wholeSeconds(hook.Sleep.Seconds))
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -34,10 +57,10 @@ func (w *worker) preStop(p *prober, run sandbox.Container, hook *corev1.Lifecycl
 		}
 	case hook.HTTPGet != nil:
 		if o := p.httpGet(ctx, hook.HTTPGet); o.result != probeSuccess && ctx.Err() == nil {
-			w.agent.recorder.EventFor(p.ref, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %s", o.text)
+			return o.text
 		}
 	default:
-		w.agent.recorder.EventFor(p.ref, corev1.EventTypeWarning, "FailedPreStopHook",
-			"PreStopHook failed: this node runs httpGet and sleep hooks only")
+		return "this node runs httpGet and sleep hooks only"
 	}
+	return ""
 }

@@ -115,6 +115,26 @@ func TestLiveness(t *testing.T) {
 	})
 }
 
+func TestPostStart(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		var status atomic.Int32
+		status.Store(500)
+		c.runtime.dial = answer(&status)
+		pod := probedPod("web")
+		pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{HTTPGet: httpProbe(nil).HTTPGet}}
+		c.create(pod)
+		c.waitEvent("web", "FailedPostStartHook: PostStartHook failed: HTTP probe failed with statuscode: 500")
+		c.waitEvent("web", "Killing: FailedPostStartHook")
+		status.Store(200)
+		c.waitPod("web", "was restarted", func(p *corev1.Pod) bool { return isReady(p) && p.Status.ContainerStatuses[0].RestartCount > 0 })
+		before := len(c.runtime.started(""))
+		time.Sleep(time.Minute)
+		if n := len(c.runtime.started("")); n != before {
+			c.Errorf("%d starts after %d", n, before)
+		}
+	})
+}
+
 func TestStartup(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		var status atomic.Int32

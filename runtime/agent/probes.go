@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,8 +19,8 @@ type probes struct {
 	mu      sync.Mutex
 	started bool
 	ready   bool
-	kill    string // the probe that demands the container's end: "liveness", "startup"
-	own     *int64 // that probe's terminationGracePeriodSeconds
+	kill    string // what demands the container's end: "liveness", "startup", failedPostStart
+	own     *int64 // a probe's terminationGracePeriodSeconds
 }
 
 func (p *probes) isStarted() bool {
@@ -50,6 +51,13 @@ func (p *probes) grace() *int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.own
+}
+
+// demand asks for the container's end.
+func (p *probes) demand(kill string, own *int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.kill, p.own = kill, own
 }
 
 // end stops probing. The last results stand for as long as the container
@@ -223,18 +231,14 @@ func (l *probeLoop) passed() {
 }
 
 func (l *probeLoop) failed() {
-	p := l.probes
-	p.mu.Lock()
-	news := false
-	switch l.kind {
-	case "Readiness":
+	p, news := l.probes, true
+	if l.kind == "Readiness" {
+		p.mu.Lock()
 		news, p.ready = p.ready, false
-	case "Startup":
-		news, p.kill, p.own = true, "startup", l.spec.TerminationGracePeriodSeconds
-	case "Liveness":
-		news, p.kill, p.own = true, "liveness", l.spec.TerminationGracePeriodSeconds
+		p.mu.Unlock()
+	} else {
+		p.demand(strings.ToLower(l.kind), l.spec.TerminationGracePeriodSeconds)
 	}
-	p.mu.Unlock()
 	if news {
 		l.worker.poke()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -177,7 +178,12 @@ func (w *worker) node() volume.Node {
 func (w *worker) sandboxPod(pod *corev1.Pod) sandbox.Pod {
 	p := sandbox.Pod{
 		UID: string(pod.UID), Namespace: pod.Namespace, Name: pod.Name,
-		Hostname: hostname(pod), IP: w.ip, Dial: w.agent.cfg.Dial,
+		Hostname: hostname(pod), IP: w.ip,
+	}
+	if dial, from := w.agent.cfg.Dial, w.ip; dial != nil {
+		p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			return dial(ctx, from, network, address)
+		}
 	}
 	for _, c := range w.containers() {
 		p.Ports = append(p.Ports, ports(c.spec(pod))...)
@@ -249,7 +255,11 @@ func (w *worker) keep(pod *corev1.Pod, c *container) {
 		return
 	}
 	if why := c.probes.verdict(); why != "" {
-		w.kill(pod, c, graceOf(pod, c.probes.grace()), fmt.Sprintf("Container %s failed %s probe, will be restarted", c.name, why))
+		text := fmt.Sprintf("Container %s failed %s probe, will be restarted", c.name, why)
+		if why == failedPostStart {
+			text = why
+		}
+		w.kill(pod, c, graceOf(pod, c.probes.grace()), text)
 		return
 	}
 	if c.spec(pod).Image != c.imageRef {

@@ -74,6 +74,7 @@ type Server struct {
 	inFlight chan struct{}
 	handlers sync.WaitGroup // running ServeHTTP calls
 	gzips    sync.Pool
+	frames   frames
 	extra    []string // prefixes of cfg.Extra, longest first
 }
 

@@ -73,6 +73,7 @@ func (c *call) watch() {
 		return
 	}
 	defer source.Stop()
+	defer c.s.frames.open()()
 	out.copy(ctx, cancel, source)
 }
 
@@ -187,8 +188,17 @@ func (s *stream) fail(err error) error {
 	return s.write(watch.Error)
 }
 
-// event writes one event in the form that was asked for.
+// event writes one event in the form that was asked for. Objects as they are
+// look the same in every watch, and many may tell of this one.
 func (s *stream) event(e api.Event) error {
+	key := frameKey{e.Object, e.Type, s.format.info.MediaType}
+	shared := s.format.as == "" && e.Type != watch.Bookmark
+	if shared {
+		if frame := s.call.s.frames.get(key); frame != nil {
+			_, err := s.frames.Write(frame)
+			return err
+		}
+	}
 	obj, err := s.form(e.Object)
 	if err != nil {
 		_ = s.fail(err)
@@ -199,7 +209,15 @@ func (s *stream) event(e api.Event) error {
 	if err := s.format.info.Serializer.Encode(obj, &s.encoded); err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}
-	return s.write(e.Type)
+	frame, err := s.frame(e.Type)
+	if err != nil {
+		return err
+	}
+	if shared {
+		s.call.s.frames.put(key, frame)
+	}
+	_, err = s.frames.Write(frame)
+	return err
 }
 
 func (s *stream) form(obj api.Object) (runtime.Object, error) {
@@ -217,13 +235,21 @@ func (s *stream) form(obj api.Object) (runtime.Object, error) {
 	return obj, nil
 }
 
-// write frames what is in the buffer as one event.
+// write frames what is in the buffer as one event and sends it.
 func (s *stream) write(kind watch.EventType) error {
+	frame, err := s.frame(kind)
+	if err == nil {
+		_, err = s.frames.Write(frame)
+	}
+	return err
+}
+
+// frame makes an event of what is in the buffer.
+func (s *stream) frame(kind watch.EventType) ([]byte, error) {
 	event := &metav1.WatchEvent{Type: string(kind), Object: runtime.RawExtension{Raw: s.encoded.Bytes()}}
 	var framed bytes.Buffer
 	if err := s.format.info.StreamSerializer.Serializer.Encode(event, &framed); err != nil {
-		return fmt.Errorf("encode event: %w", err)
+		return nil, fmt.Errorf("encode event: %w", err)
 	}
-	_, err := s.frames.Write(framed.Bytes())
-	return err
+	return framed.Bytes(), nil
 }

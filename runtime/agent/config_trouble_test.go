@@ -34,6 +34,9 @@ func TestImageTrouble(t *testing.T) {
 					c.waitPod("web", "waits with "+state, func(p *corev1.Pod) bool { return waitingFor(p) == state })
 				}
 				c.waitEvent("web", tt.event)
+				if code, text := c.logs("web/web"); code != 400 || strings.Contains(text, "ImagePull\n") || strings.Contains(text, "ImagePullBackOff\n") {
+					c.Errorf("logs: %d %q", code, text)
+				}
 				// It comes right by itself.
 				c.images.mu.Lock()
 				c.images.present["other:v1"], c.images.fail["other:v1"] = true, nil

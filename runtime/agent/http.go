@@ -112,6 +112,12 @@ func (a *Agent) findRun(namespace, name, container string, previous bool) (podlo
 		if status != nil && status.State.Waiting != nil && status.State.Waiting.Reason != "" {
 			reason = status.State.Waiting.Reason
 		}
+		switch reason { // in the kubelet's words
+		case "ErrImagePull":
+			reason = "image can't be pulled"
+		case "ImagePullBackOff":
+			reason = "trying and failing to pull image"
+		}
 		return none, 0, &httpError{http.StatusBadRequest, fmt.Sprintf("container %q in pod %q is waiting to start: %s", container, name, reason)}
 	}
 	return key, run, nil

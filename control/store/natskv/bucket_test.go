@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"wherry.dev/wherry/control/store"
@@ -74,5 +76,19 @@ func TestQuiet(t *testing.T) {
 	}
 	if said.Len() > 0 {
 		t.Errorf("it said:\n%s", said.String())
+	}
+}
+
+// TestUnsyncedForgetsLinks: what changes without syncs must never be replaced
+// by what was kept before.
+func TestUnsyncedForgetsLinks(t *testing.T) {
+	dir := t.TempDir()
+	for _, unsynced := range []bool{false, true, false} {
+		b, stop := run(t, Config{Dir: dir, Unsynced: unsynced, Log: testLog(t)})
+		_, err := os.Stat(filepath.Join(b.embedded.kept(), keptList))
+		if kept := err == nil; kept == unsynced {
+			t.Errorf("unsynced %t, links kept %t (%v)", unsynced, kept, err)
+		}
+		stop()
 	}
 }

@@ -1,7 +1,10 @@
 package natskv
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
@@ -178,5 +181,50 @@ func TestPowerLossWhileCleaning(t *testing.T) {
 		if len(lost) > 0 {
 			t.Fatalf("round %d: a power loss took acknowledged writes of %d keys:\n%s", round, len(lost), strings.Join(lost, "\n"))
 		}
+	}
+}
+
+// TestNoHardLinks: a store on a file system without them works, and says what
+// it cannot promise.
+func TestNoHardLinks(t *testing.T) {
+	disk, _, dir := mount(t, nil, 0)
+	disk.withoutLinks()
+	var said bytes.Buffer
+	cfg := Config{Dir: filepath.Join(dir, "store"), Log: slog.New(slog.NewTextHandler(&said, nil))}
+	at := func(t testing.TB) (store.Log, func()) { return run(t, cfg) }
+	s, stop := storetest.Start(t, at, store.Options{})
+	e, err := s.Put(t.Context(), "k", []byte("v"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if !strings.Contains(said.String(), "no hard links") {
+		t.Errorf("it said: %s", said.String())
+	}
+	s, stop = storetest.Start(t, at, store.Options{})
+	check(t, s, []*store.Entry{e})
+	stop()
+}
+
+// TestFullWhenABlockBegins: the disk takes the messages, but not what is
+// needed to keep their block. Writes wait until there is space.
+func TestFullWhenABlockBegins(t *testing.T) {
+	disk, _, dir := mount(t, nil, 0)
+	disk.refuse(keptListNew)
+	b, err := Open(t.Context(), Config{Dir: filepath.Join(dir, "store"), WriteTimeout: time.Second, Log: testLog(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, stop := storetest.Start(t, func(t testing.TB) (store.Log, func()) { return b, runOpen(t, b) }, store.Options{})
+	defer stop()
+	if _, err := s.Put(t.Context(), "early", nil, 0); !errors.Is(err, store.ErrNoSpace) {
+		t.Errorf("while there is no space: %v", err)
+	}
+	disk.refuse("")
+	if _, err := s.Put(t.Context(), "late", nil, 0); err != nil {
+		t.Errorf("when there is space again: %v", err)
+	}
+	if _, err := s.Get(t.Context(), "early"); err != nil {
+		t.Errorf("what was written before: %v", err)
 	}
 }

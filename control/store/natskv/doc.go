@@ -12,5 +12,6 @@
 // durable. The embedded server acknowledges what it has handed to the
 // operating system; the bucket then waits until a sync that began later has
 // put it on disk. One sync serves all writers that wait, so throughput grows
-// with their number. Followers see a record only when it is durable.
+// with their number. Followers see a record only when it is durable. What is
+// on disk stays there whatever the server does to its files: see keeper.
 package natskv

@@ -3,7 +3,6 @@ package natskv
 import (
 	"context"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"sync"
@@ -22,32 +21,14 @@ import (
 // there, a loss decides.
 type disk struct {
 	mu       sync.Mutex
-	capacity int64 // bytes, 0: endless
-	quota    bool  // capacity is not what statfs says
+	capacity int64  // bytes, 0: endless
+	quota    bool   // capacity is not what statfs says
+	noLinks  bool   // as FAT
+	fullFor  string // name of a file that cannot be created
 	used     int64
 	// changed, if set, is called after each change and each sync with the name
 	// of the file or directory, while mu is held.
 	changed func(operation, name string)
-}
-
-// image is the content of a directory on a disk without power.
-type image struct {
-	dirs  map[string]*image
-	files map[string]*content
-}
-
-// content is what a file holds; hard links share it.
-type content struct{ bytes []byte }
-
-// loss says what a power loss does to what was never synced.
-type loss struct {
-	// renamed: of a directory whose entries were not synced, the disk has the
-	// new ones. Many file systems write names before contents.
-	renamed bool
-	// random, if set, decides that entry by entry, and lets files keep a part
-	// of what was appended.
-	random *rand.Rand
-	files  map[*file]*content // for hard links
 }
 
 type folder struct {
@@ -106,6 +87,25 @@ func (d *disk) folder(start *image, files map[*content]*file) *folder {
 		current: map[string]fs.InodeEmbedder{}, durable: map[string]fs.InodeEmbedder{}}
 }
 
+// refuse sets the name of a file that cannot be created.
+func (d *disk) refuse(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fullFor = name
+}
+
+func (d *disk) withoutLinks() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.noLinks = true
+}
+
+func (d *disk) refuses(name string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fullFor == name
+}
+
 // watch sets what is called after each change, or nil.
 func (d *disk) watch(changed func(operation, name string)) {
 	d.mu.Lock()
@@ -118,63 +118,6 @@ func (d *disk) happened(operation, name string) {
 	if d.changed != nil {
 		d.changed(operation, name)
 	}
-}
-
-// powerOff returns what the disk holds when the power fails now.
-func (f *folder) powerOff(how loss) *image {
-	f.disk.mu.Lock()
-	defer f.disk.mu.Unlock()
-	return f.remains(how)
-}
-
-// remains is powerOff for those who hold the lock.
-func (f *folder) remains(how loss) *image {
-	if how.files == nil {
-		how.files = map[*file]*content{}
-	}
-	left := &image{dirs: map[string]*image{}, files: map[string]*content{}}
-	for name, child := range how.entries(f) {
-		switch child := child.(type) {
-		case *folder:
-			left.dirs[name] = child.remains(how)
-		case *file:
-			left.files[name] = how.content(child)
-		}
-	}
-	return left
-}
-
-func (l loss) entries(f *folder) map[string]fs.InodeEmbedder {
-	if l.random == nil && l.renamed {
-		return f.current
-	}
-	entries := maps.Clone(f.durable)
-	if l.random == nil {
-		return entries
-	}
-	for name := range f.durable {
-		if f.current[name] == nil && l.random.IntN(2) == 0 {
-			delete(entries, name)
-		}
-	}
-	for name, child := range f.current {
-		if child != f.durable[name] && l.random.IntN(2) == 0 {
-			entries[name] = child
-		}
-	}
-	return entries
-}
-
-func (l loss) content(f *file) *content {
-	if has := l.files[f]; has != nil {
-		return has
-	}
-	left := f.durable[:len(f.durable):len(f.durable)]
-	if extra := len(f.current) - len(left); extra > 0 && l.random != nil && l.random.IntN(2) == 0 {
-		left = append(left, f.current[len(left):len(left)+l.random.IntN(extra+1)]...)
-	}
-	l.files[f] = &content{bytes: left}
-	return l.files[f]
 }
 
 // OnAdd fills a folder from its image.
@@ -242,6 +185,9 @@ func (f *folder) Mkdir(ctx context.Context, name string, _ uint32, out *fuse.Ent
 }
 
 func (f *folder) Create(ctx context.Context, name string, _, _ uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
+	if f.disk.refuses(name) {
+		return nil, nil, 0, syscall.ENOSPC
+	}
 	child := &file{disk: f.disk, links: 1, changed: time.Now()}
 	child.attr(&out.Attr)
 	return f.add(ctx, name, child, syscall.S_IFREG), nil, 0, 0
@@ -249,11 +195,11 @@ func (f *folder) Create(ctx context.Context, name string, _, _ uint32, out *fuse
 
 func (f *folder) Link(_ context.Context, target fs.InodeEmbedder, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
 	child, ok := target.(*file)
-	if !ok {
-		return nil, syscall.EPERM
-	}
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
+	if !ok || f.disk.noLinks {
+		return nil, syscall.EPERM
+	}
 	if f.current[name] != nil {
 		return nil, syscall.EEXIST
 	}

@@ -219,6 +219,20 @@ func TestJSONPatchLimits(t *testing.T) {
 	}
 }
 
+// Keys of list items of any type are the client's mistake, not the server's.
+func TestStrategicPatchOfWrongTypes(t *testing.T) {
+	r := newRegistry(t)
+	create(t, r, api.Deployments, testDeployment("web"))
+	for _, name := range []string{`[]`, `{}`, `[{"a":1}]`, `{"a":"b"}`, `7`, `null`} {
+		data := `{"spec":{"template":{"spec":{"containers":[{"name":` + name + `,"image":"x"}]}}}}`
+		_, err := r.Patch(t.Context(), api.Deployments.Key("default", "web"),
+			api.Patch{Type: types.StrategicMergePatchType, Data: []byte(data)}, api.PatchOptions{})
+		if !apierrors.IsBadRequest(err) && !apierrors.IsInvalid(err) {
+			t.Errorf("name %s: %v", name, err)
+		}
+	}
+}
+
 func TestCreateOnUpdate(t *testing.T) {
 	r := newRegistry(t)
 	lease := leaseNamed("l")

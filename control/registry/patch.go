@@ -76,9 +76,7 @@ func (r *Registry) patched(ctx context.Context, old api.Object, patch api.Patch,
 			err = badPatch(err)
 		}
 	case types.StrategicMergePatchType:
-		if after, err = strategicpatch.StrategicMergePatch(before, patch.Data, old); err != nil {
-			err = badPatch(err)
-		}
+		after, err = strategicMerge(before, patch.Data, old)
 	default:
 		err = unsupportedPatch(fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s",
 			types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType))
@@ -87,6 +85,23 @@ func (r *Registry) patched(ctx context.Context, old api.Object, patch api.Patch,
 		return nil, err
 	}
 	return r.decodePatched(ctx, old, after, check)
+}
+
+// strategicMerge applies a strategic merge patch. The library compares what
+// identifies the items of a list (name, key, ip) without a look at its type
+// and panics when that is a list or a map; to the client that is a mistake in
+// the manifest as any other.
+func strategicMerge(before, data []byte, kind api.Object) (after []byte, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			after, err = nil, apierrors.NewBadRequest(fmt.Sprintf(
+				"the patch has a list item whose key (name, key, ip, ...) is not a plain value: %v", cause))
+		}
+	}()
+	if after, err = strategicpatch.StrategicMergePatch(before, data, kind); err != nil {
+		return nil, badPatch(err)
+	}
+	return after, nil
 }
 
 // decodePatched reads the result of a patch. It must be of the same kind.

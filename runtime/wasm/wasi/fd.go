@@ -21,7 +21,7 @@ func fdRead(g *Guest, m memory, p []uint64) Errno {
 		case stream:
 			return g.readStream(d, bufs)
 		case *file:
-			return d.read(bufs)
+			return d.read(g, bufs)
 		case *dir:
 			return 0, EISDIR
 		}
@@ -40,7 +40,7 @@ func fdWrite(g *Guest, m memory, p []uint64) Errno {
 		case stream:
 			return g.writeStream(d, bufs)
 		case *file:
-			return d.write(bufs)
+			return d.write(g, bufs)
 		case *dir:
 			return 0, EISDIR
 		}
@@ -54,7 +54,7 @@ func fdPread(g *Guest, m memory, p []uint64) Errno {
 		if errno != OK {
 			return 0, errno
 		}
-		return f.readAt(bufs, int64(p[3]))
+		return f.readAt(g, bufs, int64(p[3]))
 	})
 }
 
@@ -64,7 +64,7 @@ func fdPwrite(g *Guest, m memory, p []uint64) Errno {
 		if errno != OK {
 			return 0, errno
 		}
-		return f.writeAt(bufs, int64(p[3]))
+		return f.writeAt(g, bufs, int64(p[3]))
 	})
 }
 
@@ -303,12 +303,7 @@ func fdFilestatSetTimes(g *Guest, _ memory, p []uint64) Errno {
 	}
 	switch d := d.(type) {
 	case *file:
-		// By the path that it was opened by: os has no futimens.
-		at, errno := d.tree.locate(d.path)
-		if errno != OK {
-			return errno
-		}
-		return at.setTimes(p[1], p[2], p[3])
+		return d.setTimes(p[1], p[2], p[3])
 	case *dir:
 		at, errno := d.tree.locate(d.path)
 		if errno != OK {

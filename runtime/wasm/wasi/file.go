@@ -14,7 +14,8 @@ type file struct {
 	rights uint64
 	flags  uint16
 	// opened with O_APPEND: the host positions every write itself
-	appends bool
+	appends  bool
+	readOnly bool // the mount is
 }
 
 func (f *file) status() status {
@@ -30,28 +31,28 @@ func (f *file) may(right uint64) Errno {
 	return OK
 }
 
-func (f *file) read(bufs [][]byte) (int, Errno) {
+func (f *file) read(g *Guest, bufs [][]byte) (int, Errno) {
 	if errno := f.may(rightRead); errno != OK {
 		return 0, errno
 	}
-	return fill(bufs, f.f.Read)
+	return fill(g, bufs, f.f.Read)
 }
 
-func (f *file) readAt(bufs [][]byte, at int64) (int, Errno) {
+func (f *file) readAt(g *Guest, bufs [][]byte, at int64) (int, Errno) {
 	if errno := f.may(rightRead); errno != OK {
 		return 0, errno
 	}
 	if at < 0 {
 		return 0, EINVAL
 	}
-	return fill(bufs, func(b []byte) (int, error) {
+	return fill(g, bufs, func(b []byte) (int, error) {
 		n, err := f.f.ReadAt(b, at)
 		at += int64(n)
 		return n, err
 	})
 }
 
-func (f *file) write(bufs [][]byte) (int, Errno) {
+func (f *file) write(g *Guest, bufs [][]byte) (int, Errno) {
 	if errno := f.may(rightWrite); errno != OK {
 		return 0, errno
 	}
@@ -61,11 +62,11 @@ func (f *file) write(bufs [][]byte) (int, Errno) {
 			return 0, toErrno(err)
 		}
 	}
-	n, errno := drain(bufs, f.f.Write)
+	n, errno := drain(g, bufs, f.f.Write)
 	return n, f.synced(errno)
 }
 
-func (f *file) writeAt(bufs [][]byte, at int64) (int, Errno) {
+func (f *file) writeAt(g *Guest, bufs [][]byte, at int64) (int, Errno) {
 	if errno := f.may(rightWrite); errno != OK {
 		return 0, errno
 	}
@@ -73,9 +74,9 @@ func (f *file) writeAt(bufs [][]byte, at int64) (int, Errno) {
 		return 0, EINVAL
 	}
 	if f.appends { // as Linux does: pwrite(2), BUGS
-		return f.write(bufs)
+		return f.write(g, bufs)
 	}
-	n, errno := drain(bufs, func(b []byte) (int, error) {
+	n, errno := drain(g, bufs, func(b []byte) (int, error) {
 		n, err := f.f.WriteAt(b, at)
 		at += int64(n)
 		return n, err
@@ -110,38 +111,39 @@ func (f *file) allocate(offset, size uint64) Errno {
 	return toErrno(f.f.Truncate(int64(end)))
 }
 
-func fill(bufs [][]byte, read func([]byte) (int, error)) (total int, _ Errno) {
+// maxPart is what is moved at once between two moments at which the guest can
+// be ended: vectors that overlap may add up to terabytes.
+const maxPart = 1 << 20
+
+// parts calls move for the buffers in order, in parts, until one comes short.
+func parts(g *Guest, bufs [][]byte, move func([]byte) (int, error)) (total int, _ error) {
 	for _, b := range bufs {
-		if len(b) == 0 {
-			continue
-		}
-		n, err := read(b)
-		total += n
-		switch {
-		case errors.Is(err, io.EOF):
-			return total, OK
-		case err != nil && total == 0:
-			return 0, toErrno(err)
-		case err != nil || n < len(b):
-			return total, OK
+		for len(b) > 0 {
+			part := b[:min(len(b), maxPart)]
+			n, err := move(part)
+			total += n
+			if err != nil || n < len(part) {
+				return total, err
+			}
+			b = b[n:]
+			g.checkpoint()
 		}
 	}
-	return total, OK
+	return total, nil
 }
 
-func drain(bufs [][]byte, write func([]byte) (int, error)) (total int, _ Errno) {
-	for _, b := range bufs {
-		if len(b) == 0 {
-			continue
-		}
-		n, err := write(b)
-		total += n
-		if err != nil {
-			if total > 0 {
-				return total, OK
-			}
-			return 0, toErrno(err)
-		}
+func fill(g *Guest, bufs [][]byte, read func([]byte) (int, error)) (int, Errno) {
+	total, err := parts(g, bufs, read)
+	if total > 0 || errors.Is(err, io.EOF) {
+		return total, OK
 	}
-	return total, OK
+	return 0, toErrno(err)
+}
+
+func drain(g *Guest, bufs [][]byte, write func([]byte) (int, error)) (int, Errno) {
+	total, err := parts(g, bufs, write)
+	if total > 0 {
+		return total, OK
+	}
+	return 0, toErrno(err)
 }

@@ -173,7 +173,7 @@ func openFile(at place, r openRequest) (descriptor, Errno) {
 	}
 	rights := r.rights & rightsFile
 	return &file{
-		f: f, tree: at.tree, path: at.rel, rights: rights, appends: mode&os.O_APPEND != 0,
+		f: f, tree: at.tree, path: at.rel, rights: rights, appends: mode&os.O_APPEND != 0, readOnly: at.readOnly,
 		flags: r.flags &^ (flagSync | flagDsync | flagRsync),
 	}, OK
 }
@@ -260,7 +260,7 @@ func pathSymlink(g *Guest, m memory, p []uint64) Errno {
 	if errno != OK {
 		return errno
 	}
-	at, joined, errno := g.writable(m, p[2], p[3], p[4])
+	at, _, errno := g.writable(m, p[2], p[3], p[4])
 	switch {
 	case errno != OK:
 		return errno
@@ -268,7 +268,7 @@ func pathSymlink(g *Guest, m memory, p []uint64) Errno {
 		return ENOENT
 	case path.IsAbs(text) || filepath.IsAbs(text):
 		return EPERM
-	case !filepath.IsLocal(filepath.FromSlash(path.Join(path.Dir(strings.TrimRight(joined, "/")), text))):
+	case !filepath.IsLocal(filepath.FromSlash(path.Join(path.Dir(strings.TrimRight(at.rel, "/")), text))):
 		return EPERM
 	}
 	return toErrno(at.root.Symlink(filepath.FromSlash(text), at.name))

@@ -213,14 +213,16 @@ func sockRecv(g *Guest, m memory, p []uint64) Errno {
 	return OK
 }
 
+// recvOnce reads from a socket of either kind.
 func recvOnce(s stream, bufs [][]byte, peek bool) (int, Errno) {
 	if !peek {
 		return s.tryRead(bufs)
 	}
-	tcp, ok := s.(*socket)
-	if !ok {
-		return 0, ENOTSUP
+	if packets, ok := s.(*packetSocket); ok {
+		n, _, errno := packets.receive(bufs, true)
+		return n, errno
 	}
+	tcp := s.(*socket)
 	if errno := tcp.connected(); errno != OK {
 		return 0, errno
 	}

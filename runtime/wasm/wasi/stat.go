@@ -58,15 +58,12 @@ func (m memory) putFilestat(addr uint64, s filestat) Errno {
 	return OK
 }
 
-// setTimes changes the times of a place; flags say which and from where.
-func (p place) setTimes(accessed, modified, flags uint64) Errno {
+// newTimes decodes the times that a call sets; the zero time is left as it is.
+func newTimes(accessed, modified, flags uint64) (a, m time.Time, _ Errno) {
 	const setAccess, accessNow, setModify, modifyNow = 1, 2, 4, 8
 	if flags&(setAccess|accessNow) == setAccess|accessNow ||
 		flags&(setModify|modifyNow) == setModify|modifyNow || flags > 15 {
-		return EINVAL
-	}
-	if p.readOnly || p.root == nil {
-		return EROFS
+		return a, m, EINVAL
 	}
 	now := time.Now()
 	choose := func(set, toNow bool, at uint64) time.Time {
@@ -76,9 +73,32 @@ func (p place) setTimes(accessed, modified, flags uint64) Errno {
 		case set:
 			return time.Unix(0, int64(at))
 		}
-		return time.Time{} // left as it is
+		return time.Time{}
 	}
-	return toErrno(p.root.Chtimes(p.name,
-		choose(flags&setAccess != 0, flags&accessNow != 0, accessed),
-		choose(flags&setModify != 0, flags&modifyNow != 0, modified)))
+	return choose(flags&setAccess != 0, flags&accessNow != 0, accessed),
+		choose(flags&setModify != 0, flags&modifyNow != 0, modified), OK
+}
+
+// setTimes changes the times of a place; flags say which and from where.
+func (p place) setTimes(accessed, modified, flags uint64) Errno {
+	a, m, errno := newTimes(accessed, modified, flags)
+	if errno != OK {
+		return errno
+	}
+	if p.readOnly || p.root == nil {
+		return EROFS
+	}
+	return toErrno(p.root.Chtimes(p.name, a, m))
+}
+
+// setTimes changes the times of an open file, whatever its name is now.
+func (f *file) setTimes(accessed, modified, flags uint64) Errno {
+	a, m, errno := newTimes(accessed, modified, flags)
+	if errno != OK {
+		return errno
+	}
+	if f.readOnly {
+		return EROFS
+	}
+	return f.chtimes(a, m)
 }

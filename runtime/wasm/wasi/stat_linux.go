@@ -3,6 +3,10 @@ package wasi
 import (
 	"io/fs"
 	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // fromHost adds what only the host's own structure tells.
@@ -14,4 +18,27 @@ func (s *filestat) fromHost(info fs.FileInfo) {
 	s.inode, s.links = host.Ino, uint64(host.Nlink)
 	s.accessed = uint64(host.Atim.Nano())
 	s.change = uint64(host.Ctim.Nano())
+}
+
+// chtimes is futimens(3), which os lacks: utimensat(2) without a path.
+func (f *file) chtimes(accessed, modified time.Time) Errno {
+	const utimeOmit = 1<<30 - 2 // UTIME_OMIT
+	times := [2]unix.Timespec{{Nsec: utimeOmit}, {Nsec: utimeOmit}}
+	for i, t := range [2]time.Time{accessed, modified} {
+		if !t.IsZero() {
+			times[i] = unix.NsecToTimespec(t.UnixNano())
+		}
+	}
+	raw, err := f.f.SyscallConn()
+	if err != nil {
+		return toErrno(err)
+	}
+	var failed syscall.Errno
+	err = raw.Control(func(fd uintptr) {
+		_, _, failed = unix.Syscall6(unix.SYS_UTIMENSAT, fd, 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
+	})
+	if err == nil && failed != 0 {
+		err = failed
+	}
+	return toErrno(err)
 }

@@ -24,7 +24,7 @@ func get(t *testing.T, g *Guest, fd int, name string) (string, Errno) {
 	}
 	defer opened.close()
 	b := make([]byte, 64)
-	n, errno := opened.(*file).read([][]byte{b})
+	n, errno := opened.(*file).read(g, [][]byte{b})
 	return string(b[:n]), errno
 }
 

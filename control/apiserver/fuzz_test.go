@@ -44,6 +44,8 @@ func FuzzRequest(f *testing.F) {
 		{"POST", "/apis/apps/v1/namespaces/default/deployments", "", "application/json", deployment},
 		{"PUT", "/apis/apps/v1/namespaces/default/deployments/d/scale", "", "application/yaml", "apiVersion: autoscaling/v1\nkind: Scale\nmetadata: {name: d}\nspec: {replicas: 2}\n"},
 		{"PATCH", "/api/v1/namespaces/default/services/s", "", "application/strategic-merge-patch+json", `{"spec":{"ports":[{"port":80,"$patch":"delete"}]}}`},
+		{"PATCH", "/api/v1/namespaces/default/services/s", "", "application/strategic-merge-patch+json", `{"spec":{"ports":[{"port":[{}]}]}}`},
+		{"GET", "/apis/apps/v1/namespaces/default/deployments/d/scale", "", "application/json;as=Table;v=v1;g=meta.k8s.io", ""},
 		{"PATCH", "/apis/apps/v1/namespaces/default/deployments/d", "force=true", "application/json-patch+json", `[{"op":"copy","from":"/spec","path":"/spec/x"}]`},
 		{"PATCH", "/api/v1/namespaces/default", "", "application/merge-patch+json", `{"metadata":{"finalizers":["a/b"]}}`},
 		{"DELETE", maps, "propagationPolicy=Orphan", "application/json", `{"gracePeriodSeconds":-1,"preconditions":{"uid":""}}`},

@@ -2,11 +2,13 @@ package app
 
 import (
 	"os"
+	_ "unsafe" // for kubectlVersion
 
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/component-base/cli"
+	kubeversion "k8s.io/component-base/version"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	"k8s.io/kubectl/pkg/cmd/util"
 )
@@ -19,6 +21,7 @@ func newKubectl(at *target, streams Streams) *cobra.Command {
 		Short:              "kubectl, pointed at this cluster",
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
+			nameKubectl()
 			config := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50)
 			if path, context, err := at.file(); err == nil {
 				*config.KubeConfig, *config.Context = path, context
@@ -61,4 +64,22 @@ func needsCluster(args []string) bool {
 		return false
 	}
 	return true
+}
+
+// kubectlRelease is the release of the k8s.io modules that are built in.
+const kubectlRelease = "v1.37.2"
+
+// kubectlVersion is the variable that Kubernetes' own builds set by the linker.
+// Without it "kubectl version" fails, because the default is no version; and
+// the linker's flags are not there for "go run".
+//
+//go:linkname kubectlVersion k8s.io/component-base/version.gitVersion
+var kubectlVersion string
+
+// nameKubectl gives the kubectl of this process its version.
+func nameKubectl() {
+	kubectlVersion = kubectlRelease
+	// An error would mean that the variable has another name now: then kubectl
+	// works and only its version is unknown.
+	_ = kubeversion.SetDynamicVersion(kubectlRelease)
 }

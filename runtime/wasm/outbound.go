@@ -3,12 +3,14 @@ package wasm
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 	"syscall"
 
+	"wherry.dev/wherry/runtime/sandbox"
 	"wherry.dev/wherry/runtime/wasm/memconn"
 	"wherry.dev/wherry/runtime/wasm/wasi"
 )
@@ -26,7 +28,8 @@ var _ wasi.Network = guestNet{}
 func (n guestNet) Dial(ctx context.Context, to netip.AddrPort) (*memconn.Conn, error) {
 	local := net.TCPAddrFromAddrPort(netip.AddrPortFrom(n.pod.IP, 0))
 	if n.isOwn(to.Addr()) {
-		return n.dial(to.Port(), local)
+		c, err := n.dial(to.Port(), local)
+		return c, refusal(err)
 	}
 	host := to.Addr().String()
 	if name, ok := n.names.name(to.Addr()); ok {
@@ -40,7 +43,7 @@ func (n guestNet) Dial(ctx context.Context, to netip.AddrPort) (*memconn.Conn, e
 	}
 	c, err := n.pod.Dial(ctx, "tcp", net.JoinHostPort(host, fmt.Sprint(to.Port())))
 	if err != nil {
-		return nil, err
+		return nil, refusal(err)
 	}
 	if mem, ok := c.(*memconn.Conn); ok {
 		return mem, nil // another guest of this node: nothing to copy
@@ -55,6 +58,14 @@ func (n *podNet) full() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return len(n.kernel) >= maxKernel
+}
+
+// refusal makes a sandbox's refusal one that guests are told as such.
+func refusal(err error) error {
+	if errors.Is(err, sandbox.ErrConnRefused) {
+		return fmt.Errorf("%w: %w", memconn.ErrRefused, err)
+	}
+	return err
 }
 
 // ownLoopback is the part of 127.0.0.0/8 that means the pod itself. The rest

@@ -17,6 +17,7 @@ import (
 var (
 	createOptions = metav1.CreateOptions{}
 	listOptions   = metav1.ListOptions{}
+	getOptions    = metav1.GetOptions{}
 )
 
 func metaNamed(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Name: name} }

@@ -160,6 +160,14 @@ func (c *Cluster) start() {
 	c.Client, c.URL, c.Kubeconfig = cluster.Client(), cluster.URL(), cluster.KubeconfigFile()
 }
 
+// Stop ends the cluster before its test does.
+func (c *Cluster) Stop() {
+	c.t.Helper()
+	if err := c.stop(); err != nil {
+		c.t.Fatalf("stop cluster: %v", err)
+	}
+}
+
 // Restart stops the cluster and starts it again on its data directory.
 func (c *Cluster) Restart() {
 	c.t.Helper()

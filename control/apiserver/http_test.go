@@ -99,7 +99,7 @@ func TestAnswers(t *testing.T) {
 		{"patch format", "PATCH", maps + "/one", "{}", []string{jsonBody}, 415, "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml"},
 		{"merge patch", "PATCH", maps + "/one", `{"data":{"c":"d"}}`, []string{"Content-Type: application/merge-patch+json"}, 200, `"c":"d"`},
 		{"bad label selector", "GET", maps + "?labelSelector=a+b+c", "", nil, 400, `"reason":"BadRequest"`},
-		{"bad field selector", "GET", maps + "?fieldSelector=nosuch%3Dx", "", nil, 400, `"reason":"BadRequest"`},
+		{"bad field selector", "GET", maps + "?fieldSelector=nosuch%3Dx", "", nil, 400, `"message":"field label not supported: nosuch"`},
 		{"bad limit", "GET", maps + "?limit=many", "", nil, 400, `"reason":"BadRequest"`},
 		{"match without revision", "GET", maps + "?resourceVersionMatch=Exact", "", nil, 422, "resourceVersionMatch is forbidden unless resourceVersion is provided"},
 		{"initial events without match", "GET", maps + "?watch=1&sendInitialEvents=true", "", nil, 422, "sendInitialEvents requires setting resourceVersionMatch"},

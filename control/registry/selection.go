@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"fmt"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,7 +29,7 @@ func selects(k *kind, key api.Key, opts api.ListOptions) (selection, error) {
 		s.fields = opts.Fields
 		for _, requirement := range opts.Fields.Requirements() {
 			if k.fields[requirement.Field] == nil {
-				return s, unknownField(k, opts, requirement.Field)
+				return s, unknownField(requirement.Field)
 			}
 		}
 		s.narrow(key)
@@ -60,14 +59,9 @@ func (s *selection) narrow(key api.Key) {
 	s.prefix = storeKey(api.Key{Group: key.Group, Resource: key.Resource, Namespace: namespace, Name: name})
 }
 
-func unknownField(k *kind, opts api.ListOptions, label string) error {
-	text := ""
-	if opts.Labels != nil {
-		text = opts.Labels.String()
-	}
-	gvr := k.resource.GVR()
-	return apierrors.NewBadRequest(fmt.Sprintf("Unable to find %q that match label selector %q, field selector %q: field label not supported: %s",
-		gvr.String(), text, opts.Fields.String(), label))
+// unknownField is the plain reason: kubectl says itself what it looked for.
+func unknownField(label string) error {
+	return apierrors.NewBadRequest("field label not supported: " + label)
 }
 
 // everything says that there is no selector.

@@ -1,0 +1,135 @@
+package app_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"wherry.dev/wherry/cmd/app/clustertest"
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/samples"
+)
+
+// TestKubectl runs the scripts of testdata/script against one cluster, each in
+// a namespace of its own: once with kubectl as it is built in and once, where
+// there is one, with the kubectl of this machine, which is another version.
+//
+// In the scripts $NS is the namespace. Beside testscript's own commands there
+// is "until PATTERN command...": it repeats a command until its output matches.
+func TestKubectl(t *testing.T) {
+	c := clustertest.New(t)
+	c.Push("hello:v1", samples.HelloModule)
+	c.Push("hello:v2", append(append([]byte{}, samples.HelloModule...), 0, 3, 1, 'v', '2'))
+	c.Push("said:v1", printerModule("one\ntwo\nthree\n", 0))
+	c.Push("failed:v1", printerModule("going down\n", 3))
+	c.Push("spin:v1", spinModule)
+
+	t.Run("builtin", func(t *testing.T) { t.Parallel(); runScripts(t, c, "builtin", builtinKubectl(t)) })
+	installed, err := exec.LookPath("kubectl")
+	if err != nil {
+		t.Log("this machine has no kubectl: only the built-in one is tested")
+		return
+	}
+	t.Run("installed", func(t *testing.T) {
+		t.Parallel()
+		bin := t.TempDir()
+		if err := os.Symlink(installed, filepath.Join(bin, "kubectl")); err != nil {
+			t.Fatal(err)
+		}
+		runScripts(t, c, "installed", bin)
+	})
+}
+
+// builtinKubectl returns a directory with a kubectl that is this test's binary.
+func builtinKubectl(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	command := clustertest.Command(t)
+	script := fmt.Sprintf("#!/bin/sh\n%s exec '%s' --kubeconfig \"$KUBECONFIG\" kubectl \"$@\"\n", commandVariable(command.Env), self)
+	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// commandVariable finds what makes the test binary act as the command.
+func commandVariable(env []string) string {
+	for _, entry := range env {
+		if strings.HasPrefix(entry, "WHERRY_CLUSTERTEST") {
+			return entry
+		}
+	}
+	return ""
+}
+
+func runScripts(t *testing.T, c *clustertest.Cluster, who, bin string) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			script := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
+			namespace := who + "-" + script
+			_, err := c.Client.Create(t.Context(), api.Namespaces.Key("", namespace),
+				&corev1.Namespace{ObjectMeta: metaNamed(namespace)}, api.CreateOptions{})
+			if err != nil {
+				return err
+			}
+			config, err := clientcmd.LoadFromFile(c.Kubeconfig)
+			if err != nil {
+				return err
+			}
+			config.Contexts[config.CurrentContext].Namespace = namespace
+			kubeconfig := filepath.Join(env.WorkDir, ".kubeconfig")
+			if err := clientcmd.WriteToFile(*config, kubeconfig); err != nil {
+				return err
+			}
+			env.Setenv("KUBECONFIG", kubeconfig)
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("NS", namespace)
+			env.Setenv("WHO", who)
+			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
+			return nil
+		},
+		Condition: func(cond string) (bool, error) { return cond == who, nil },
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"until": until},
+	})
+}
+
+// printerModule is a guest that prints a text and exits:
+//
+//	(import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
+//	(import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+//	(func (export "_start") (drop (call 0 (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))) (call 1 (i32.const CODE)))
+//	(data (i32.const 0) IOVEC) (data (i32.const 16) TEXT)
+func printerModule(text string, code byte) []byte {
+	named := func(s string) []byte { return append([]byte{byte(len(s))}, s...) }
+	section := func(id byte, parts ...[]byte) []byte {
+		var body []byte
+		for _, part := range parts {
+			body = append(body, part...)
+		}
+		return append([]byte{id, byte(len(body))}, body...)
+	}
+	wasi := named("wasi_snapshot_preview1")
+	body := []byte{0, 0x41, 1, 0x41, 0, 0x41, 1, 0x41, 8, 0x10, 0, 0x1a, 0x41, code, 0x10, 1, 0x0b}
+	module := []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
+	module = append(module, section(1, []byte{3, 0x60, 4, 0x7f, 0x7f, 0x7f, 0x7f, 1, 0x7f, 0x60, 1, 0x7f, 0, 0x60, 0, 0})...)
+	module = append(module, section(2, []byte{2}, wasi, named("fd_write"), []byte{0, 0}, wasi, named("proc_exit"), []byte{0, 1})...)
+	module = append(module, section(3, []byte{1, 2})...)
+	module = append(module, section(5, []byte{1, 0, 1})...)
+	module = append(module, section(7, []byte{2}, named("memory"), []byte{2, 0}, named("_start"), []byte{0, 2})...)
+	module = append(module, section(10, []byte{1, byte(len(body))}, body)...)
+	return append(module, section(11, []byte{2, 0, 0x41, 0, 0x0b, 8, 16, 0, 0, 0, byte(len(text)), 0, 0, 0, 0, 0x41, 16, 0x0b}, named(text))...)
+}

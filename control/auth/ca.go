@@ -56,11 +56,11 @@ func OpenCA(dir string, now func() time.Time) (*CA, error) {
 	}
 	keyPEM, err := os.ReadFile(keyPath)
 	if err != nil {
-		return nil, fmt.Errorf("certificate authority: %s is there but its key is not readable; restore the key or remove both to make a new authority: %w", certPath, err)
+		return nil, fmt.Errorf("certificate authority: %s is there but its key is not readable; restore the key from a backup of the data directory, or start a new cluster in another one: %w", certPath, err)
 	}
 	pair, err := parsePair(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("certificate authority: %s and %s are damaged or do not belong together; restore them or remove both: %w", certPath, keyPath, err)
+		return nil, fmt.Errorf("certificate authority: %s and %s are damaged or do not belong together; restore both from a backup of the data directory, or start a new cluster in another one: %w", certPath, keyPath, err)
 	}
 	if !pair.cert.IsCA {
 		return nil, fmt.Errorf("certificate authority: %s is not the certificate of an authority; restore it or remove it and its key", certPath)

@@ -72,7 +72,7 @@ func TestCARefusesDamage(t *testing.T) {
 			dir, c := t.TempDir(), newClock()
 			mustCA(t, dir, c)
 			damage(t, dir)
-			if _, err := OpenCA(dir, c.now); err == nil || !strings.Contains(err.Error(), "remove") {
+			if _, err := OpenCA(dir, c.now); err == nil || !strings.Contains(err.Error(), "restore") {
 				t.Fatalf("error %v does not say what to do", err)
 			}
 		})

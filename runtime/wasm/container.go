@@ -61,6 +61,7 @@ func (c *container) start(ctx context.Context) (err error) {
 		if err != nil {
 			c.release()
 			c.cancel()
+			c.program.release()
 			err = fmt.Errorf("start container %q: %w", c.spec.Name, err)
 		}
 	}()
@@ -116,6 +117,7 @@ func (c *container) start(ctx context.Context) (err error) {
 // run is the guest's goroutine. It reports on ready whether the guest could
 // begin, unless start has left before.
 func (c *container) run(ready chan<- error, left <-chan struct{}) {
+	defer c.program.release() // the instance is closed by then
 	started := time.Now()
 	ctx := wasi.WithGuest(module.WithMeter(c.ctx, c.meter), c.guest)
 	in, err := c.program.instantiate(ctx, module.Limits{

@@ -24,13 +24,18 @@ type engine struct {
 
 	mu  sync.Mutex
 	rts map[wasi.Variant]wazero.Runtime
+
+	uses uses
 }
 
-// program is a module that is ready to be instantiated.
+// program is a module that is ready to be instantiated. Whoever got it from
+// load releases it when the last instance is closed.
 type program struct {
 	module *module.Module
 	// goModule: one thread that must not block in accept.
 	goModule bool
+	// release may be called more than once.
+	release func()
 }
 
 // startFunction is what makes a module a command.
@@ -44,7 +49,13 @@ func newEngine(cfg Config) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &engine{cache: cache, interpret: cfg.Interpret, rts: map[wasi.Variant]wazero.Runtime{}}, nil
+	e := &engine{cache: cache, interpret: cfg.Interpret, rts: map[wasi.Variant]wazero.Runtime{}}
+	e.uses = newUses(func(sum string) {
+		if err := cache.Unload(context.Background(), sum); err != nil && cfg.Log != nil {
+			cfg.Log.Warn("module stays in memory", "module", sum, "err", err)
+		}
+	})
+	return e, nil
 }
 
 // runtime returns the runtime whose system calls have the given types.
@@ -80,8 +91,12 @@ func (e *engine) prepare(ctx context.Context, image sandbox.Image) error {
 		}
 		return fmt.Errorf("prepare image %q: %w", image.Ref, err)
 	}
-	_, err := e.loadPrepared(ctx, image)
-	return err
+	p, err := e.loadPrepared(ctx, image)
+	if err != nil {
+		return err
+	}
+	p.release() // it stays in memory for a while
+	return nil
 }
 
 // load returns the program of an image, preparing it if nobody has.
@@ -97,6 +112,19 @@ func (e *engine) load(ctx context.Context, image sandbox.Image) (*program, error
 }
 
 func (e *engine) loadPrepared(ctx context.Context, image sandbox.Image) (*program, error) {
+	release := e.uses.acquire(image.ModuleSum)
+	p, err := e.loadInUse(ctx, image)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	p.release = release
+	return p, nil
+}
+
+// loadInUse loads a module that is counted as in use, so that nobody unloads
+// it meanwhile.
+func (e *engine) loadInUse(ctx context.Context, image sandbox.Image) (*program, error) {
 	// Which runtime a module needs is only known once it is loaded; the first
 	// one is nearly always right, and a module that it is wrong for still
 	// loads there: imports are linked at instantiation.

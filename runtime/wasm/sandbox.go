@@ -53,6 +53,7 @@ func (s *podSandbox) Start(ctx context.Context, spec sandbox.ContainerSpec) (san
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
+		program.release()
 		return nil, fmt.Errorf("start container %q: the pod's sandbox is closed", spec.Name)
 	}
 	s.containers[c] = struct{}{}

@@ -254,6 +254,20 @@ func (c *Cache) Drop(ctx context.Context, sum string) error {
 	c.mu.Lock()
 	p, known := c.prepared[sum]
 	delete(c.prepared, sum)
+	c.mu.Unlock()
+	err = c.Unload(ctx, sum)
+	if !known {
+		p.entry, _ = c.readEntry(sum) // without an entry there is only the directory
+	}
+	c.discard(p.entry)
+	return errors.Join(err, os.RemoveAll(filepath.Join(c.cfg.Dir, name)))
+}
+
+// Unload forgets a module from memory, for all runtimes: its machine code and
+// its image. The next Load reads it from the disk. No instance of it may be
+// running, and nobody may be about to make one.
+func (c *Cache) Unload(ctx context.Context, sum string) error {
+	c.mu.Lock()
 	var gone []*loading
 	for key, l := range c.modules {
 		if key.sum == sum {
@@ -269,9 +283,5 @@ func (c *Cache) Drop(ctx context.Context, sum string) error {
 			errs = append(errs, l.module.close(ctx))
 		}
 	}
-	if !known {
-		p.entry, _ = c.readEntry(sum) // without an entry there is only the directory
-	}
-	c.discard(p.entry)
-	return errors.Join(append(errs, os.RemoveAll(filepath.Join(c.cfg.Dir, name)))...)
+	return errors.Join(errs...)
 }

@@ -35,7 +35,7 @@ func TestClientGo(t *testing.T) {
 		"metadata":        metadataClient,
 		"retry":           retryOnConflict,
 		"leader election": leaderElection,
-		"expired":         expiredContinue,
+		"bad tokens":      badTokens,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, c) })
 	}
@@ -236,9 +236,9 @@ func leaderElection(t *testing.T, c *clustertest.Cluster) {
 	}
 }
 
-// expiredContinue: a revision that the server has never kept is refused in the
-// way that makes clients list again.
-func expiredContinue(t *testing.T, c *clustertest.Cluster) {
+// badTokens: revisions and continue tokens that are none are refused as bad
+// requests, and pages are counted.
+func badTokens(t *testing.T, c *clustertest.Cluster) {
 	maps := c.Clientset().CoreV1().ConfigMaps("default")
 	for _, opts := range []metav1.ListOptions{{Continue: "nonsense"}, {ResourceVersion: "x"}} {
 		if _, err := maps.List(t.Context(), opts); !apierrors.IsBadRequest(err) && !apierrors.IsInvalid(err) {

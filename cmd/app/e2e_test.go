@@ -36,6 +36,7 @@ spec:
   template:
     metadata: {labels: {app: web}}
     spec:
+      terminationGracePeriodSeconds: 5 # a connection under constant load never rests, so its pod takes all of it
       containers:
       - name: web
         image: hello:v1

@@ -17,12 +17,16 @@ import (
 	"wherry.dev/wherry/samples"
 )
 
-var densityPods = flag.Int("density.pods", 200, "how many pods BenchmarkDensity runs")
+var (
+	densityPods  = flag.Int("density.pods", 200, "how many pods BenchmarkDensity runs")
+	densityGuest = flag.String("density.guest", "c", "which guest it runs: c, or go (net/http)")
+)
 
 // BenchmarkDensity scales a Deployment of the small guest on one node from
 // none to -density.pods, to none and up again:
 //
 //	go test ./bench -run '^$' -bench Density -benchtime 1x -args -density.pods 1000
+//	go test ./bench -run '^$' -bench Density -benchtime 1x -args -density.pods 100 -density.guest go
 //
 // KiB/pod is the process' resident memory beyond the empty cluster's, API
 // objects included, per pod; idle-%core is the share of one core that the
@@ -32,7 +36,11 @@ func BenchmarkDensity(b *testing.B) {
 	c := clustertest.New(b, func(cfg *app.Config) {
 		cfg.NodeBits = cfg.PodCIDR.Bits() // one node, all addresses
 	})
-	c.Push("hello:v1", samples.HelloModule)
+	module := samples.HelloModule
+	if *densityGuest == "go" {
+		module = goGuest(b)
+	}
+	c.Push("hello:v1", module)
 	d := bench.Density{Client: c.Client, Namespace: "default", Name: "dense", Image: "hello:v1", Port: 8080}
 	ip, err := d.Setup(b.Context())
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,6 +30,7 @@ type Bucket struct {
 	embedded *embedded // nil with external servers
 	files    *blocks   // what commits syncs
 	commits  *group    // nil where an acknowledgement means durable already
+	mark     *mark     // nil with external servers
 	lock     *os.File  // nil with external servers
 	done     chan struct{}
 
@@ -80,6 +82,9 @@ func (b *Bucket) open(ctx context.Context) error {
 	// The process before this one may have died between a write and its sync;
 	// what is replayed from now on has to be durable like everything else.
 	last, err := b.sequence(ctx)
+	if err == nil {
+		err = b.mark.check(last)
+	}
 	if err != nil {
 		return err
 	}
@@ -93,6 +98,7 @@ func (b *Bucket) open(ctx context.Context) error {
 	if err := files.sync(); err != nil && !errors.Is(err, errNoRoom) {
 		return err
 	}
+	b.mark.set(last)
 	b.files, b.commits = files, newGroup(files.sync, last)
 	return nil
 }
@@ -114,16 +120,42 @@ func (b *Bucket) embed() error {
 	if err := b.space(b.cfg.MinFree / 2); err != nil {
 		return err
 	}
-	if b.cfg.Unsynced {
-		// Blocks change unseen from now on, old ones must never come back.
-		err = discard(b.embedded.kept())
-	} else {
-		err = restore(b.embedded.kept(), b.embedded.messages(), b.cfg.Log)
-	}
-	if err != nil {
+	if err := b.recover(); err != nil {
 		return err
 	}
 	return b.embedded.start()
+}
+
+// recover prepares the files of the process before this one for the server.
+func (b *Bucket) recover() error {
+	kept, messages := b.embedded.kept(), b.embedded.messages()
+	var err error
+	if b.mark, err = openMark(kept+".mark", b.cfg.Dir, b.cfg.Log); err != nil {
+		return err
+	}
+	if b.cfg.Unsynced {
+		// Blocks change unseen from now on, old ones must never come back, and
+		// a power loss may take what has been acknowledged.
+		if err := b.mark.drop(); err != nil {
+			return err
+		}
+		return discard(kept)
+	}
+	if _, err := os.Stat(messages); errors.Is(err, fs.ErrNotExist) {
+		// Before anything makes a new stream or drops what was kept.
+		if err := b.mark.check(0); err != nil {
+			return err
+		}
+	}
+	if err := restore(kept, messages, b.cfg.Log); err != nil {
+		return err
+	}
+	// The server takes its last revision from its index, even if the blocks
+	// do not have it any more. Without one it reads and checks the blocks.
+	if err := os.Remove(filepath.Join(messages, "index.db")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("have the blocks checked: %w", err)
+	}
+	return nil
 }
 
 // acquire locks a file that names the process that has it locked.
@@ -200,6 +232,12 @@ func (b *Bucket) ensureStream(ctx context.Context) error {
 		attempt, cancel := context.WithTimeout(ctx, apiTimeout)
 		_, err = js.Stream(attempt, b.cfg.stream())
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			if b.mark != nil {
+				if err := b.mark.check(0); err != nil {
+					cancel()
+					return err
+				}
+			}
 			_, err = js.CreateStream(attempt, b.streamConfig())
 		}
 		cancel()
@@ -237,6 +275,7 @@ func (b *Bucket) Run(ctx context.Context) error {
 	if b.commits != nil {
 		tasks.Go(func() error { return b.commits.run(ctx) })
 		tasks.Go(func() error { return b.commits.every(ctx, settleEvery) })
+		tasks.Go(func() error { return b.mark.follow(ctx, markEvery, b.commits.settled) })
 	}
 	if b.embedded != nil {
 		tasks.Go(func() error { return b.embedded.supervise(ctx, b.space) })
@@ -261,6 +300,7 @@ func (b *Bucket) close(settle bool) {
 		if err := b.files.sync(); err != nil {
 			b.cfg.Log.Warn("the store's last sync failed; what was acknowledged was durable before", "error", err)
 		}
+		b.mark.set(b.commits.settled())
 	}
 	if b.lock != nil {
 		b.lock.Close() // and with it the lock

@@ -39,6 +39,13 @@ func (g *group) note(revision uint64) {
 	g.written = max(g.written, revision)
 }
 
+// settled returns the newest revision known to be on disk.
+func (g *group) settled() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.durable
+}
+
 // wait blocks until a revision that has been written is on disk.
 func (g *group) wait(ctx context.Context, revision uint64) error {
 	for {

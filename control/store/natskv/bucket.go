@@ -123,7 +123,17 @@ func (b *Bucket) embed() error {
 	if err := b.recover(); err != nil {
 		return err
 	}
-	return b.embedded.start()
+	if b.cfg.Unsynced {
+		return b.embedded.start()
+	}
+	whole, err := complete(b.embedded.kept(), b.embedded.messages())
+	if err != nil {
+		return err
+	}
+	if err := b.embedded.start(); err != nil {
+		return err
+	}
+	return b.mark.compare(whole, b.embedded.messages())
 }
 
 // recover prepares the files of the process before this one for the server.

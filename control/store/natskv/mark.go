@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,6 +18,9 @@ import (
 // markEvery is how often the mark follows what has been acknowledged: what a
 // damaged disk can take unseen after a process was killed.
 const markEvery = 5 * time.Second
+
+// outOfReach is the mark of a store that has lost something in the middle.
+const outOfReach = math.MaxUint64
 
 // mark remembers, in a file beside the server's, a revision that has been
 // durable. The server starts on whatever of its files makes sense to it and
@@ -70,6 +74,48 @@ func (m *mark) set(revision uint64) {
 	m.revision = revision
 }
 
+// complete returns the blocks that were on disk as a whole: those that were
+// kept, but for the newest, which may have been written to after that.
+func complete(kept, messages string) (map[string]os.FileInfo, error) {
+	listed, err := (&keeper{dir: kept}).read()
+	if err != nil {
+		return nil, err
+	}
+	newest := -1
+	for name := range listed {
+		index, _ := blockIndex(name)
+		newest = max(newest, index)
+	}
+	whole := map[string]os.FileInfo{}
+	for name := range listed {
+		if index, isBlock := blockIndex(name); !isBlock || index == newest {
+			continue
+		}
+		if whole[name], err = os.Stat(filepath.Join(messages, name)); err != nil {
+			return nil, fmt.Errorf("look at the store's blocks: %w", err)
+		}
+	}
+	return whole, nil
+}
+
+// compare finds blocks that the server has cut short at its start, because it
+// could not read on. The mark goes out of reach then: what it has cut off does
+// not show at the next start.
+func (m *mark) compare(whole map[string]os.FileInfo, messages string) error {
+	for name, before := range whole {
+		now, err := os.Stat(filepath.Join(messages, name))
+		if err != nil || !os.SameFile(before, now) || now.Size() >= before.Size() {
+			continue // or compacted meanwhile
+		}
+		if err := m.write(outOfReach); err != nil {
+			m.log.Error("cannot note that the store is damaged", "file", m.path, "error", err)
+		}
+		m.revision = outOfReach
+		return m.check(0)
+	}
+	return nil
+}
+
 func (m *mark) write(revision uint64) error {
 	if err := os.MkdirAll(filepath.Dir(m.path), 0o700); err != nil {
 		return err
@@ -104,13 +150,20 @@ func (m *mark) check(last uint64) error {
 	if last >= m.revision {
 		return nil
 	}
+	if m.revision == outOfReach {
+		return fmt.Errorf("the store in %s has lost acknowledged revisions in the middle: its files were damaged. %s", m.dir, m.advice())
+	}
 	found := fmt.Sprintf("ends at revision %d", last)
 	if last == 0 {
 		found = "is empty"
 	}
-	return fmt.Errorf("the store in %s %s, but revision %d had been acknowledged: its files were damaged or removed. "+
-		"Restore a backup of the data directory, or move %s away to start empty, or remove %s to go on with what is left",
-		m.dir, found, m.revision, m.dir, m.path)
+	return fmt.Errorf("the store in %s %s, but revision %d had been acknowledged: its files were damaged or removed. %s",
+		m.dir, found, m.revision, m.advice())
+}
+
+func (m *mark) advice() string {
+	return fmt.Sprintf("Restore a backup of the data directory, or move %s away to start empty, or remove %s to go on with what is left",
+		m.dir, m.path)
 }
 
 // drop removes the mark, for good.

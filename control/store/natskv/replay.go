@@ -26,6 +26,9 @@ const (
 	checkEmbedded = 5 * time.Second
 )
 
+// errUnreadable: the server has a message that it cannot read.
+var errUnreadable = errors.New("the store's files are damaged")
+
 // Replay implements store.Log: it loads the newest message of each key, then
 // follows the feed and fetches what the feed has lost.
 func (b *Bucket) Replay(ctx context.Context, ready func(last uint64), apply func(store.Record)) error {
@@ -49,6 +52,9 @@ func (b *Bucket) Replay(ctx context.Context, ready func(last uint64), apply func
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if errors.Is(err, errUnreadable) {
+			return err
 		}
 		b.cfg.Log.Warn("loading the store failed and begins again", "error", err)
 		if err := b.pause(ctx, loadRetry); err != nil {
@@ -148,12 +154,17 @@ func (f *follower) load(ctx context.Context) error {
 // loadSome applies the next messages and returns how far it came and how many
 // are still to come.
 func (f *follower) loadSome(ctx context.Context, c jetstream.Consumer, cursor, pending uint64) (uint64, uint64, error) {
-	batch, err := c.Fetch(int(min(pending, loadBatch)), jetstream.FetchMaxWait(apiTimeout))
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	batch, err := c.Fetch(int(min(pending, loadBatch)), jetstream.FetchContext(waiting))
 	if err != nil {
 		return 0, 0, fmt.Errorf("read the stream: %w", err)
 	}
 	got := false
+	silence := time.AfterFunc(apiTimeout, cancel)
+	defer silence.Stop()
 	for msg := range batch.Messages() {
+		silence.Reset(apiTimeout)
 		meta, err := msg.Metadata()
 		if err != nil {
 			return 0, 0, fmt.Errorf("read the stream: %w", err)
@@ -168,10 +179,13 @@ func (f *follower) loadSome(ctx context.Context, c jetstream.Consumer, cursor, p
 		f.apply(s.record)
 		cursor, pending, got = meta.Sequence.Stream, meta.NumPending, true
 	}
-	if err := batch.Error(); err != nil {
+	if err := batch.Error(); err != nil && (waiting.Err() == nil || ctx.Err() != nil) {
 		return 0, 0, fmt.Errorf("read the stream: %w", err)
 	}
 	if !got {
+		if err := f.readable(ctx, cursor+1); err != nil {
+			return 0, 0, err
+		}
 		// Keys may have gone away since the count.
 		info, err := c.Info(ctx)
 		if err != nil {
@@ -180,6 +194,21 @@ func (f *follower) loadSome(ctx context.Context, c jetstream.Consumer, cursor, p
 		pending = info.NumPending
 	}
 	return cursor, pending, ctx.Err()
+}
+
+// readable finds out whether messages do not come because the embedded server
+// cannot read the next one: a consumer waits for such a message for ever.
+func (f *follower) readable(ctx context.Context, sequence uint64) error {
+	if f.b.embedded == nil {
+		return nil
+	}
+	_, err := f.b.first(ctx, sequence, ">")
+	var refused *apiError
+	if !errors.As(err, &refused) || refused.Code == 503 {
+		return nil // a server that is away comes back
+	}
+	return fmt.Errorf("%w: at or after revision %d in %s: %w; check the disk, then restore a backup of the data directory, or move %s away to start empty",
+		errUnreadable, sequence, f.b.cfg.Dir, err, f.b.cfg.Dir)
 }
 
 // follow applies what the feed brings, and looks now and then whether it has

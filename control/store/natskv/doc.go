@@ -13,5 +13,6 @@
 // operating system; the bucket then waits until a sync that began later has
 // put it on disk. One sync serves all writers that wait, so throughput grows
 // with their number. Followers see a record only when it is durable. What is
-// on disk stays there whatever the server does to its files: see keeper.
+// on disk stays there whatever the server does to its files: see keeper. A
+// directory that has lost what was acknowledged is refused: see mark.
 package natskv

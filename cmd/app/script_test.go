@@ -50,13 +50,9 @@ func TestKubectl(t *testing.T) {
 // builtinKubectl returns a directory with a kubectl that is this test's binary.
 func builtinKubectl(t *testing.T) string {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	bin := t.TempDir()
-	command := clustertest.Command(t)
-	script := fmt.Sprintf("#!/bin/sh\n%s exec '%s' --kubeconfig \"$KUBECONFIG\" kubectl \"$@\"\n", commandVariable(command.Env), self)
+	command := clustertest.Command(t, "kubectl")
+	script := fmt.Sprintf("#!/bin/sh\n%s exec '%s' --kubeconfig \"$KUBECONFIG\" kubectl \"$@\"\n", commandVariable(command.Env), command.Path)
 	if err := os.WriteFile(filepath.Join(bin, "kubectl"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}

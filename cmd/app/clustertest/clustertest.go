@@ -208,11 +208,7 @@ func (c *Cluster) Command(args ...string) *exec.Cmd {
 // when the test's context ends.
 func Command(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, args...)
+	cmd := exec.CommandContext(t.Context(), program(t, args), args...)
 	home := t.TempDir()
 	cmd.Env = append(os.Environ(), asCommand+"=1", "HOME="+home, "KUBECONFIG="+filepath.Join(home, "kubeconfig"))
 	return cmd

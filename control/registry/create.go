@@ -35,10 +35,10 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 	}
 	if opts.Subresource != "" {
 		sub, ok := k.subresources[opts.Subresource]
-		if !ok || sub.create == nil {
+		if !ok || sub.Create == nil {
 			return nil, noSuchResource(key)
 		}
-		return sub.create(ctx, r, key, obj, opts)
+		return sub.Create(ctx, key, obj, opts)
 	}
 	if obj.GetResourceVersion() != "" {
 		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")

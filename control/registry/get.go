@@ -28,10 +28,10 @@ func (r *Registry) Get(ctx context.Context, key api.Key, opts api.GetOptions) (a
 		return obj, nil
 	}
 	sub, ok := k.subresources[opts.Subresource]
-	if !ok || sub.get == nil {
+	if !ok || sub.Get == nil {
 		return nil, noSuchResource(key)
 	}
-	return sub.get(obj)
+	return sub.Get(obj)
 }
 
 // load reads the current state of a key, decoded.

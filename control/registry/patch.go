@@ -49,7 +49,7 @@ func (r *Registry) Patch(ctx context.Context, key api.Key, patch api.Patch, opts
 	case opts.Subresource == "status" && k.hasStatus:
 		obj, err := r.modify(ctx, k, key, &k.status, opts.DryRun, wanted)
 		return obj, r.fail(ctx, key, err)
-	case ok && sub.apply != nil && sub.get != nil:
+	case ok && sub.Apply != nil && sub.Get != nil:
 		return r.modifySubresource(ctx, k, key, sub, opts.DryRun, wanted)
 	}
 	return nil, noSuchResource(key)

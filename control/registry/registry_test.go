@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -91,6 +92,15 @@ func meta(name string) metav1.ObjectMeta { return metav1.ObjectMeta{Namespace: "
 func testPod(name string) *corev1.Pod {
 	return &corev1.Pod{ObjectMeta: meta(name), Spec: corev1.PodSpec{
 		Containers: []corev1.Container{{Name: "web", Image: "hello:v1"}}}}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func testDeployment(name string) *appsv1.Deployment {
+	labels := map[string]string{"app": name}
+	return &appsv1.Deployment{ObjectMeta: meta(name), Spec: appsv1.DeploymentSpec{
+		Selector: &metav1.LabelSelector{MatchLabels: labels},
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: testPod(name).Spec}}}
 }
 
 // What every cluster has comes back when somebody deletes it.

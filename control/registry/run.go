@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/kinds"
 	"wherry.dev/wherry/control/store"
 )
 
@@ -65,7 +66,7 @@ func (r *Registry) expireEvents(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		_, seen := eventSeen(event)
+		_, seen := kinds.EventSeen(event)
 		if seen.Before(&event.CreationTimestamp) {
 			seen = event.CreationTimestamp
 		}
@@ -98,7 +99,7 @@ func (r *Registry) recordServices(ctx context.Context) error {
 		}
 		h := holder{Namespace: s.Namespace, Name: s.Name, UID: string(s.UID)}
 		var wanted []string
-		for _, addr := range clusterIPs(s) {
+		for _, addr := range kinds.ClusterIPs(s) {
 			wanted = append(wanted, ipRecord(addr))
 		}
 		for port := range nodePortsOf(s) {

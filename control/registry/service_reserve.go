@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/kinds"
 	"wherry.dev/wherry/control/store"
 )
 
@@ -93,9 +94,9 @@ func (res *reservation) address(s, old *corev1.Service) field.ErrorList {
 	ips := res.registry.ips
 	var had []netip.Addr
 	if old != nil {
-		had = clusterIPs(old)
+		had = kinds.ClusterIPs(old)
 	}
-	if !needsClusterIP(s) {
+	if !kinds.NeedsClusterIP(s) {
 		for _, addr := range had {
 			res.drop(ipRecord(addr))
 		}
@@ -151,14 +152,14 @@ func (res *reservation) nodePorts(s, old *corev1.Service) (errs field.ErrorList)
 		return errs
 	}
 	missing := []*int32{}
-	if needsNodePorts(s) {
+	if kinds.NeedsNodePorts(s) {
 		for i := range s.Spec.Ports {
 			if p := &s.Spec.Ports[i]; p.NodePort == 0 && !sharePort(s.Spec.Ports, i) {
 				missing = append(missing, &p.NodePort)
 			}
 		}
 	}
-	if needsHealthPort(s) && s.Spec.HealthCheckNodePort == 0 {
+	if kinds.NeedsHealthPort(s) && s.Spec.HealthCheckNodePort == 0 {
 		missing = append(missing, &s.Spec.HealthCheckNodePort)
 	}
 	for _, slot := range missing {
@@ -224,7 +225,7 @@ func nodePortsOf(s *corev1.Service) map[int32]bool {
 
 // releaseService gives back everything a service had.
 func (r *Registry) releaseService(ctx context.Context, s *corev1.Service) {
-	for _, addr := range clusterIPs(s) {
+	for _, addr := range kinds.ClusterIPs(s) {
 		r.ips.release(ctx, ipRecord(addr), r.ips.revision(ctx, ipRecord(addr), string(s.UID)))
 	}
 	for port := range nodePortsOf(s) {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/kinds"
 	"wherry.dev/wherry/control/store"
 )
 
@@ -68,7 +69,7 @@ func (r *Registry) createByUpdate(ctx context.Context, k *kind, key api.Key, obj
 // object itself through another door.
 func (r *Registry) updateSubresource(ctx context.Context, k *kind, key api.Key, obj api.Object, opts api.UpdateOptions) (api.Object, error) {
 	sub, ok := k.subresources[opts.Subresource]
-	if !ok || sub.apply == nil {
+	if !ok || sub.Apply == nil {
 		return nil, noSuchResource(key)
 	}
 	if key.Name == "" {
@@ -83,16 +84,16 @@ func (r *Registry) updateSubresource(ctx context.Context, k *kind, key api.Key, 
 
 // modifySubresource is modify for a rendering: wanted maps the current
 // rendering to the new one.
-func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, sub subresource, dry bool, wanted change) (api.Object, error) {
-	through := sub.door
+func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, sub kinds.Subresource, dry bool, wanted change) (api.Object, error) {
+	through := sub.Door
 	if through == nil {
 		through = &k.main
 	}
 	stored, err := r.modify(ctx, k, key, through, dry, func(old api.Object) (api.Object, error) {
 		current := old
-		if sub.get != nil {
+		if sub.Get != nil {
 			var err error
-			if current, err = sub.get(old); err != nil {
+			if current, err = sub.Get(old); err != nil {
 				return nil, err
 			}
 		}
@@ -105,21 +106,21 @@ func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, 
 		if uid := changed.GetUID(); uid != "" {
 			parent.SetUID(uid)
 		}
-		return parent, sub.apply(parent, changed)
+		return parent, sub.Apply(parent, changed)
 	})
 	if err != nil {
 		return nil, r.fail(ctx, key, err)
 	}
-	if sub.get == nil {
+	if sub.Get == nil {
 		return stored, nil
 	}
-	return sub.get(stored)
+	return sub.Get(stored)
 }
 
 // modify changes an existing object through one of its doors, again and again
 // until no other writer came between. store.ErrNotFound means that there is no
 // such object.
-func (r *Registry) modify(ctx context.Context, k *kind, key api.Key, through *door, dry bool, wanted change) (api.Object, error) {
+func (r *Registry) modify(ctx context.Context, k *kind, key api.Key, through *kinds.Door, dry bool, wanted change) (api.Object, error) {
 	for try := 1; ; try++ {
 		stored, err := r.modifyOnce(ctx, k, key, through, dry, wanted)
 		if !errors.Is(err, store.ErrConflict) || try == raceTries {
@@ -132,7 +133,7 @@ func (r *Registry) modify(ctx context.Context, k *kind, key api.Key, through *do
 }
 
 // modifyOnce is one try of modify; store.ErrConflict means that it lost a race.
-func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, through *door, dry bool, wanted change) (api.Object, error) {
+func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, through *kinds.Door, dry bool, wanted change) (api.Object, error) {
 	entry, old, err := r.load(ctx, k, key)
 	if err != nil {
 		return nil, err
@@ -147,7 +148,7 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, through
 	r.prepareUpdate(k, through, obj, old)
 	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))
 	errs = append(errs, validateFinalizers(obj)...)
-	if errs = append(errs, through.validate(obj, old)...); len(errs) > 0 {
+	if errs = append(errs, through.Validate(obj, old)...); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
 	}
 	return r.replace(ctx, k, key, through, dry, entry, obj, old)
@@ -155,10 +156,10 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, through
 
 // replace stores obj in place of old, or deletes old when obj was the last
 // thing that deletion waited for.
-func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, through *door, dry bool,
+func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, through *kinds.Door, dry bool,
 	entry *store.Entry, obj, old api.Object) (api.Object, error) {
 	settle := func(bool) {}
-	if through.main {
+	if through.Main {
 		var errs field.ErrorList
 		if settle, errs = k.reserve(ctx, obj, old, dry); len(errs) > 0 {
 			return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
@@ -214,7 +215,7 @@ func (r *Registry) checkIdentity(k *kind, key api.Key, obj, old api.Object) erro
 
 // prepareUpdate makes obj a valid successor of old as far as the engine and
 // the kind decide what may change.
-func (r *Registry) prepareUpdate(k *kind, through *door, obj, old api.Object) {
+func (r *Registry) prepareUpdate(k *kind, through *kinds.Door, obj, old api.Object) {
 	obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
 	k.defaults(obj)
 	obj.SetGeneration(old.GetGeneration())
@@ -228,8 +229,8 @@ func (r *Registry) prepareUpdate(k *kind, through *door, obj, old api.Object) {
 			obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
 		}
 	}
-	through.prepare(obj, old)
-	if k.counted && !through.silent && k.changed(obj, old) {
+	through.Prepare(obj, old)
+	if k.counted && !through.Silent && k.changed(obj, old) {
 		obj.SetGeneration(old.GetGeneration() + 1)
 	}
 }

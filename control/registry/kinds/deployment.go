@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"fmt"
@@ -16,7 +16,8 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
-func deployments() Strategy[*appsv1.Deployment] {
+// Deployments is the kind Deployment of apps/v1.
+func Deployments() Strategy[*appsv1.Deployment] {
 	return Strategy[*appsv1.Deployment]{
 		Resource:       api.Deployments,
 		Default:        defaultDeployment,
@@ -32,10 +33,10 @@ func deployments() Strategy[*appsv1.Deployment] {
 		Changed: func(d, old *appsv1.Deployment) bool {
 			return !apiequality.Semantic.DeepEqual(d.Annotations, old.Annotations)
 		},
-		Scale: &scaleOf[*appsv1.Deployment]{
-			replicas: func(d *appsv1.Deployment) *int32 { return d.Spec.Replicas },
-			set:      func(d *appsv1.Deployment, n int32) { d.Spec.Replicas = &n },
-			status: func(d *appsv1.Deployment) autoscalingv1.ScaleStatus {
+		Scale: &Scale[*appsv1.Deployment]{
+			Replicas: func(d *appsv1.Deployment) *int32 { return d.Spec.Replicas },
+			Set:      func(d *appsv1.Deployment, n int32) { d.Spec.Replicas = &n },
+			Status: func(d *appsv1.Deployment) autoscalingv1.ScaleStatus {
 				return autoscalingv1.ScaleStatus{Replicas: d.Status.Replicas, Selector: scaleSelector(d.Spec.Selector)}
 			},
 		},
@@ -81,7 +82,8 @@ func defaultDeployment(d *appsv1.Deployment) {
 	defaultTemplate(&spec.Template)
 }
 
-func replicaSets() Strategy[*appsv1.ReplicaSet] {
+// ReplicaSets is the kind ReplicaSet of apps/v1.
+func ReplicaSets() Strategy[*appsv1.ReplicaSet] {
 	return Strategy[*appsv1.ReplicaSet]{
 		Resource: api.ReplicaSets,
 		Default: func(rs *appsv1.ReplicaSet) {
@@ -95,10 +97,10 @@ func replicaSets() Strategy[*appsv1.ReplicaSet] {
 		Status:         func(rs *appsv1.ReplicaSet) any { return &rs.Status },
 		ValidateStatus: func(rs, _ *appsv1.ReplicaSet) field.ErrorList { return validateReplicaSetStatus(&rs.Status) },
 		Generation:     true,
-		Scale: &scaleOf[*appsv1.ReplicaSet]{
-			replicas: func(rs *appsv1.ReplicaSet) *int32 { return rs.Spec.Replicas },
-			set:      func(rs *appsv1.ReplicaSet, n int32) { rs.Spec.Replicas = &n },
-			status: func(rs *appsv1.ReplicaSet) autoscalingv1.ScaleStatus {
+		Scale: &Scale[*appsv1.ReplicaSet]{
+			Replicas: func(rs *appsv1.ReplicaSet) *int32 { return rs.Spec.Replicas },
+			Set:      func(rs *appsv1.ReplicaSet, n int32) { rs.Spec.Replicas = &n },
+			Status: func(rs *appsv1.ReplicaSet) autoscalingv1.ScaleStatus {
 				return autoscalingv1.ScaleStatus{Replicas: rs.Status.Replicas, Selector: scaleSelector(rs.Spec.Selector)}
 			},
 		},

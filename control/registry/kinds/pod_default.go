@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"slices"
@@ -10,12 +10,17 @@ import (
 
 // Defaults as documented in k8s.io/api/core/v1 and set by Kubernetes.
 const (
-	defaultGraceSeconds   int64 = 30
-	defaultTokenSeconds   int64 = 3600
-	defaultVolumeMode     int32 = 0o644
-	defaultTolerateFor    int64 = 300
-	defaultServiceAccount       = "default"
+	defaultGraceSeconds int64 = 30
+	defaultTokenSeconds int64 = 3600
+	defaultVolumeMode   int32 = 0o644
+	defaultTolerateFor  int64 = 300
 )
+
+// DefaultServiceAccount is the account of pods that name none.
+const DefaultServiceAccount = "default"
+
+// PriorityOf are the priority classes that every cluster has.
+var PriorityOf = map[string]int32{"": 0, "system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
 
 // or sets *p to a value if it is the zero value.
 func or[T comparable](p *T, value T) {
@@ -207,9 +212,9 @@ func roundResources(list corev1.ResourceList) {
 // first status.
 func createPod(pod *corev1.Pod) {
 	spec := &pod.Spec
-	or(&spec.ServiceAccountName, defaultServiceAccount)
+	or(&spec.ServiceAccountName, DefaultServiceAccount)
 	spec.DeprecatedServiceAccount = spec.ServiceAccountName
-	priority := priorityOf[spec.PriorityClassName]
+	priority := PriorityOf[spec.PriorityClassName]
 	spec.Priority = &priority
 	orPtr(&spec.PreemptionPolicy, corev1.PreemptLowerPriority)
 	tolerate(spec, corev1.TaintNodeNotReady)

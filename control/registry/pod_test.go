@@ -33,21 +33,6 @@ func TestPodDefaultsAndRow(t *testing.T) {
 	}
 }
 
-func TestPullPolicy(t *testing.T) {
-	for image, want := range map[string]corev1.PullPolicy{
-		"hello":                         corev1.PullAlways,
-		"hello:latest":                  corev1.PullAlways,
-		"hello:v1":                      corev1.PullIfNotPresent,
-		"localhost:5000/hello":          corev1.PullAlways,
-		"localhost:5000/hello:v1":       corev1.PullIfNotPresent,
-		"hello@sha256:0123456789abcdef": corev1.PullIfNotPresent,
-	} {
-		if got := pullPolicy(image); got != want {
-			t.Errorf("%s: %s, want %s", image, got, want)
-		}
-	}
-}
-
 // A pod may not give itself a priority that no class gives it.
 func TestPodPriority(t *testing.T) {
 	r := newRegistry(t)

@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"errors"
@@ -17,7 +17,8 @@ import (
 // immortal namespaces cannot be deleted.
 var immortal = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic}
 
-func namespaces() Strategy[*corev1.Namespace] {
+// Namespaces is the kind Namespace.
+func Namespaces() Strategy[*corev1.Namespace] {
 	return Strategy[*corev1.Namespace]{
 		Resource: api.Namespaces,
 		Name:     apivalidation.ValidateNamespaceName,
@@ -37,7 +38,7 @@ func namespaces() Strategy[*corev1.Namespace] {
 		CheckDelete:  checkDeleteNamespace,
 		MarkDeleted:  func(ns *corev1.Namespace) { ns.Status.Phase = corev1.NamespaceTerminating },
 		Held:         func(ns *corev1.Namespace) bool { return len(ns.Spec.Finalizers) > 0 },
-		Subresources: map[string]subresource{"finalize": finalizeNamespace()},
+		Subresources: map[string]Subresource{"finalize": finalizeNamespace()},
 		Columns:      columns("Name", "Status", "Age"),
 		Row: func(ns *corev1.Namespace, now time.Time) []any {
 			return []any{ns.Name, string(ns.Status.Phase), age(ns.CreationTimestamp, now)}
@@ -86,20 +87,20 @@ func validateNamespaceStatus(ns, _ *corev1.Namespace) field.ErrorList {
 
 // finalizeNamespace is PUT namespaces/x/finalize: the only way to change
 // spec.finalizers.
-func finalizeNamespace() subresource {
-	return subresource{
-		get: func(old api.Object) (api.Object, error) { return old, nil },
-		apply: func(parent, changed api.Object) error {
+func finalizeNamespace() Subresource {
+	return Subresource{
+		Get: func(old api.Object) (api.Object, error) { return old, nil },
+		Apply: func(parent, changed api.Object) error {
 			ns, wanted := parent.(*corev1.Namespace), changed.(*corev1.Namespace)
 			ns.Spec.Finalizers = slices.Clone(wanted.Spec.Finalizers)
 			ns.Finalizers = slices.Clone(wanted.Finalizers)
 			return nil
 		},
-		door: &door{
-			prepare: func(obj, old api.Object) {
+		Door: &Door{
+			Prepare: func(obj, old api.Object) {
 				obj.(*corev1.Namespace).Status = old.(*corev1.Namespace).Status
 			},
-			validate: func(obj, _ api.Object) (errs field.ErrorList) {
+			Validate: func(obj, _ api.Object) (errs field.ErrorList) {
 				for i, name := range obj.(*corev1.Namespace).Spec.Finalizers {
 					errs = append(errs, apivalidation.ValidateFinalizerName(string(name), field.NewPath("spec", "finalizers").Index(i))...)
 				}

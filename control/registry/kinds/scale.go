@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"fmt"
@@ -11,17 +11,21 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
-// scaleOf says how a kind is scaled through its /scale.
-type scaleOf[T api.Object] struct {
-	replicas func(T) *int32
-	set      func(T, int32)
-	status   func(T) autoscalingv1.ScaleStatus
+// Scale says how a kind is scaled through its /scale.
+type Scale[T api.Object] struct {
+	// Replicas is the wished number; nil counts as none.
+	Replicas func(T) *int32
+	// Set writes it.
+	Set func(T, int32)
+	// Status is what a scaler sees: the number there is, and the selector.
+	Status func(T) autoscalingv1.ScaleStatus
 }
 
-func (s *scaleOf[T]) subresource() subresource {
-	return subresource{
-		get: func(old api.Object) (api.Object, error) { return s.render(old.(T)), nil },
-		apply: func(parent, changed api.Object) error {
+// Subresource is the /scale of the kind.
+func (s *Scale[T]) Subresource() Subresource {
+	return Subresource{
+		Get: func(old api.Object) (api.Object, error) { return s.render(old.(T)), nil },
+		Apply: func(parent, changed api.Object) error {
 			scale, ok := changed.(*autoscalingv1.Scale)
 			if !ok {
 				return apierrors.NewBadRequest(fmt.Sprintf("the object is a %T, want an autoscaling/v1 Scale", changed))
@@ -30,20 +34,20 @@ func (s *scaleOf[T]) subresource() subresource {
 				return apierrors.NewInvalid(autoscalingv1.SchemeGroupVersion.WithKind("Scale").GroupKind(), parent.GetName(), field.ErrorList{
 					field.Invalid(field.NewPath("spec", "replicas"), n, "must be greater than or equal to 0")})
 			}
-			s.set(parent.(T), scale.Spec.Replicas)
+			s.Set(parent.(T), scale.Spec.Replicas)
 			return nil
 		},
 	}
 }
 
-func (s *scaleOf[T]) render(obj T) *autoscalingv1.Scale {
+func (s *Scale[T]) render(obj T) *autoscalingv1.Scale {
 	return &autoscalingv1.Scale{
 		TypeMeta: metav1.TypeMeta{APIVersion: "autoscaling/v1", Kind: "Scale"},
 		ObjectMeta: metav1.ObjectMeta{
 			Name: obj.GetName(), Namespace: obj.GetNamespace(), UID: obj.GetUID(),
 			ResourceVersion: obj.GetResourceVersion(), CreationTimestamp: obj.GetCreationTimestamp(),
 		},
-		Spec:   autoscalingv1.ScaleSpec{Replicas: deref(s.replicas(obj))},
-		Status: s.status(obj),
+		Spec:   autoscalingv1.ScaleSpec{Replicas: deref(s.Replicas(obj))},
+		Status: s.Status(obj),
 	}
 }

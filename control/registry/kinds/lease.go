@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"time"
@@ -9,7 +9,8 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
-func leases() Strategy[*coordinationv1.Lease] {
+// Leases is the kind Lease of coordination.k8s.io/v1.
+func Leases() Strategy[*coordinationv1.Lease] {
 	return Strategy[*coordinationv1.Lease]{
 		Resource:          api.Leases,
 		Validate:          validateLease,

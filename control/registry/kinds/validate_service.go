@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"fmt"
@@ -30,7 +30,7 @@ func validateService(s *corev1.Service) (errs field.ErrorList) {
 	if !slices.Contains(serviceTypes, spec.Type) {
 		errs = append(errs, field.NotSupported(at.Child("type"), spec.Type, serviceTypes))
 	}
-	if len(spec.Ports) == 0 && !isHeadless(s) && spec.Type != corev1.ServiceTypeExternalName {
+	if len(spec.Ports) == 0 && !IsHeadless(s) && spec.Type != corev1.ServiceTypeExternalName {
 		errs = append(errs, field.Required(at.Child("ports"), ""))
 	}
 	errs = append(errs, validateServiceByType(s, at)...)
@@ -57,11 +57,11 @@ func validateServiceByType(s *corev1.Service, at *field.Path) (errs field.ErrorL
 	spec := &s.Spec
 	switch spec.Type {
 	case corev1.ServiceTypeLoadBalancer:
-		if isHeadless(s) {
+		if IsHeadless(s) {
 			errs = append(errs, field.Invalid(at.Child("clusterIPs").Index(0), spec.ClusterIPs[0], "may not be set to 'None' for LoadBalancer services"))
 		}
 	case corev1.ServiceTypeNodePort:
-		if isHeadless(s) {
+		if IsHeadless(s) {
 			errs = append(errs, field.Invalid(at.Child("clusterIPs").Index(0), spec.ClusterIPs[0], "may not be set to 'None' for NodePort services"))
 		}
 	case corev1.ServiceTypeExternalName:
@@ -208,7 +208,7 @@ func validateTraffic(s *corev1.Service, at *field.Path) (errs field.ErrorList) {
 	}
 	if n := spec.HealthCheckNodePort; n < 0 {
 		errs = append(errs, field.Invalid(at.Child("healthCheckNodePort"), n, "must be greater than or equal to 0"))
-	} else if n > 0 && !needsHealthPort(s) {
+	} else if n > 0 && !NeedsHealthPort(s) {
 		errs = append(errs, field.Invalid(at.Child("healthCheckNodePort"), n,
 			"may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"))
 	}
@@ -221,7 +221,7 @@ func validateServiceUpdate(s, old *corev1.Service) (errs field.ErrorList) {
 	if keeps(s.Spec.Type) && keeps(old.Spec.Type) && old.Spec.ClusterIP != "" && s.Spec.ClusterIP != old.Spec.ClusterIP {
 		errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.ClusterIPs, old.Spec.ClusterIPs, at.Child("clusterIPs").Index(0))...)
 	}
-	if needsHealthPort(s) && needsHealthPort(old) {
+	if NeedsHealthPort(s) && NeedsHealthPort(old) {
 		errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.HealthCheckNodePort, old.Spec.HealthCheckNodePort, at.Child("healthCheckNodePort"))...)
 	}
 	if class := old.Spec.LoadBalancerClass; class != nil && s.Spec.Type == corev1.ServiceTypeLoadBalancer {

@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"fmt"
@@ -15,7 +15,9 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
-func (r *Registry) services() Strategy[*corev1.Service] {
+// Services is the kind Service, without what needs the state of the cluster:
+// addresses and ports are added by the engine.
+func Services() Strategy[*corev1.Service] {
 	return Strategy[*corev1.Service]{
 		Resource:       api.Services,
 		Name:           apivalidation.NameIsDNS1035Label,
@@ -27,8 +29,6 @@ func (r *Registry) services() Strategy[*corev1.Service] {
 		Spec:           func(s *corev1.Service) any { return &s.Spec },
 		Status:         func(s *corev1.Service) any { return &s.Status },
 		CreateOnUpdate: true,
-		Reserve:        r.reserveService,
-		Release:        r.releaseService,
 		Fields: map[string]func(*corev1.Service) string{
 			"spec.clusterIP": func(s *corev1.Service) string { return s.Spec.ClusterIP },
 			"spec.type":      func(s *corev1.Service) string { return string(s.Spec.Type) },
@@ -76,7 +76,7 @@ func defaultService(s *corev1.Service) {
 	if len(spec.ClusterIPs) == 0 && spec.ClusterIP != "" {
 		spec.ClusterIPs = []string{spec.ClusterIP}
 	}
-	if needsClusterIP(s) || isHeadless(s) {
+	if NeedsClusterIP(s) || IsHeadless(s) {
 		orPtr(&spec.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack)
 		if len(spec.IPFamilies) == 0 {
 			spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
@@ -84,15 +84,16 @@ func defaultService(s *corev1.Service) {
 	}
 }
 
-func isHeadless(s *corev1.Service) bool { return s.Spec.ClusterIP == corev1.ClusterIPNone }
+// IsHeadless says whether a service wants no address.
+func IsHeadless(s *corev1.Service) bool { return s.Spec.ClusterIP == corev1.ClusterIPNone }
 
-// needsClusterIP says whether a service has an address of its own.
-func needsClusterIP(s *corev1.Service) bool {
-	return s.Spec.Type != corev1.ServiceTypeExternalName && !isHeadless(s)
+// NeedsClusterIP says whether a service has an address of its own.
+func NeedsClusterIP(s *corev1.Service) bool {
+	return s.Spec.Type != corev1.ServiceTypeExternalName && !IsHeadless(s)
 }
 
-// needsNodePorts says whether a service has ports on every node.
-func needsNodePorts(s *corev1.Service) bool {
+// NeedsNodePorts says whether a service has ports on every node.
+func NeedsNodePorts(s *corev1.Service) bool {
 	switch s.Spec.Type {
 	case corev1.ServiceTypeNodePort:
 		return true
@@ -105,17 +106,17 @@ func needsNodePorts(s *corev1.Service) bool {
 // updateService lets an update leave out what was allocated (as kubectl apply
 // and replace do), and drops what the new type does not have.
 func updateService(s, old *corev1.Service) {
-	if needsClusterIP(s) && needsClusterIP(old) && s.Spec.ClusterIP == "" {
+	if NeedsClusterIP(s) && NeedsClusterIP(old) && s.Spec.ClusterIP == "" {
 		s.Spec.ClusterIP, s.Spec.ClusterIPs = old.Spec.ClusterIP, slices.Clone(old.Spec.ClusterIPs)
 	}
-	if isHeadless(old) && s.Spec.ClusterIP == "" && s.Spec.Type == corev1.ServiceTypeClusterIP {
+	if IsHeadless(old) && s.Spec.ClusterIP == "" && s.Spec.Type == corev1.ServiceTypeClusterIP {
 		s.Spec.ClusterIP, s.Spec.ClusterIPs = old.Spec.ClusterIP, slices.Clone(old.Spec.ClusterIPs)
 	}
-	if needsNodePorts(s) && needsNodePorts(old) {
+	if NeedsNodePorts(s) && NeedsNodePorts(old) {
 		for i := range s.Spec.Ports {
 			keepNodePort(&s.Spec.Ports[i], s.Spec.Ports, old.Spec.Ports)
 		}
-		if s.Spec.HealthCheckNodePort == 0 && needsHealthPort(s) && needsHealthPort(old) {
+		if s.Spec.HealthCheckNodePort == 0 && NeedsHealthPort(s) && NeedsHealthPort(old) {
 			s.Spec.HealthCheckNodePort = old.Spec.HealthCheckNodePort
 		}
 	}
@@ -124,7 +125,7 @@ func updateService(s, old *corev1.Service) {
 		s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil
 		s.Spec.IPFamilies, s.Spec.IPFamilyPolicy = nil, nil
 	}
-	if needsNodePorts(old) && !needsNodePorts(s) {
+	if NeedsNodePorts(old) && !NeedsNodePorts(s) {
 		dropNodePorts(s, old)
 	}
 	defaultService(s)
@@ -163,9 +164,9 @@ func dropNodePorts(s, old *corev1.Service) {
 	}
 }
 
-// needsHealthPort says whether a service has a port for a load balancer's
+// NeedsHealthPort says whether a service has a port for a load balancer's
 // checks.
-func needsHealthPort(s *corev1.Service) bool {
+func NeedsHealthPort(s *corev1.Service) bool {
 	return s.Spec.Type == corev1.ServiceTypeLoadBalancer && s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
@@ -235,8 +236,8 @@ func servicePorts(ports []corev1.ServicePort) string {
 	return none(strings.Join(all, ","))
 }
 
-// clusterIPs are the parsed addresses of a service.
-func clusterIPs(s *corev1.Service) []netip.Addr {
+// ClusterIPs are the parsed addresses of a service.
+func ClusterIPs(s *corev1.Service) []netip.Addr {
 	var out []netip.Addr
 	for _, text := range s.Spec.ClusterIPs {
 		if addr, err := netip.ParseAddr(text); err == nil {

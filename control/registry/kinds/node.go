@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"slices"
@@ -12,7 +12,8 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
-func nodes() Strategy[*corev1.Node] {
+// Nodes is the kind Node.
+func Nodes() Strategy[*corev1.Node] {
 	return Strategy[*corev1.Node]{
 		Resource:       api.Nodes,
 		Default:        defaultNode,

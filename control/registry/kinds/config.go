@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"encoding/json"
@@ -19,7 +19,8 @@ import (
 // maxConfigBytes bounds the data of a ConfigMap or Secret, as in Kubernetes.
 const maxConfigBytes = corev1.MaxSecretSize
 
-func configMaps() Strategy[*corev1.ConfigMap] {
+// ConfigMaps is the kind ConfigMap.
+func ConfigMaps() Strategy[*corev1.ConfigMap] {
 	return Strategy[*corev1.ConfigMap]{
 		Resource:       api.ConfigMaps,
 		Validate:       validateConfigMap,
@@ -79,7 +80,8 @@ func stillImmutable(now *bool) field.ErrorList {
 	return field.ErrorList{field.Forbidden(field.NewPath("immutable"), "field is immutable when `immutable` is set")}
 }
 
-func secrets() Strategy[*corev1.Secret] {
+// Secrets is the kind Secret.
+func Secrets() Strategy[*corev1.Secret] {
 	return Strategy[*corev1.Secret]{
 		Resource:       api.Secrets,
 		Default:        defaultSecret,
@@ -161,7 +163,8 @@ func validateSecretUpdate(s, old *corev1.Secret) (errs field.ErrorList) {
 	return append(errs, validateSecret(s)...)
 }
 
-func serviceAccounts() Strategy[*corev1.ServiceAccount] {
+// ServiceAccounts is the kind ServiceAccount.
+func ServiceAccounts() Strategy[*corev1.ServiceAccount] {
 	return Strategy[*corev1.ServiceAccount]{
 		Resource: api.ServiceAccounts,
 		Columns:  columns("Name", "Secrets", "Age"),

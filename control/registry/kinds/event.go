@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"strings"
@@ -11,7 +11,8 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
-func events() Strategy[*corev1.Event] {
+// Events is the kind Event.
+func Events() Strategy[*corev1.Event] {
 	return Strategy[*corev1.Event]{
 		Resource:       api.Events,
 		Validate:       validateEvent,
@@ -61,8 +62,8 @@ func eventSource(e *corev1.Event) string {
 	return e.ReportingController
 }
 
-// eventSeen is when an event was first and last seen, however it says so.
-func eventSeen(e *corev1.Event) (first, last metav1.Time) {
+// EventSeen is when an event was first and last seen, however it says so.
+func EventSeen(e *corev1.Event) (first, last metav1.Time) {
 	first = e.FirstTimestamp
 	if first.IsZero() {
 		first = metav1.NewTime(e.EventTime.Time)
@@ -78,7 +79,7 @@ func eventSeen(e *corev1.Event) (first, last metav1.Time) {
 }
 
 func eventRow(e *corev1.Event, now time.Time) []any {
-	first, last := eventSeen(e)
+	first, last := EventSeen(e)
 	count := int64(e.Count)
 	if e.Series != nil {
 		count = int64(e.Series.Count)

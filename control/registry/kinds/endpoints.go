@@ -1,4 +1,4 @@
-package registry
+package kinds
 
 import (
 	"fmt"
@@ -18,7 +18,8 @@ import (
 // shownEndpoints is how many addresses a table cell holds.
 const shownEndpoints = 3
 
-func endpoints() Strategy[*corev1.Endpoints] {
+// Endpoints is the kind Endpoints.
+func Endpoints() Strategy[*corev1.Endpoints] {
 	return Strategy[*corev1.Endpoints]{
 		Resource:       api.Endpoints,
 		Default:        defaultEndpoints,
@@ -64,7 +65,8 @@ func joinPort(ip string, port int32) string {
 	return fmt.Sprintf("%s:%d", ip, port)
 }
 
-func endpointSlices() Strategy[*discoveryv1.EndpointSlice] {
+// EndpointSlices is the kind EndpointSlice of discovery.k8s.io/v1.
+func EndpointSlices() Strategy[*discoveryv1.EndpointSlice] {
 	return Strategy[*discoveryv1.EndpointSlice]{
 		Resource:       api.EndpointSlices,
 		Default:        defaultEndpointSlice,

@@ -1,0 +1,88 @@
+package kinds
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// Foreign are the columns of what subresources speak: a Scale, and what
+// has no columns of its own (a Binding).
+func Foreign(obj api.Object) ([]metav1.TableColumnDefinition, func(api.Object, time.Time) []any) {
+	if _, ok := obj.(*autoscalingv1.Scale); ok {
+		return columns("Name", "#Desired", "#Available", "Age"), func(obj api.Object, now time.Time) []any {
+			s := obj.(*autoscalingv1.Scale)
+			return []any{s.Name, int64(s.Spec.Replicas), int64(s.Status.Replicas), age(s.CreationTimestamp, now)}
+		}
+	}
+	return columns("Name", "Age"), func(obj api.Object, now time.Time) []any {
+		return []any{obj.GetName(), age(obj.GetCreationTimestamp(), now)}
+	}
+}
+
+// columns makes definitions of string columns, Name first. A leading + gives
+// the column priority 1 (-o wide), a leading # makes it a number.
+func columns(names ...string) []metav1.TableColumnDefinition {
+	defs := make([]metav1.TableColumnDefinition, 0, len(names))
+	for _, name := range names {
+		def := metav1.TableColumnDefinition{Type: "string"}
+		if rest, ok := strings.CutPrefix(name, "+"); ok {
+			def.Priority, name = 1, rest
+		}
+		if rest, ok := strings.CutPrefix(name, "#"); ok {
+			def.Type, name = "integer", rest
+		}
+		if name == "Name" {
+			def.Format = "name"
+		}
+		def.Name = name
+		def.Description = columnHelp[name]
+		defs = append(defs, def)
+	}
+	return defs
+}
+
+// columnHelp describes the columns that all kinds share.
+var columnHelp = map[string]string{
+	"Name": "Name must be unique within a namespace. Is required when creating resources.",
+	"Age":  "Time since the object was created.",
+}
+
+// age renders the time since t as kubectl does: "5m", "<unknown>".
+func age(t metav1.Time, now time.Time) string {
+	if t.IsZero() {
+		return "<unknown>"
+	}
+	return duration.HumanDuration(now.Sub(t.Time))
+}
+
+func none(s string) string {
+	if s == "" {
+		return "<none>"
+	}
+	return s
+}
+
+// selectorText renders a label selector for a column.
+func selectorText(s *metav1.LabelSelector) string { return metav1.FormatLabelSelector(s) }
+
+// labelsText renders a map of labels as "a=b,c=d".
+func labelsText(m map[string]string) string { return none(labels.FormatLabels(m)) }
+
+// firstOf renders at most n of parts and how many more there are.
+func firstOf(parts []string, n int) string {
+	if len(parts) == 0 {
+		return "<none>"
+	}
+	if len(parts) <= n {
+		return strings.Join(parts, ",")
+	}
+	return fmt.Sprintf("%s + %d more...", strings.Join(parts[:n], ","), len(parts)-n)
+}

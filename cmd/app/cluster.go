@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/reconcile"
@@ -96,7 +97,7 @@ func (c *Cluster) openRegistry(ctx context.Context) error {
 	memory := store.New(c.bucket, store.Options{Log: c.log("store")})
 	c.actors.start("store", memory.Run)
 	var err error
-	c.registry, err = registry.New(registry.Config{Store: memory, Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR})
+	c.registry, err = registry.New(registry.Config{Store: memory, Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR, Admission: admission.Default()})
 	if err != nil {
 		return err
 	}

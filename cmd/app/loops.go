@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/controller"
 	"wherry.dev/wherry/control/reconcile"
 	"wherry.dev/wherry/control/scheduler"
@@ -24,15 +25,16 @@ type named struct {
 // wireLoops makes the controllers, the scheduler and the proxy over one set of
 // informers, which must not run yet.
 func (c *Cluster) wireLoops() ([]named, error) {
-	recorder := reconcile.NewRecorder(c.registry, "wherry", "", c.log("events"))
+	controls, schedules := auth.As(c.registry, auth.User{Name: auth.ControllerUser}), auth.As(c.registry, auth.User{Name: auth.SchedulerUser})
+	recorder := reconcile.NewRecorder(controls, "wherry", "", c.log("events"))
 	controllers, err := controller.New(controller.Config{
-		Client: c.registry, Informers: c.informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),
+		Client: controls, Informers: c.informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),
 		Resources: c.registry.Resources(), PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
 	if err != nil {
 		return nil, err
 	}
 	schedule, err := scheduler.New(scheduler.Config{
-		Client: c.registry, Informers: c.informers, Recorder: recorder.For("default-scheduler"), Log: c.log("scheduler")})
+		Client: schedules, Informers: c.informers, Recorder: recorder.For("default-scheduler"), Log: c.log("scheduler")})
 	if err != nil {
 		return nil, err
 	}

@@ -17,3 +17,20 @@ func Warn(ctx context.Context, text string) {
 		sink(text)
 	}
 }
+
+type annotationKey struct{}
+
+// WithAnnotations returns a context whose Annotate calls reach sink: the audit
+// log keeps them with the request. sink is called by the goroutine that serves
+// the request only.
+func WithAnnotations(ctx context.Context, sink func(key, value string)) context.Context {
+	return context.WithValue(ctx, annotationKey{}, sink)
+}
+
+// Annotate notes something about the request in ctx for the audit log, such as
+// which rule has let it pass. key is qualified: "pod-security.kubernetes.io/audit-violations".
+func Annotate(ctx context.Context, key, value string) {
+	if sink, ok := ctx.Value(annotationKey{}).(func(key, value string)); ok {
+		sink(key, value)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
@@ -84,7 +85,7 @@ func fuzzServer(f *testing.F, log *strings.Builder) *apiserver.Server {
 	done := make(chan error, 1)
 	go func() { done <- st.Run(ctx) }()
 	f.Cleanup(func() { cancel(); <-done })
-	reg, err := registry.New(registry.Config{Store: st, Types: types})
+	reg, err := registry.New(registry.Config{Store: st, Types: types, Admission: admission.Default()})
 	if err != nil {
 		f.Fatal(err)
 	}

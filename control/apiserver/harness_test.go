@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
@@ -41,7 +42,7 @@ func newCluster(t *testing.T, change func(*apiserver.Config)) *cluster {
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	st := store.New(store.NewMemory(), store.Options{Log: log})
 	background(t, st.Run)
-	reg, err := registry.New(registry.Config{Store: st, Types: types, Log: log})
+	reg, err := registry.New(registry.Config{Store: st, Types: types, Log: log, Admission: admission.Default()})
 	must(t, err)
 	must(t, reg.Bootstrap(t.Context()))
 	ca, err := auth.OpenCA(t.TempDir(), time.Now)

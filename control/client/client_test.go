@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/api/apitest"
 	"wherry.dev/wherry/control/apiserver"
@@ -35,7 +36,7 @@ func newRemote(t *testing.T) remote {
 	must(t, err)
 	st := store.New(store.NewMemory(), store.Options{})
 	background(t, st.Run)
-	reg, err := registry.New(registry.Config{Store: st, Types: types})
+	reg, err := registry.New(registry.Config{Store: st, Types: types, Admission: admission.Default()})
 	must(t, err)
 	must(t, reg.Bootstrap(t.Context()))
 	ca, err := auth.OpenCA(t.TempDir(), time.Now)

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
@@ -44,7 +45,7 @@ func inBed(t *testing.T, which func(Config) []runner, f func(*bed), change ...fu
 		}
 		s := store.New(store.NewMemory(), store.Options{})
 		run("store", s.Run)
-		reg, err := registry.New(registry.Config{Store: s, Types: types})
+		reg, err := registry.New(registry.Config{Store: s, Types: types, Admission: admission.Default()})
 		if err != nil {
 			t.Fatal(err)
 		}

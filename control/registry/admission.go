@@ -3,44 +3,147 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/kinds"
 	"wherry.dev/wherry/control/store"
 )
 
-// admitCreate lets objects be created only in namespaces that exist and are
-// not on their way out (the NamespaceLifecycle admission of Kubernetes).
-func (r *Registry) admitCreate(ctx context.Context, k *kind, key api.Key) error {
-	if !k.resource.Namespaced {
+// Admission looks at every write after authorization and before the store.
+// Mutate comes first and may complete the object; then the kind's own rules
+// run; Validate sees the final object, last before it is stored. Refusals are
+// StatusErrors, mostly Forbidden.
+//
+// An update is judged inside of its retry: when another writer comes between,
+// both are called again with what is stored now. Both must therefore be
+// repeatable.
+type Admission interface {
+	Mutate(ctx context.Context, r *api.AdmissionRequest) error
+	Validate(ctx context.Context, r *api.AdmissionRequest) error
+}
+
+// write is how a request changes an object.
+type write struct {
+	through *kinds.Door
+	sub     string // the subresource, "" for the object itself
+	dry     bool
+	options runtime.Object
+	// judged says that admission has seen this request already, by what was
+	// sent to a subresource that acts by itself.
+	judged bool
+}
+
+// request describes a write to admission.
+func (r *Registry) request(k *kind, op api.Operation, key api.Key, w write, obj, old api.Object) *api.AdmissionRequest {
+	return &api.AdmissionRequest{
+		Operation: op, Resource: k.resource, Subresource: w.sub, Key: key, Object: obj, Old: old,
+		DryRun: w.dry, Options: w.options, Client: r, Default: k.defaults,
+	}
+}
+
+// admit lets admission complete the request's object.
+func (r *Registry) admit(ctx context.Context, request *api.AdmissionRequest) error {
+	if r.admission == nil {
 		return nil
 	}
-	nsKey := api.Namespaces.Key("", key.Namespace)
-	namespaces, err := r.kindOf(nsKey)
+	return r.admission.Mutate(ctx, request)
+}
+
+// permit is the last word about a write.
+func (r *Registry) permit(ctx context.Context, request *api.AdmissionRequest) error {
+	if r.admission == nil {
+		return nil
+	}
+	return r.admission.Validate(ctx, request)
+}
+
+// AdmitConnect judges a stream to a pod, node or service (exec, attach,
+// portforward, proxy) before the API server opens it. options are the
+// subresource's own, such as *corev1.PodExecOptions. An error is a StatusError
+// to answer with.
+func (r *Registry) AdmitConnect(ctx context.Context, key api.Key, subresource string, options runtime.Object) error {
+	k, err := r.objectKind(key)
 	if err != nil {
 		return err
 	}
-	_, obj, err := r.load(ctx, namespaces, nsKey)
-	if errors.Is(err, store.ErrNotFound) {
-		return apierrors.NewNotFound(nsKey.GroupResource(), key.Namespace)
+	request := r.request(k, api.Connect, key, write{sub: subresource, options: options}, nil, nil)
+	err = r.admit(ctx, request)
+	if err == nil {
+		err = r.permit(ctx, request)
 	}
-	if err != nil {
+	return r.fail(ctx, key, err)
+}
+
+// admitDelete judges a deletion.
+func (r *Registry) admitDelete(ctx context.Context, k *kind, key api.Key, old api.Object, opts api.DeleteOptions) error {
+	request := r.request(k, api.Delete, key, write{dry: opts.DryRun, options: deleteOptions(opts)}, nil, old)
+	if err := r.admit(ctx, request); err != nil {
 		return err
 	}
-	ns, ok := obj.(*corev1.Namespace)
-	if !ok || ns.DeletionTimestamp == nil && ns.Status.Phase != corev1.NamespaceTerminating {
+	return r.permit(ctx, request)
+}
+
+// admitSubresource judges what is sent to a subresource that acts by itself: a
+// binding, an eviction, a token request. obj is the sender's; what admission
+// made of it comes back.
+func (r *Registry) admitSubresource(ctx context.Context, k *kind, key api.Key, obj api.Object, opts api.CreateOptions) (api.Object, error) {
+	if r.admission == nil {
+		return obj, nil
+	}
+	w := write{sub: opts.Subresource, dry: opts.DryRun, options: createOptions(opts)}
+	request := r.request(k, api.Create, key, w, copyOf(obj), nil)
+	request.Default = func(api.Object) {}
+	if err := r.admit(ctx, request); err != nil {
+		return nil, r.fail(ctx, key, err)
+	}
+	if err := r.permit(ctx, request); err != nil {
+		return nil, r.fail(ctx, key, err)
+	}
+	return request.Object, nil
+}
+
+func dryRun(dry bool) []string {
+	if dry {
+		return []string{metav1.DryRunAll}
+	}
+	return nil
+}
+
+func createOptions(o api.CreateOptions) *metav1.CreateOptions {
+	return &metav1.CreateOptions{DryRun: dryRun(o.DryRun), FieldManager: o.FieldManager}
+}
+
+func updateOptions(o api.UpdateOptions) *metav1.UpdateOptions {
+	return &metav1.UpdateOptions{DryRun: dryRun(o.DryRun), FieldManager: o.FieldManager}
+}
+
+func patchOptions(o api.PatchOptions) *metav1.PatchOptions {
+	out := &metav1.PatchOptions{DryRun: dryRun(o.DryRun), FieldManager: o.FieldManager}
+	if o.Force {
+		out.Force = &o.Force
+	}
+	return out
+}
+
+func deleteOptions(o api.DeleteOptions) *metav1.DeleteOptions {
+	out := &metav1.DeleteOptions{DryRun: dryRun(o.DryRun), GracePeriodSeconds: o.GracePeriodSeconds, PropagationPolicy: o.Propagation}
+	if o.UID != nil || o.ResourceVersion != nil {
+		out.Preconditions = &metav1.Preconditions{UID: o.UID, ResourceVersion: o.ResourceVersion}
+	}
+	return out
+}
+
+// vacant says that there is no object under a key.
+func (r *Registry) vacant(ctx context.Context, key api.Key) error {
+	_, err := r.store.Get(ctx, storeKey(key))
+	switch {
+	case err == nil:
+		return store.ErrConflict
+	case errors.Is(err, store.ErrNotFound):
 		return nil
 	}
-	refused := apierrors.NewForbidden(key.GroupResource(), key.Name,
-		fmt.Errorf("unable to create new content in namespace %s because it is being terminated", key.Namespace))
-	refused.ErrStatus.Details.Causes = append(refused.ErrStatus.Details.Causes, metav1.StatusCause{
-		Type:    corev1.NamespaceTerminatingCause,
-		Message: fmt.Sprintf("namespace %s is being terminated", key.Namespace),
-		Field:   "metadata.namespace",
-	})
-	return refused
+	return err
 }

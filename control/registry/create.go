@@ -38,6 +38,9 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 		if !ok || sub.Create == nil {
 			return nil, noSuchResource(key)
 		}
+		if obj, err = r.admitSubresource(ctx, k, key, obj, opts); err != nil {
+			return nil, err
+		}
 		return sub.Create(ctx, key, obj, opts)
 	}
 	if obj.GetResourceVersion() != "" {
@@ -57,7 +60,7 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 		if generated {
 			attempt = copyOf(obj)
 		}
-		stored, err := r.insert(ctx, k, key, attempt, opts.DryRun)
+		stored, err := r.insert(ctx, k, key, attempt, write{dry: opts.DryRun, options: createOptions(opts)})
 		if !errors.Is(err, store.ErrConflict) {
 			return stored, r.fail(ctx, key, err)
 		}
@@ -119,10 +122,7 @@ func generateName(base string) string {
 
 // insert writes a new object, which it owns, under key. store.ErrConflict
 // means that there is one already.
-func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Object, dry bool) (api.Object, error) {
-	if err := r.admitCreate(ctx, k, key); err != nil {
-		return nil, err
-	}
+func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Object, w write) (api.Object, error) {
 	obj.SetUID(uuid.NewUUID())
 	obj.SetCreationTimestamp(r.stamp())
 	obj.SetDeletionTimestamp(nil)
@@ -134,6 +134,11 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 		obj.SetGeneration(1)
 	}
 	k.defaults(obj)
+	request := r.request(k, api.Create, key, w, obj, nil)
+	if err := r.admit(ctx, request); err != nil {
+		return nil, err
+	}
+	obj = request.Object
 	if err := k.admit(ctx, obj); err != nil {
 		return nil, err
 	}
@@ -141,15 +146,18 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 	if errs := r.validateCreate(k, obj); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), obj.GetName(), errs)
 	}
-	if _, err := r.store.Get(ctx, storeKey(key)); err == nil {
-		return nil, store.ErrConflict
+	if err := r.vacant(ctx, key); err != nil {
+		return nil, err
 	}
-	settle, errs := k.reserve(ctx, obj, nil, dry)
+	if err := r.permit(ctx, request); err != nil {
+		return nil, err
+	}
+	settle, errs := k.reserve(ctx, obj, nil, w.dry)
 	if len(errs) > 0 {
 		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), obj.GetName(), errs)
 	}
 	warn(ctx, k, obj)
-	if dry {
+	if w.dry {
 		settle(false)
 		return obj, nil
 	}

@@ -56,6 +56,9 @@ func (r *Registry) deleteOnce(ctx context.Context, k *kind, key api.Key, opts ap
 	if err := deletePreconditions(key, old, opts); err != nil {
 		return nil, err
 	}
+	if err := r.admitDelete(ctx, k, key, old, opts); err != nil {
+		return nil, err
+	}
 	if err := k.checkDelete(old); err != nil {
 		return nil, err
 	}

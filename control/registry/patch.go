@@ -42,15 +42,18 @@ func (r *Registry) Patch(ctx context.Context, key api.Key, patch api.Patch, opts
 		return nil, unsupportedPatch("server-side apply is not supported yet: use a client-side apply (kubectl apply without --server-side)")
 	}
 	wanted := func(old api.Object) (api.Object, error) { return r.patched(ctx, old, patch, opts.FieldValidation) }
+	w := write{sub: opts.Subresource, dry: opts.DryRun, options: patchOptions(opts)}
 	switch sub, ok := k.subresources[opts.Subresource]; {
 	case opts.Subresource == "":
-		obj, err := r.modify(ctx, k, key, &k.main, opts.DryRun, wanted)
+		w.through = &k.main
+		obj, err := r.modify(ctx, k, key, w, wanted)
 		return obj, r.fail(ctx, key, err)
 	case opts.Subresource == "status" && k.hasStatus:
-		obj, err := r.modify(ctx, k, key, &k.status, opts.DryRun, wanted)
+		w.through = &k.status
+		obj, err := r.modify(ctx, k, key, w, wanted)
 		return obj, r.fail(ctx, key, err)
 	case ok && sub.Apply != nil && sub.Get != nil:
-		return r.modifySubresource(ctx, k, key, sub, opts.DryRun, wanted)
+		return r.modifySubresource(ctx, k, key, sub, w, wanted)
 	}
 	return nil, noSuchResource(key)
 }

@@ -36,20 +36,23 @@ type Config struct {
 	NodePorts PortRange
 	// EventTTL is how long Events are kept; default one hour.
 	EventTTL time.Duration
+	// Admission judges every write; nil: everything that is valid is admitted.
+	Admission Admission
 }
 
 // Registry is the API in process. It implements api.Client and is safe for
 // concurrent use.
 type Registry struct {
-	store    *store.Store
-	types    *api.Types
-	log      *slog.Logger
-	now      func() time.Time
-	kinds    map[groupResource]*kind
-	order    []*kind
-	ips      *addresses
-	ports    *nodePorts
-	eventTTL time.Duration
+	store     *store.Store
+	types     *api.Types
+	log       *slog.Logger
+	now       func() time.Time
+	kinds     map[groupResource]*kind
+	order     []*kind
+	ips       *addresses
+	ports     *nodePorts
+	eventTTL  time.Duration
+	admission Admission
 }
 
 type groupResource struct{ group, resource string }
@@ -62,7 +65,7 @@ func New(cfg Config) (*Registry, error) {
 	if cfg.Store == nil || cfg.Types == nil {
 		return nil, errors.New("registry: Store and Types must be set")
 	}
-	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL,
+	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission,
 		kinds: map[groupResource]*kind{}}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

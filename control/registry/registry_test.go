@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/store"
 )
@@ -42,7 +43,7 @@ func newRegistry(t *testing.T, change ...func(*Config)) *Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Types: types, Now: (&clock{t: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)}).now}
+	cfg := Config{Types: types, Admission: admission.Default(), Now: (&clock{t: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)}).now}
 	for _, f := range change {
 		f(&cfg)
 	}

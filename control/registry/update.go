@@ -38,29 +38,29 @@ func (r *Registry) Update(ctx context.Context, key api.Key, obj api.Object, opts
 	if key.Name == "" {
 		return nil, apierrors.NewBadRequest("name must be provided")
 	}
-	through := &k.main
+	w := write{through: &k.main, sub: opts.Subresource, dry: opts.DryRun, options: updateOptions(opts)}
 	if opts.Subresource == "status" {
-		through = &k.status
+		w.through = &k.status
 	}
 	wanted := func(api.Object) (api.Object, error) { return copyOf(obj), nil }
-	stored, err := r.modify(ctx, k, key, through, opts.DryRun, wanted)
+	stored, err := r.modify(ctx, k, key, w, wanted)
 	if errors.Is(err, store.ErrNotFound) && k.createOnUpdate && opts.Subresource == "" {
-		stored, err = r.createByUpdate(ctx, k, key, obj, opts.DryRun, wanted)
+		stored, err = r.createByUpdate(ctx, k, key, obj, w, wanted)
 	}
 	return stored, r.fail(ctx, key, err)
 }
 
 // createByUpdate creates what an update did not find, or updates after all if
 // somebody else was faster.
-func (r *Registry) createByUpdate(ctx context.Context, k *kind, key api.Key, obj api.Object, dry bool, wanted change) (api.Object, error) {
+func (r *Registry) createByUpdate(ctx context.Context, k *kind, key api.Key, obj api.Object, w write, wanted change) (api.Object, error) {
 	if uid := obj.GetUID(); uid != "" {
 		//lint:ignore ST1005 these are Kubernetes' words
 		precondition := fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: ", uid)
 		return nil, apierrors.NewConflict(key.GroupResource(), key.Name, precondition)
 	}
-	stored, err := r.insert(ctx, k, key, copyOf(obj), dry)
+	stored, err := r.insert(ctx, k, key, copyOf(obj), w)
 	if errors.Is(err, store.ErrConflict) {
-		return r.modify(ctx, k, key, &k.main, dry, wanted)
+		return r.modify(ctx, k, key, w, wanted)
 	}
 	return stored, err
 }
@@ -79,17 +79,17 @@ func (r *Registry) updateSubresource(ctx context.Context, k *kind, key api.Key, 
 		return nil, apierrors.NewBadRequest(fmt.Sprintf(
 			"the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), key.Name))
 	}
-	return r.modifySubresource(ctx, k, key, sub, opts.DryRun, func(api.Object) (api.Object, error) { return copyOf(obj), nil })
+	w := write{sub: opts.Subresource, dry: opts.DryRun, options: updateOptions(opts)}
+	return r.modifySubresource(ctx, k, key, sub, w, func(api.Object) (api.Object, error) { return copyOf(obj), nil })
 }
 
 // modifySubresource is modify for a rendering: wanted maps the current
 // rendering to the new one.
-func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, sub kinds.Subresource, dry bool, wanted change) (api.Object, error) {
-	through := sub.Door
-	if through == nil {
-		through = &k.main
+func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, sub kinds.Subresource, w write, wanted change) (api.Object, error) {
+	if w.through = sub.Door; w.through == nil {
+		w.through = &k.main
 	}
-	stored, err := r.modify(ctx, k, key, through, dry, func(old api.Object) (api.Object, error) {
+	stored, err := r.modify(ctx, k, key, w, func(old api.Object) (api.Object, error) {
 		current := old
 		if sub.Get != nil {
 			var err error
@@ -120,9 +120,9 @@ func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, 
 // modify changes an existing object through one of its doors, again and again
 // until no other writer came between. store.ErrNotFound means that there is no
 // such object.
-func (r *Registry) modify(ctx context.Context, k *kind, key api.Key, through *kinds.Door, dry bool, wanted change) (api.Object, error) {
+func (r *Registry) modify(ctx context.Context, k *kind, key api.Key, w write, wanted change) (api.Object, error) {
 	for try := 1; ; try++ {
-		stored, err := r.modifyOnce(ctx, k, key, through, dry, wanted)
+		stored, err := r.modifyOnce(ctx, k, key, w, wanted)
 		if !errors.Is(err, store.ErrConflict) || try == raceTries {
 			return stored, err
 		}
@@ -133,7 +133,7 @@ func (r *Registry) modify(ctx context.Context, k *kind, key api.Key, through *ki
 }
 
 // modifyOnce is one try of modify; store.ErrConflict means that it lost a race.
-func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, through *kinds.Door, dry bool, wanted change) (api.Object, error) {
+func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, w write, wanted change) (api.Object, error) {
 	entry, old, err := r.load(ctx, k, key)
 	if err != nil {
 		return nil, err
@@ -142,36 +142,49 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, through
 	if err != nil {
 		return nil, err
 	}
+	k.defaults(obj)
+	request := r.request(k, api.Update, key, w, obj, old)
+	if !w.judged {
+		if err := r.admit(ctx, request); err != nil {
+			return nil, err
+		}
+		obj = request.Object
+	}
 	if err := r.checkIdentity(k, key, obj, old); err != nil {
 		return nil, err
 	}
-	r.prepareUpdate(k, through, obj, old)
+	r.prepareUpdate(k, w.through, obj, old)
 	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))
 	errs = append(errs, validateFinalizers(obj)...)
-	if errs = append(errs, through.Validate(obj, old)...); len(errs) > 0 {
+	if errs = append(errs, w.through.Validate(obj, old)...); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
 	}
-	return r.replace(ctx, k, key, through, dry, entry, obj, old)
+	if !w.judged {
+		if err := r.permit(ctx, request); err != nil {
+			return nil, err
+		}
+	}
+	return r.replace(ctx, k, key, w, entry, obj, old)
 }
 
 // replace stores obj in place of old, or deletes old when obj was the last
 // thing that deletion waited for.
-func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, through *kinds.Door, dry bool,
+func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, w write,
 	entry *store.Entry, obj, old api.Object) (api.Object, error) {
 	settle := func(bool) {}
-	if through.Main {
+	if w.through.Main {
 		var errs field.ErrorList
-		if settle, errs = k.reserve(ctx, obj, old, dry); len(errs) > 0 {
+		if settle, errs = k.reserve(ctx, obj, old, w.dry); len(errs) > 0 {
 			return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
 		}
 		warn(ctx, k, obj)
 	}
 	if k.finished(obj) {
 		settle(false)
-		return r.remove(ctx, k, key, dry, entry, obj)
+		return r.remove(ctx, k, key, w.dry, entry, obj)
 	}
 	data, err := r.encode(obj)
-	if err != nil || dry {
+	if err != nil || w.dry {
 		settle(false)
 		return obj, err
 	}

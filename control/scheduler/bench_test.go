@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
@@ -28,7 +29,7 @@ func BenchmarkScheduler(b *testing.B) {
 	}
 	s := store.New(store.NewMemory(), store.Options{})
 	work.Go(func() { _ = s.Run(ctx) })
-	reg, err := registry.New(registry.Config{Store: s, Types: types})
+	reg, err := registry.New(registry.Config{Store: s, Types: types, Admission: admission.Default()})
 	if err == nil {
 		err = reg.Bootstrap(ctx)
 	}

@@ -14,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
@@ -48,7 +49,7 @@ func inBed(t *testing.T, through func(api.Client) api.Client, f func(*bed)) {
 		}
 		s := store.New(store.NewMemory(), store.Options{})
 		run(s.Run)
-		reg, err := registry.New(registry.Config{Store: s, Types: types})
+		reg, err := registry.New(registry.Config{Store: s, Types: types, Admission: admission.Default()})
 		if err != nil {
 			t.Fatal(err)
 		}

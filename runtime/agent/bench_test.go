@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
@@ -27,7 +28,7 @@ func BenchmarkPodReady(b *testing.B) {
 	s := store.New(store.NewMemory(), store.Options{})
 	stored, ran := make(chan error, 1), make(chan error, 1)
 	go func() { stored <- s.Run(ctx) }()
-	client, err := registry.New(registry.Config{Store: s, Types: types})
+	client, err := registry.New(registry.Config{Store: s, Types: types, Admission: admission.Default()})
 	if err != nil {
 		b.Fatal(err)
 	}

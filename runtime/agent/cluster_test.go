@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
@@ -85,7 +86,7 @@ func (c *cluster) runRegistry() (stop func()) {
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	c.must(s.WaitReady(ctx))
-	c.client, err = registry.New(registry.Config{Store: s, Types: types})
+	c.client, err = registry.New(registry.Config{Store: s, Types: types, Admission: admission.Default()})
 	c.must(err)
 	c.must(c.client.Bootstrap(ctx))
 	for _, name := range []string{"default", "kube-node-lease"} {

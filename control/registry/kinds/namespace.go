@@ -1,21 +1,15 @@
 package kinds
 
 import (
-	"errors"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
 )
-
-// immortal namespaces cannot be deleted.
-var immortal = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic}
 
 // Namespaces is the kind Namespace.
 func Namespaces() Strategy[*corev1.Namespace] {
@@ -35,7 +29,6 @@ func Namespaces() Strategy[*corev1.Namespace] {
 			"name":         func(ns *corev1.Namespace) string { return ns.Name },
 			"status.phase": func(ns *corev1.Namespace) string { return string(ns.Status.Phase) },
 		},
-		CheckDelete:  checkDeleteNamespace,
 		MarkDeleted:  func(ns *corev1.Namespace) { ns.Status.Phase = corev1.NamespaceTerminating },
 		Held:         func(ns *corev1.Namespace) bool { return len(ns.Spec.Finalizers) > 0 },
 		Subresources: map[string]Subresource{"finalize": finalizeNamespace()},
@@ -65,13 +58,6 @@ func createNamespace(ns *corev1.Namespace) {
 	if !slices.Contains(ns.Spec.Finalizers, corev1.FinalizerKubernetes) {
 		ns.Spec.Finalizers = append(ns.Spec.Finalizers, corev1.FinalizerKubernetes)
 	}
-}
-
-func checkDeleteNamespace(ns *corev1.Namespace) error {
-	if slices.Contains(immortal, ns.Name) {
-		return apierrors.NewForbidden(api.Namespaces.GroupResource(), ns.Name, errors.New("this namespace may not be deleted"))
-	}
-	return nil
 }
 
 func validateNamespaceStatus(ns, _ *corev1.Namespace) field.ErrorList {

@@ -1,0 +1,67 @@
+package api
+
+import "k8s.io/apimachinery/pkg/runtime"
+
+// Operation is what a request wants to do, in the words of the admission API.
+type Operation string
+
+// The operations. A patch is an Update, the deletion of a collection a Delete
+// for each of its objects. A Connect opens a stream to a pod or node.
+const (
+	Create  Operation = "CREATE"
+	Update  Operation = "UPDATE"
+	Delete  Operation = "DELETE"
+	Connect Operation = "CONNECT"
+)
+
+// AdmissionRequest is what admission judges: one write on its way to the
+// store, with its defaults set. The sender is in the context
+// (auth.UserFrom); a context without one belongs to the server itself. A patch
+// that lost a race is judged again.
+type AdmissionRequest struct {
+	Operation   Operation
+	Resource    Resource
+	Subresource string // "" for the object itself
+	Key         Key    // with the name that was generated
+	// Object is what shall be: the whole object with the change in it, or what
+	// a subresource that is no door to the object (binding, eviction, token)
+	// was sent. Mutate may change it, Validate must not. nil for Delete and
+	// Connect.
+	Object Object
+	// Old is what is stored; nil for Create and Connect. It is shared.
+	Old    Object
+	DryRun bool
+	// Options are the request's: *metav1.CreateOptions, UpdateOptions,
+	// PatchOptions or DeleteOptions; for Connect the subresource's, such as
+	// *corev1.PodExecOptions. May be nil.
+	Options runtime.Object
+	// Client reads the cluster as it is, and writes what admission itself keeps
+	// (the use of quotas) as the server.
+	Client Client
+	// Default sets the defaults of Object again, for whoever replaced it.
+	Default func(Object)
+
+	// Again asks for one more round of Mutate: whoever sets it has changed the
+	// object after others had seen it. Reinvoked says that this is that round.
+	Again, Reinvoked bool
+}
+
+// Is tells whether the request is for objects of a resource themselves, with
+// one of the operations.
+func (r *AdmissionRequest) Is(resource Resource, operations ...Operation) bool {
+	return r.IsSub(resource, "", operations...)
+}
+
+// IsSub tells whether the request is for a subresource, with one of the
+// operations.
+func (r *AdmissionRequest) IsSub(resource Resource, subresource string, operations ...Operation) bool {
+	if r.Subresource != subresource || r.Key.Resource != resource.Name || r.Key.Group != resource.Group {
+		return false
+	}
+	for _, op := range operations {
+		if op == r.Operation {
+			return true
+		}
+	}
+	return false
+}

@@ -27,10 +27,29 @@ type guest struct {
 	once  sync.Once
 	grace time.Duration
 	exit  sandbox.Exit
+
+	mu     sync.Mutex
+	size   sandbox.Resources // of the last Resize
+	refuse error             // Resize's answer
 }
 
 func (g *guest) Done() <-chan struct{} { return g.done }
 func (g *guest) Exit() sandbox.Exit    { return g.exit }
+
+func (g *guest) Usage() sandbox.Usage {
+	return sandbox.Usage{CPU: 1500 * time.Millisecond, Memory: 3 << 20}
+}
+
+func (g *guest) Resize(r sandbox.Resources) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.refuse != nil {
+		return g.refuse
+	}
+	g.size = r
+	return nil
+}
+
 func (g *guest) tell(grace time.Duration) {
 	g.once.Do(func() { g.grace = grace; close(g.told) })
 }

@@ -34,11 +34,10 @@ func (w *worker) containerSpec(ctx context.Context, pod *corev1.Pod, c *containe
 	}
 	out := sandbox.ContainerSpec{
 		Name: c.name, Image: img, Ports: ports(spec),
-		Args:        argv(spec, img, c.name, lookup),
-		Env:         append(slices.Clone(img.Env), env.list()...),
-		WorkingDir:  spec.WorkingDir,
-		MemoryLimit: spec.Resources.Limits.Memory().Value(),
-		CPULimit:    spec.Resources.Limits.Cpu().MilliValue(),
+		Args:       argv(spec, img, c.name, lookup),
+		Env:        append(slices.Clone(img.Env), env.list()...),
+		WorkingDir: spec.WorkingDir,
+		Resources:  resourcesOf(spec),
 	}
 	if out.WorkingDir == "" {
 		out.WorkingDir = img.WorkingDir
@@ -56,6 +55,16 @@ func (w *worker) containerSpec(ctx context.Context, pod *corev1.Pod, c *containe
 		out.Mounts = append(out.Mounts, sandbox.Mount{Source: c.message, Target: spec.TerminationMessagePath})
 	}
 	return out, nil
+}
+
+// resourcesOf is what a container's spec lets it use. Kubernetes takes the
+// limit for a request that is not there, as the API's defaults do.
+func resourcesOf(c *corev1.Container) sandbox.Resources {
+	return sandbox.Resources{
+		MemoryLimit: c.Resources.Limits.Memory().Value(),
+		CPULimit:    c.Resources.Limits.Cpu().MilliValue(),
+		CPURequest:  c.Resources.Requests.Cpu().MilliValue(),
+	}
 }
 
 // expandStrict is expand for subPathExpr, where an unknown name is an error.

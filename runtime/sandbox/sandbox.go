@@ -90,15 +90,29 @@ type ContainerSpec struct {
 	WorkingDir string
 	Mounts     []Mount
 	Ports      []Port // become listening descriptors from 3 on, in this order
+	Resources
+	Stdin  io.Reader // nil: at end of file
+	Stdout io.Writer
+	Stderr io.Writer
+}
+
+// Resources are what a container may use. They can be changed while it runs.
+type Resources struct {
 	// MemoryLimit bounds the guest's linear memory, in bytes; 0: no limit but
 	// the format's.
 	MemoryLimit int64
 	// CPULimit bounds the guest's share of processors, in thousandths of a
 	// core; 0: no limit.
 	CPULimit int64
-	Stdin    io.Reader // nil: at end of file
-	Stdout   io.Writer
-	Stderr   io.Writer
+	// CPURequest is the guest's weight among those that are busy at the same
+	// time, in thousandths of a core; 0 counts as the least there is.
+	CPURequest int64
+}
+
+// Usage is what a container uses.
+type Usage struct {
+	CPU    time.Duration // processor time since its start
+	Memory int64         // bytes it holds now
 }
 
 // Mount shows a directory of the host (or one file of it) to the guest, which
@@ -124,6 +138,27 @@ type Container interface {
 	// is killed. A guest that has nothing to be told by is ended at once. Stop
 	// returns when Done is closed or with ctx's error.
 	Stop(ctx context.Context, grace time.Duration) error
+	// Usage says what the container uses; after Done, what it has used.
+	Usage() Usage
+	// Resize changes what the container may use from now on. An error changes
+	// nothing: a memory limit below what the container holds is refused.
+	Resize(r Resources) error
+}
+
+// Execer is a Container in which further commands can be run.
+type Execer interface {
+	// Exec starts a command in the container's files, environment and network,
+	// as a container of its own that ends with the one it was started in at the
+	// latest. An error means that it never ran.
+	Exec(ctx context.Context, e ExecSpec) (Container, error)
+}
+
+// ExecSpec is one command to run in a container.
+type ExecSpec struct {
+	Args   []string // argv; argv[0] names the command
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
 }
 
 // Exit is the end of a container, in the words of ContainerStateTerminated.

@@ -22,6 +22,7 @@ type container struct {
 	program *program
 	guest   *wasi.Guest // set under mu by start
 	meter   *module.Meter
+	memory  *module.Gauge
 	ctx     context.Context // of the guest's run; ends when it is killed
 	cancel  context.CancelFunc
 
@@ -40,6 +41,8 @@ type container struct {
 func newContainer(s *podSandbox, spec sandbox.ContainerSpec, p *program) *container {
 	c := &container{sandbox: s, spec: spec, program: p, done: make(chan struct{})}
 	c.meter = module.NewMeter(spec.CPULimit)
+	c.meter.Share(s.runtime.cpus, spec.CPURequest)
+	c.memory = module.NewGauge(spec.MemoryLimit)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -49,6 +52,20 @@ func (c *container) Done() <-chan struct{} { return c.done }
 
 // Exit implements sandbox.Container.
 func (c *container) Exit() sandbox.Exit { return c.exit }
+
+// Usage implements sandbox.Container.
+func (c *container) Usage() sandbox.Usage {
+	return sandbox.Usage{CPU: c.meter.Used(), Memory: c.memory.Size()}
+}
+
+// Resize implements sandbox.Container.
+func (c *container) Resize(r sandbox.Resources) error {
+	if err := c.memory.SetLimit(r.MemoryLimit); err != nil {
+		return fmt.Errorf("resize container %q: %w", c.spec.Name, err)
+	}
+	c.meter.Resize(r.CPULimit, r.CPURequest)
+	return nil
+}
 
 // startPatience is how long Start waits for a module's start section, which is
 // guest code and may take for ever: then the container counts as started, so
@@ -85,6 +102,7 @@ func (c *container) start(ctx context.Context) (err error) {
 	c.mu.Lock() // a sandbox that is being closed looks at it already
 	c.guest = guest
 	c.mu.Unlock()
+	guest.BeforePark(c.meter.Leave)
 	guest.OnPark(func(waited time.Duration, patient bool) {
 		c.meter.Idle(waited)
 		if patient { // it has survived the refusal
@@ -118,10 +136,11 @@ func (c *container) start(ctx context.Context) (err error) {
 // begin, unless start has left before.
 func (c *container) run(ready chan<- error, left <-chan struct{}) {
 	defer c.program.release() // the instance is closed by then
+	defer c.meter.Leave()
 	started := time.Now()
 	ctx := wasi.WithGuest(module.WithMeter(c.ctx, c.meter), c.guest)
 	in, err := c.program.instantiate(ctx, module.Limits{
-		MemoryBytes: c.spec.MemoryLimit, Meter: c.meter, Refused: func() { c.refused.Store(true) },
+		Memory: c.memory, Meter: c.meter, Refused: func() { c.refused.Store(true) },
 	})
 	var failure error
 	if err != nil && !isExit(err) {

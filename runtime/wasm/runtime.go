@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wherry.dev/wherry/runtime/sandbox"
+	"wherry.dev/wherry/runtime/wasm/module"
 )
 
 // Config is what a Runtime needs.
@@ -31,6 +32,7 @@ type Config struct {
 type Runtime struct {
 	cfg    Config
 	engine *engine
+	cpus   *module.Processors
 
 	mu        sync.Mutex
 	sandboxes map[*podSandbox]struct{}
@@ -48,7 +50,7 @@ func New(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runtime{cfg: cfg, engine: e, sandboxes: map[*podSandbox]struct{}{}}, nil
+	return &Runtime{cfg: cfg, engine: e, cpus: module.NewProcessors(), sandboxes: map[*podSandbox]struct{}{}}, nil
 }
 
 // Prepare implements sandbox.Runtime.

@@ -124,14 +124,14 @@ func testManyClients(t *testing.T, client *http.Client) {
 
 func testLimits(t *testing.T, h *Harness) {
 	t.Run("memory", func(t *testing.T) {
-		exit, out := h.Tool(t, sandbox.ContainerSpec{MemoryLimit: 32 << 20}, "alloc:8", "alloc:200", "say:survived")
+		exit, out := h.Tool(t, sandbox.ContainerSpec{Resources: sandbox.Resources{MemoryLimit: 32 << 20}}, "alloc:8", "alloc:200", "say:survived")
 		if exit.Code != 137 || exit.Reason != "OOMKilled" || !strings.Contains(out, "allocated 8") {
 			t.Errorf("%+v %q", exit, out)
 		}
 	})
 	t.Run("memory from the start", func(t *testing.T) {
 		_, err := h.Pod(t, nil).Start(t.Context(), sandbox.ContainerSpec{
-			Name: "x", Image: h.Guests.Tool(t), MemoryLimit: 64 << 10,
+			Name: "x", Image: h.Guests.Tool(t), Resources: sandbox.Resources{MemoryLimit: 64 << 10},
 		})
 		if err == nil || !strings.Contains(err.Error(), "65536") {
 			t.Errorf("error %v", err)

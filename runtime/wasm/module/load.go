@@ -149,8 +149,9 @@ func (m *Module) close(ctx context.Context) error {
 // Limits are what one instance may use.
 type Limits struct {
 	// MemoryBytes bounds the linear memory, rounded down to pages of 64 KiB;
-	// 0: only the module's own maximum does.
+	// 0: only the module's own maximum does. Memory takes its place when set.
 	MemoryBytes int64
+	Memory      *Gauge
 	// Meter preempts, throttles and kills the instance; nil only preempts it.
 	Meter *Meter
 	// Refused, if set, is called when the guest asks for more memory than it
@@ -175,13 +176,14 @@ func (m *Module) Instantiate(ctx context.Context, cfg wazero.ModuleConfig, limit
 		return m.rt.InstantiateModule(ctx, m.compiled, cfg)
 	}
 	need, limit := uint64(m.info.MinMemoryPages)*PageSize, uint64(m.info.MaxMemoryPages)*PageSize
-	if limits.MemoryBytes > 0 {
-		limit = min(limit, uint64(limits.MemoryBytes)/PageSize*PageSize)
+	gauge := limits.Memory
+	if gauge == nil {
+		gauge = NewGauge(limits.MemoryBytes)
 	}
-	if need > limit {
-		return nil, &MemoryLimitError{Need: int64(need), Limit: limits.MemoryBytes}
+	if bound := min(limit, gauge.bound()); need > bound {
+		return nil, &MemoryLimitError{Need: int64(need), Limit: int64(bound)}
 	}
-	mem, err := newMemory(need, limit, m.image)
+	mem, err := newMemory(need, limit, gauge, m.image)
 	if err != nil {
 		return nil, err
 	}

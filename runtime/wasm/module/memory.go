@@ -2,6 +2,7 @@ package module
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/tetratelabs/wazero/experimental"
 )
@@ -11,31 +12,93 @@ import (
 // module must be closed only when nothing of the guest runs any more.
 type memory struct {
 	region *region
-	size   uint64 // what the guest sees, bytes
-	limit  uint64 // most that it may grow to, bytes
+	most   uint64 // what the module itself may grow to, bytes
+	gauge  *Gauge // what it has and may have
 	// refused is called when a growth is denied; nil: nobody asks
 	refused func()
 }
 
+// Gauge shows the size of one instance's memory and bounds it. It is safe for
+// concurrent use.
+type Gauge struct {
+	mu    sync.Mutex
+	size  uint64
+	limit uint64 // bytes, whole pages
+}
+
+// NewGauge makes a gauge with a limit in bytes, rounded down to pages of 64
+// KiB; 0 means that only the module's own maximum counts.
+func NewGauge(limit int64) *Gauge { return &Gauge{limit: pages(limit)} }
+
+func pages(limit int64) uint64 {
+	if limit <= 0 {
+		return 1 << 62
+	}
+	return uint64(limit) / PageSize * PageSize
+}
+
+func (g *Gauge) bound() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.limit
+}
+
+// Size is the size of the memory in bytes.
+func (g *Gauge) Size() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return int64(g.size)
+}
+
+// SetLimit changes the limit; an error says that the memory is larger already.
+func (g *Gauge) SetLimit(limit int64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	wanted := pages(limit)
+	if wanted < g.size {
+		return fmt.Errorf("the memory limit of %d bytes is below the %d bytes that are in use", limit, g.size)
+	}
+	g.limit = wanted
+	return nil
+}
+
+func (g *Gauge) freed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.size = 0
+}
+
+// grow records a new size if the limit allows it and do succeeds.
+func (g *Gauge) grow(size uint64, do func(limit uint64) bool) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if size > g.limit || !do(g.limit) {
+		return false
+	}
+	g.size = size
+	return true
+}
+
 // newMemory maps need bytes, filled from image if there is one.
-func newMemory(need, limit uint64, img *image) (*memory, error) {
+func newMemory(need, most uint64, gauge *Gauge, img *image) (*memory, error) {
+	limit := min(most, gauge.bound())
 	r, err := newRegion(need, limit, img)
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes of guest memory: %w", need, err)
 	}
-	return &memory{region: r, limit: limit}, nil
+	return &memory{region: r, most: most, gauge: gauge}, nil
 }
 
 // Reallocate implements experimental.LinearMemory: nil makes memory.grow
 // answer -1.
 func (m *memory) Reallocate(size uint64) []byte {
-	if size > m.limit || m.region == nil || !m.region.ensure(size, m.limit) {
+	if size > m.most || m.region == nil ||
+		!m.gauge.grow(size, func(limit uint64) bool { return m.region.ensure(size, min(m.most, limit)) }) {
 		if m.refused != nil {
 			m.refused()
 		}
 		return nil
 	}
-	m.size = size
 	return m.region.bytes(size)
 }
 
@@ -44,6 +107,7 @@ func (m *memory) Free() {
 	if m.region != nil {
 		m.region.release()
 		m.region = nil
+		m.gauge.freed()
 	}
 }
 

@@ -32,13 +32,15 @@ const (
 // carry it in their context (WithMeter). Its methods are safe for concurrent
 // use.
 type Meter struct {
-	rate   int64 // thousandths of a core; 0: no limit
 	now    func() time.Duration
 	done   chan struct{}
 	killed atomic.Bool
 	used   atomic.Int64 // nanoseconds
 	fuel   atomic.Int64
 	idle   atomic.Int64 // nanoseconds parked since the last yield
+
+	cpus *Processors // nil: every guest runs at once
+	turn *turn
 
 	mu     sync.Mutex
 	last   time.Duration // when the guest last left yield; 0: never
@@ -49,13 +51,36 @@ type Meter struct {
 // core; 0 means no limit. A guest is one thread: 1000 and more never throttle.
 func NewMeter(cpuMilli int64) *Meter {
 	epoch := time.Now()
-	if cpuMilli >= 1000 || cpuMilli < 0 {
-		cpuMilli = 0
-	}
 	return &Meter{
-		rate: cpuMilli, done: make(chan struct{}), bucket: newBucket(cpuMilli),
+		done: make(chan struct{}), bucket: newBucket(cpuMilli),
 		// One nanosecond ahead, so that 0 stays free for "never".
 		now: func() time.Duration { return time.Since(epoch) + 1 },
+	}
+}
+
+// Share makes the guest take turns with the other busy ones, with the weight
+// of a request of cpuMilli thousandths of a core. It comes before the first
+// call of the guest.
+func (m *Meter) Share(cpus *Processors, cpuMilli int64) { m.cpus, m.turn = cpus, newTurn(cpuMilli) }
+
+// Resize changes the guest's limit and weight from its next yield on.
+func (m *Meter) Resize(limitMilli, requestMilli int64) {
+	m.mu.Lock()
+	if fresh := newBucket(limitMilli); fresh.rate != m.bucket.rate {
+		fresh.filled = m.now()
+		m.bucket = fresh
+	}
+	m.mu.Unlock()
+	if m.cpus != nil {
+		m.cpus.reweigh(m.turn, requestMilli)
+	}
+}
+
+// Leave gives up the guest's turn: it is about to wait for something, or has
+// ended.
+func (m *Meter) Leave() {
+	if m.cpus != nil {
+		m.cpus.leave(m.turn)
 	}
 }
 
@@ -101,10 +126,17 @@ func maxTimePerFuel() time.Duration {
 // it has from now on.
 func (m *Meter) yield(fuel int64) int64 {
 	m.exitIfKilled()
-	if rest := m.account(fuel); rest > 0 {
+	slept := m.idle.Load() > 0
+	ran, rest := m.account(fuel)
+	if rest > 0 {
+		m.Leave()
 		m.rest(rest)
+		slept = true
 	} else {
 		runtime.Gosched()
+	}
+	if m.cpus != nil {
+		m.cpus.next(m.turn, ran, slept, m.done)
 	}
 	m.exitIfKilled()
 	m.mu.Lock()
@@ -121,12 +153,11 @@ func (m *Meter) exitIfKilled() {
 }
 
 // account charges the time since the last yield and says how long to rest.
-func (m *Meter) account(fuel int64) time.Duration {
+func (m *Meter) account(fuel int64) (slice, rest time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
 	burned := -fuel
-	var slice time.Duration
 	if m.last > 0 {
 		burned += quantum
 		slice = now - m.last - time.Duration(m.idle.Swap(0))
@@ -134,7 +165,7 @@ func (m *Meter) account(fuel int64) time.Duration {
 	}
 	m.fuel.Add(burned)
 	m.used.Add(int64(slice))
-	return m.bucket.take(now, slice)
+	return slice, m.bucket.take(now, slice)
 }
 
 func (m *Meter) rest(d time.Duration) {
@@ -154,7 +185,12 @@ type bucket struct {
 	filled time.Duration // when tokens were last added
 }
 
+// newBucket makes a bucket. A guest is one thread, which a limit of a whole
+// core and more does not bind.
 func newBucket(rate int64) bucket {
+	if rate >= 1000 || rate < 0 {
+		rate = 0
+	}
 	burst := burstPeriod * time.Duration(rate) / 1000
 	return bucket{rate: rate, burst: burst, tokens: burst}
 }

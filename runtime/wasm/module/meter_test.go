@@ -82,7 +82,7 @@ func TestMeterAccounts(t *testing.T) {
 
 func TestMeterKill(t *testing.T) {
 	m := NewMeter(2000)
-	if m.rate != 0 || m.Killed() {
+	if m.bucket.rate != 0 || m.Killed() {
 		t.Fatal("a limit of two cores throttles one thread")
 	}
 	m.Kill()

@@ -54,23 +54,24 @@ type Socket struct {
 // bell. All of its methods but Interrupt and Parks belong to the goroutine that
 // runs the guest.
 type Guest struct {
-	args, env []string
-	network   Network
-	table     table
-	trees     []*tree
-	started   time.Time
-	bell      chan struct{}
-	timer     *time.Timer
-	cut       chan struct{} // closed by Interrupt
-	cutCode   atomic.Uint32
-	cutDone   atomic.Bool
-	parks     atomic.Uint64
-	onPark    func(waited time.Duration, patient bool)
-	ctx       context.Context // of outbound dials and lookups; ends with the guest
-	cancel    context.CancelFunc
-	iovs      [][]byte // reused from call to call
-	scratch   []byte
-	jobs      jobs
+	args, env  []string
+	network    Network
+	table      table
+	trees      []*tree
+	started    time.Time
+	bell       chan struct{}
+	timer      *time.Timer
+	cut        chan struct{} // closed by Interrupt
+	cutCode    atomic.Uint32
+	cutDone    atomic.Bool
+	parks      atomic.Uint64
+	beforePark func()
+	onPark     func(waited time.Duration, patient bool)
+	ctx        context.Context // of outbound dials and lookups; ends with the guest
+	cancel     context.CancelFunc
+	iovs       [][]byte // reused from call to call
+	scratch    []byte
+	jobs       jobs
 }
 
 // NewGuest builds a guest's system. ctx bounds its outbound dials.
@@ -106,6 +107,9 @@ func NewGuest(ctx context.Context, c Config) (*Guest, error) {
 // shortNap is what a runtime sleeps while it does something else: Go's, for
 // one, naps a few times for a millisecond before it reports a fatal error.
 const shortNap = 10 * time.Millisecond
+
+// BeforePark sets what is called each time when the guest is about to wait.
+func (g *Guest) BeforePark(f func()) { g.beforePark = f }
 
 // OnPark sets what is called each time after the guest has waited. That time is
 // not its use of a processor. patient tells a guest that waits for what comes
@@ -162,6 +166,9 @@ const forever = time.Duration(math.MaxInt64)
 // is over.
 func (g *Guest) park(limit time.Duration) (over bool) {
 	g.parks.Add(1)
+	if g.beforePark != nil {
+		g.beforePark()
+	}
 	if g.onPark != nil {
 		start := time.Now()
 		defer func() { g.onPark(time.Since(start), limit >= shortNap) }()

@@ -58,7 +58,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	}
 	c.nodes = newNodes(c)
 	server, err := apiserver.New(apiserver.Config{
-		Client: c.registry, Types: c.types, Resources: c.registry.Resources(), Tables: c.registry,
+		Client: c.registry, Types: c.types, Kinds: c.registry, Tables: c.registry,
 		Authenticator: auth.Chain(auth.NewClientCertificates(c.ca.Pool(), time.Now)),
 		Authorizer:    auth.Any(auth.Masters{}, auth.NewNodes(c.registry), auth.Public{}),
 		Nodes:         c.nodes.transport,

@@ -6,6 +6,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 )
@@ -13,6 +14,9 @@ import (
 // Client is the one door to the API: controllers, the scheduler, agents and
 // the HTTP server use nothing else. The registry implements it in process,
 // package client over HTTP; both pass the same suite.
+//
+// Objects are those of the kind's hub version, unless a request says As: then
+// what goes in and what comes out has that group and version.
 //
 // Errors are apimachinery StatusErrors (apierrors.IsNotFound and friends tell
 // them apart), except for the context's own error. Returned objects are shared
@@ -44,6 +48,7 @@ type Client interface {
 type GetOptions struct {
 	Subresource     string
 	ResourceVersion string // "": newest; any other value: at least as new
+	As              schema.GroupVersion
 }
 
 // ListOptions selects from a collection, for List and Watch.
@@ -58,6 +63,7 @@ type ListOptions struct {
 	// object, closed by a Bookmark annotated k8s.io/initial-events-end.
 	SendInitialEvents bool
 	AllowBookmarks    bool
+	As                schema.GroupVersion
 }
 
 // List is a collection, or one page of it, at one revision.
@@ -101,6 +107,7 @@ type CreateOptions struct {
 	Subresource  string // "binding"
 	DryRun       bool
 	FieldManager string
+	As           schema.GroupVersion
 }
 
 // UpdateOptions go with Update.
@@ -108,6 +115,7 @@ type UpdateOptions struct {
 	Subresource  string // "status", "scale"
 	DryRun       bool
 	FieldManager string
+	As           schema.GroupVersion
 }
 
 // Patch is a change to an object in one of the patch formats. JSON documents
@@ -124,6 +132,7 @@ type PatchOptions struct {
 	FieldManager    string
 	Force           bool // apply patches only
 	FieldValidation FieldValidation
+	As              schema.GroupVersion
 }
 
 // DeleteOptions go with Delete.
@@ -133,4 +142,5 @@ type DeleteOptions struct {
 	Propagation        *v1.DeletionPropagation
 	UID                *types.UID // precondition
 	ResourceVersion    *string    // precondition
+	As                 schema.GroupVersion
 }

@@ -50,11 +50,16 @@ func (k Key) GroupResource() schema.GroupResource {
 	return schema.GroupResource{Group: k.Group, Resource: k.Resource}
 }
 
-// Resource is the identity of one served kind, as data: what discovery says
-// of it and how its paths and keys are made. Values are never changed.
+// Resource is the identity of one served kind in one version, as data: what
+// discovery says of it and how its paths and keys are made. Values are never
+// changed.
 type Resource struct {
-	Group      string // "" is the core group
-	Version    string // the one served version, "v1"
+	Group   string // "" is the core group
+	Version string // "v1"
+	// Hub is the group and version of the resource as which objects are kept,
+	// when this is another version (autoscaling/v1 of autoscaling/v2) or another
+	// group (events.k8s.io of the core group) of them. Zero: this one.
+	Hub        schema.GroupVersion
 	Name       string // plural, as in paths: "pods"
 	Singular   string // "pod"
 	Kind       string // "Pod"
@@ -79,7 +84,15 @@ func (r Resource) Key(namespace, name string) Key {
 	if !r.Namespaced {
 		namespace = ""
 	}
-	return Key{Group: r.Group, Resource: r.Name, Namespace: namespace, Name: name}
+	return Key{Group: r.HubVersion().Group, Resource: r.Name, Namespace: namespace, Name: name}
+}
+
+// HubVersion returns the group and version as which objects are kept.
+func (r Resource) HubVersion() schema.GroupVersion {
+	if r.Hub.Empty() {
+		return schema.GroupVersion{Group: r.Group, Version: r.Version}
+	}
+	return r.Hub
 }
 
 // KeyOf returns the key under which obj is stored.

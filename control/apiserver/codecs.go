@@ -1,17 +1,24 @@
 package apiserver
 
 import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured/unstructuredscheme"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 
 	"wherry.dev/wherry/control/api"
 )
 
-// codecs are the wire formats, in order of preference: JSON, YAML, protobuf,
-// CBOR.
+// codecs are the wire formats of objects with Go types, in order of
+// preference: JSON, YAML, protobuf, CBOR.
 type codecs struct {
 	infos []runtime.SerializerInfo
+	// untyped are the same for custom resources, which have no protobuf form.
+	untyped []runtime.SerializerInfo
+	scheme  *runtime.Scheme
 }
 
 func newCodecs(types *api.Types) codecs {
@@ -20,21 +27,75 @@ func newCodecs(types *api.Types) codecs {
 		serializer.WithSerializer(cbor.NewSerializerInfo),
 		serializer.WithStreamingCollectionEncodingToJSON(),
 		serializer.WithStreamingCollectionEncodingToProtobuf())
-	return codecs{infos: factory.SupportedMediaTypes()}
+	c := codecs{infos: factory.SupportedMediaTypes(), scheme: types.Scheme}
+	creater := eitherScheme{types.Scheme, unstructuredscheme.NewUnstructuredCreator(), unstructuredscheme.NewUnstructuredObjectTyper()}
+	for _, info := range c.infos {
+		switch info.MediaType {
+		case runtime.ContentTypeProtobuf:
+			continue
+		case runtime.ContentTypeCBOR:
+			info = cbor.NewSerializerInfo(creater, creater)
+		default:
+			options := json.SerializerOptions{Yaml: info.MediaType == runtime.ContentTypeYAML, StreamingCollectionsEncoding: true}
+			info.Serializer = json.NewSerializerWithOptions(json.DefaultMetaFactory, creater, creater, options)
+			options.Strict = true
+			info.StrictSerializer = json.NewSerializerWithOptions(json.DefaultMetaFactory, creater, creater, options)
+		}
+		c.untyped = append(c.untyped, info)
+	}
+	return c
+}
+
+// eitherScheme makes typed objects of what the scheme knows about meta types
+// (Status, DeleteOptions, WatchEvent) and unstructured ones of everything else.
+type eitherScheme struct {
+	scheme *runtime.Scheme
+	runtime.ObjectCreater
+	runtime.ObjectTyper
+}
+
+// New implements runtime.ObjectCreater.
+func (e eitherScheme) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
+	if e.isMeta(gvk) {
+		return e.scheme.New(gvk)
+	}
+	return e.ObjectCreater.New(gvk)
+}
+
+// ObjectKinds implements runtime.ObjectTyper.
+func (e eitherScheme) ObjectKinds(obj runtime.Object) ([]schema.GroupVersionKind, bool, error) {
+	if _, ok := obj.(runtime.Unstructured); ok {
+		return e.ObjectTyper.ObjectKinds(obj)
+	}
+	return e.scheme.ObjectKinds(obj)
+}
+
+func (e eitherScheme) isMeta(gvk schema.GroupVersionKind) bool {
+	meta := gvk.GroupVersion() == metav1.SchemeGroupVersion || gvk.GroupVersion() == metav1.Unversioned
+	return meta && e.scheme.Recognizes(gvk) || gvk.Kind == "Scale" && e.scheme.Recognizes(gvk) || gvk.Kind == "DeleteOptions"
+}
+
+// of returns the formats in which a resource can be written and read; nil is
+// everything that is no resource.
+func (c codecs) of(res *api.Resource) []runtime.SerializerInfo {
+	if res == nil || c.scheme.Recognizes(res.GVK()) {
+		return c.infos
+	}
+	return c.untyped
 }
 
 // byMediaType finds a format for a request body; "" is JSON.
-func (c codecs) byMediaType(mediaType string) (runtime.SerializerInfo, bool) {
+func byMediaType(infos []runtime.SerializerInfo, mediaType string) (runtime.SerializerInfo, bool) {
 	if mediaType == "" {
 		mediaType = runtime.ContentTypeJSON
 	}
-	return runtime.SerializerInfoForMediaType(c.infos, mediaType)
+	return runtime.SerializerInfoForMediaType(infos, mediaType)
 }
 
-// names lists the media types for error texts.
-func (c codecs) names() []string {
-	names := make([]string, 0, len(c.infos))
-	for _, info := range c.infos {
+// mediaTypes lists formats for error texts.
+func mediaTypes(infos []runtime.SerializerInfo) []string {
+	names := make([]string, 0, len(infos))
+	for _, info := range infos {
 		names = append(names, info.MediaType)
 	}
 	return names

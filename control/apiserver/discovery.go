@@ -52,7 +52,7 @@ func groupResources(all []api.Resource) []group {
 }
 
 // discovery holds the documents of /api and /apis and what lies directly
-// below, which do not change while the server runs.
+// below.
 type discovery struct {
 	groups     []group
 	aggregated map[string]document // by path, "/api" and "/apis"
@@ -140,7 +140,7 @@ func (c *call) discover() {
 	if len(parts) == 1 {
 		c.w.Header().Add("Vary", "Accept")
 		if c.wantsAggregated() {
-			c.sendAggregated(c.s.disco.aggregated[path])
+			c.sendAggregated(c.kinds.disco.aggregated[path])
 			return
 		}
 	}
@@ -153,7 +153,7 @@ func (c *call) discover() {
 	case path == "/api":
 		c.send(http.StatusOK, c.coreVersions(), f)
 	case path == "/apis":
-		c.send(http.StatusOK, c.s.disco.groupList(), f)
+		c.send(http.StatusOK, c.kinds.disco.groupList(), f)
 	case parts[0] == "api" && len(parts) == 2:
 		c.sendResources("", parts[1], f)
 	case parts[0] == "apis" && len(parts) == 2:
@@ -212,7 +212,7 @@ func (c *call) coreVersions() *metav1.APIVersions {
 		{ClientCIDR: "0.0.0.0/0", ServerAddress: c.r.Host},
 	}, Versions: []string{}}
 	out.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "APIVersions"})
-	if core, ok := c.s.disco.group(""); ok {
+	if core, ok := c.kinds.disco.group(""); ok {
 		for _, v := range core.versions {
 			out.Versions = append(out.Versions, v.name)
 		}
@@ -250,7 +250,7 @@ func (g group) legacy() metav1.APIGroup {
 }
 
 func (c *call) sendGroup(name string, f format) {
-	g, ok := c.s.disco.group(name)
+	g, ok := c.kinds.disco.group(name)
 	if !ok || name == "" {
 		c.fail(errUnknownPath())
 		return
@@ -261,7 +261,7 @@ func (c *call) sendGroup(name string, f format) {
 }
 
 func (c *call) sendResources(groupName, versionName string, f format) {
-	g, _ := c.s.disco.group(groupName)
+	g, _ := c.kinds.disco.group(groupName)
 	for _, v := range g.versions {
 		if v.name != versionName {
 			continue

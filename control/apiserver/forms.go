@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -18,6 +19,9 @@ import (
 func (s *Server) typedList(res api.Resource, objs []api.Object, listMeta metav1.ListMeta) (runtime.Object, error) {
 	gvk := res.GVK()
 	gvk.Kind += "List"
+	if !s.cfg.Types.Scheme.Recognizes(gvk) {
+		return untypedList(gvk, objs, listMeta)
+	}
 	list, err := s.cfg.Types.Scheme.New(gvk)
 	if err != nil {
 		return nil, fmt.Errorf("list of %s: %w", res.Kind, err)
@@ -47,6 +51,24 @@ func (s *Server) typedList(res api.Resource, objs []api.Object, listMeta metav1.
 		}
 	}
 	slice.Set(items)
+	return list, nil
+}
+
+// untypedList is the list of a custom resource. Its items keep their kind and
+// version, as in Kubernetes.
+func untypedList(gvk schema.GroupVersionKind, objs []api.Object, listMeta metav1.ListMeta) (runtime.Object, error) {
+	list := &unstructured.UnstructuredList{Items: make([]unstructured.Unstructured, 0, len(objs))}
+	list.SetGroupVersionKind(gvk)
+	list.SetResourceVersion(listMeta.ResourceVersion)
+	list.SetContinue(listMeta.Continue)
+	list.SetRemainingItemCount(listMeta.RemainingItemCount)
+	for _, obj := range objs {
+		item, ok := obj.(*unstructured.Unstructured)
+		if !ok {
+			return nil, fmt.Errorf("list of %s: holds a %T", gvk.Kind, obj)
+		}
+		list.Items = append(list.Items, *item)
+	}
 	return list, nil
 }
 

@@ -93,7 +93,7 @@ func fuzzServer(f *testing.F, log *strings.Builder) *apiserver.Server {
 		f.Fatal(err)
 	}
 	server, err := apiserver.New(apiserver.Config{
-		Client: reg, Types: types, Resources: reg.Resources(), Tables: reg,
+		Client: reg, Types: types, Kinds: reg, Tables: reg,
 		Authenticator: everybody{}, Authorizer: auth.Masters{},
 		Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})

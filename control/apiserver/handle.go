@@ -20,11 +20,12 @@ import (
 
 // call is one request on its way through the server.
 type call struct {
-	s    *Server
-	w    *recorder
-	r    *http.Request
-	t    target
-	user auth.User
+	s     *Server
+	w     *recorder
+	r     *http.Request
+	kinds *kinds // served when the request came
+	t     target
+	user  auth.User
 }
 
 // auditHeader names a request in the logs of both sides.
@@ -75,7 +76,11 @@ func (c *call) serve() {
 		return
 	}
 	c.r = c.r.WithContext(auth.WithUser(c.r.Context(), c.user))
-	if c.t, err = c.s.route(c.r); err != nil {
+	if c.kinds, err = c.s.kinds(); err != nil {
+		c.fail(err)
+		return
+	}
+	if c.t, err = c.s.route(c.r, c.kinds); err != nil {
 		// An unknown path tells nothing to those who may not ask.
 		if denied := c.authorize(); denied != nil {
 			err = denied

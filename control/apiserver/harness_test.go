@@ -48,7 +48,7 @@ func newCluster(t *testing.T, change func(*apiserver.Config)) *cluster {
 	ca, err := auth.OpenCA(t.TempDir(), time.Now)
 	must(t, err)
 	config := apiserver.Config{
-		Client: reg, Types: types, Resources: reg.Resources(), Tables: reg, Log: log,
+		Client: reg, Types: types, Kinds: reg, Tables: reg, Log: log,
 		Authenticator: auth.Chain(auth.NewClientCertificates(ca.Pool(), time.Now)),
 		Authorizer:    auth.Any(auth.Masters{}, auth.NewNodes(reg), auth.Public{}),
 	}

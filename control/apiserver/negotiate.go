@@ -32,13 +32,16 @@ func (f format) encoder() runtime.Encoder {
 	return f.info.Serializer
 }
 
+// codecs are the formats that the target of the request can have.
+func (c *call) codecs() []runtime.SerializerInfo { return c.s.codecs.of(c.t.res) }
+
 // negotiate picks the format from the Accept header. With forms, the
 // transformations (as=Table and so on) are understood; clauses that ask for
 // something that is not offered are passed over, as RFC 9110 says.
 func (c *call) negotiate(forms bool) (format, error) {
 	header := strings.Join(c.r.Header.Values("Accept"), ",")
 	if strings.TrimSpace(header) == "" {
-		return format{info: c.s.codecs.infos[0], pretty: c.wantsPretty()}, nil
+		return format{info: c.codecs()[0], pretty: c.wantsPretty()}, nil
 	}
 	for _, clause := range goautoneg.ParseAccept(header) {
 		info, ok := c.infoFor(clause.Type, clause.SubType)
@@ -52,11 +55,11 @@ func (c *call) negotiate(forms bool) (format, error) {
 		return format{info: info, as: as, pretty: c.wantsPretty()}, nil
 	}
 	return format{}, statusError(http.StatusNotAcceptable, metav1.StatusReasonNotAcceptable,
-		"only the following media types are accepted: "+strings.Join(c.s.codecs.names(), ", "))
+		"only the following media types are accepted: "+strings.Join(mediaTypes(c.codecs()), ", "))
 }
 
 func (c *call) infoFor(mainType, subType string) (runtime.SerializerInfo, bool) {
-	for _, info := range c.s.codecs.infos {
+	for _, info := range c.codecs() {
 		if (mainType == "*" || mainType == info.MediaTypeType) && (subType == "*" || subType == info.MediaTypeSubType) {
 			return info, true
 		}

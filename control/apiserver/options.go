@@ -50,6 +50,7 @@ func (c *call) listOptions() (api.ListOptions, metav1.ListOptions, error) {
 		Continue:             in.Continue,
 		SendInitialEvents:    in.SendInitialEvents != nil && *in.SendInitialEvents,
 		AllowBookmarks:       in.AllowWatchBookmarks,
+		As:                   c.t.as(),
 	}
 	var err error
 	if out.Labels, err = labels.Parse(in.LabelSelector); err != nil {
@@ -74,7 +75,7 @@ func (c *call) createOptions() (api.CreateOptions, api.FieldValidation, error) {
 		return api.CreateOptions{}, "", invalidOptions("CreateOptions", errs)
 	}
 	return api.CreateOptions{
-		Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: c.manager(in.FieldManager),
+		Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: c.manager(in.FieldManager), As: c.t.as(),
 	}, validationOr(in.FieldValidation), nil
 }
 
@@ -88,7 +89,7 @@ func (c *call) updateOptions() (api.UpdateOptions, api.FieldValidation, error) {
 		return api.UpdateOptions{}, "", invalidOptions("UpdateOptions", errs)
 	}
 	return api.UpdateOptions{
-		Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: c.manager(in.FieldManager),
+		Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: c.manager(in.FieldManager), As: c.t.as(),
 	}, validationOr(in.FieldValidation), nil
 }
 
@@ -115,7 +116,7 @@ func (c *call) deleteOptions() (api.DeleteOptions, error) {
 		return api.DeleteOptions{}, invalidOptions("DeleteOptions", errs)
 	}
 	out := api.DeleteOptions{
-		DryRun: len(in.DryRun) > 0, GracePeriodSeconds: in.GracePeriodSeconds, Propagation: in.PropagationPolicy,
+		DryRun: len(in.DryRun) > 0, GracePeriodSeconds: in.GracePeriodSeconds, Propagation: in.PropagationPolicy, As: c.t.as(),
 	}
 	if in.OrphanDependents != nil {
 		policy := metav1.DeletePropagationBackground
@@ -142,9 +143,9 @@ func (c *call) decodeDeleteOptions(data []byte, into *metav1.DeleteOptions) erro
 	if err != nil {
 		return err
 	}
-	info, ok := c.s.codecs.byMediaType(mediaType)
+	info, ok := byMediaType(c.codecs(), mediaType)
 	if !ok {
-		return errMediaType(c.s.codecs.names())
+		return errMediaType(mediaTypes(c.codecs()))
 	}
 	// Clients send the kind under v1 or under the group of the resource.
 	gvk := schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}

@@ -86,7 +86,7 @@ func (c *call) patchOptions(patchType types.PatchType) (api.PatchOptions, error)
 	}
 	return api.PatchOptions{
 		Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: manager,
-		Force: in.Force != nil && *in.Force, FieldValidation: validationOr(in.FieldValidation),
+		Force: in.Force != nil && *in.Force, FieldValidation: validationOr(in.FieldValidation), As: c.t.as(),
 	}, nil
 }
 

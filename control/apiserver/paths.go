@@ -26,7 +26,7 @@ func (c *call) sendJSON(v any) {
 // paths answers / with the list of what can be asked for.
 func (c *call) paths() {
 	paths := []string{"/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"}
-	for _, g := range c.s.groups {
+	for _, g := range c.kinds.groups {
 		root := "/apis/" + g.name
 		if g.name == "" {
 			root = "/api"

@@ -23,7 +23,7 @@ func (c *call) get() {
 		return
 	}
 	obj, err := c.s.cfg.Client.Get(c.r.Context(), c.t.key(), api.GetOptions{
-		Subresource: c.t.sub.Name, ResourceVersion: in.ResourceVersion,
+		Subresource: c.t.sub.Name, ResourceVersion: in.ResourceVersion, As: c.t.as(),
 	})
 	if err != nil {
 		c.fail(err)

@@ -62,9 +62,9 @@ func (c *call) readObject(want schema.GroupVersionKind, validation api.FieldVali
 	if err != nil {
 		return nil, err
 	}
-	info, ok := c.s.codecs.byMediaType(mediaType)
+	info, ok := byMediaType(c.codecs(), mediaType)
 	if !ok {
-		return nil, errMediaType(c.s.codecs.names())
+		return nil, errMediaType(mediaTypes(c.codecs()))
 	}
 	data, err := c.readBody()
 	if err != nil {

@@ -73,7 +73,7 @@ func (c *call) fail(err error) {
 	}
 	f, negotiateErr := c.negotiate(false)
 	if negotiateErr != nil {
-		f = format{info: c.s.codecs.infos[0]}
+		f = format{info: c.codecs()[0]}
 	}
 	if details := status.Details; details != nil && details.RetryAfterSeconds > 0 {
 		c.w.Header().Set("Retry-After", strconv.Itoa(int(details.RetryAfterSeconds)))

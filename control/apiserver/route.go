@@ -22,6 +22,15 @@ type target struct {
 	handler   func(*call)
 }
 
+// as is the version that the client speaks, zero for the one in which objects
+// are kept.
+func (t target) as() schema.GroupVersion {
+	if t.res.Hub.Empty() {
+		return schema.GroupVersion{}
+	}
+	return schema.GroupVersion{Group: t.res.Group, Version: t.res.Version}
+}
+
 // key returns the store key the target names.
 func (t target) key() api.Key { return t.res.Key(t.namespace, t.name) }
 
@@ -30,19 +39,19 @@ func errUnknownPath() error {
 }
 
 // route finds the handler of a request. An error is a 404 or a 405.
-func (s *Server) route(r *http.Request) (target, error) {
+func (s *Server) route(r *http.Request, served *kinds) (target, error) {
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	switch parts[0] {
 	case "api":
 		if len(parts) > 2 {
-			return s.routeResource(r, schema.GroupVersion{Version: parts[1]}, parts[2:])
+			return s.routeResource(r, served, schema.GroupVersion{Version: parts[1]}, parts[2:])
 		}
 	case "apis":
-		if listsExtensions(r) && s.byGV[schema.GroupVersion{Group: extensions.Group, Version: extensions.Version}] == nil {
+		if listsExtensions(r) && served.catalog.Find(extensions.GVR()) == nil {
 			return target{verb: "list", res: &extensions, handler: (*call).noExtensions}, nil
 		}
 		if len(parts) > 3 {
-			return s.routeResource(r, schema.GroupVersion{Group: parts[1], Version: parts[2]}, parts[3:])
+			return s.routeResource(r, served, schema.GroupVersion{Group: parts[1], Version: parts[2]}, parts[3:])
 		}
 	}
 	return s.routePath(r, parts)
@@ -50,7 +59,7 @@ func (s *Server) route(r *http.Request) (target, error) {
 
 // routeResource reads what follows the group and version in a path:
 // [watch/][namespaces/{namespace}/]{resource}[/{name}[/{subresource}]]
-func (s *Server) routeResource(r *http.Request, gv schema.GroupVersion, parts []string) (target, error) {
+func (s *Server) routeResource(r *http.Request, served *kinds, gv schema.GroupVersion, parts []string) (target, error) {
 	t := target{}
 	// The old form of a watch; clients use ?watch=true.
 	oldWatch := parts[0] == "watch" && len(parts) > 1
@@ -61,7 +70,7 @@ func (s *Server) routeResource(r *http.Request, gv schema.GroupVersion, parts []
 	if parts[0] == "namespaces" && len(parts) > 2 && parts[2] != "status" && parts[2] != "finalize" {
 		t.namespace, parts, scoped = parts[1], parts[2:], true
 	}
-	res := s.byGV[gv][parts[0]]
+	res := served.find(gv, parts[0])
 	if res == nil || len(parts) > 3 || slices.Contains(parts[1:], "") {
 		return t, errUnknownPath()
 	}

@@ -9,10 +9,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver/openapi"
@@ -37,12 +37,12 @@ type Check struct {
 	Check func(ctx context.Context) error
 }
 
-// Config is what a Server needs. Client, Types, Resources, Tables,
+// Config is what a Server needs. Client, Types, Kinds, Tables,
 // Authenticator and Authorizer are required.
 type Config struct {
 	Client        api.Client
 	Types         *api.Types
-	Resources     []api.Resource
+	Kinds         api.Kinds // those that Types does not know are unstructured
 	Tables        Tables
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
@@ -66,9 +66,7 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	codecs   codecs
-	groups   []group
-	byGV     map[schema.GroupVersion]map[string]*api.Resource
-	disco    *discovery
+	derived  atomic.Pointer[kinds]
 	openapi  *openapi.Handler
 	metrics  *metrics
 	inFlight chan struct{}
@@ -78,11 +76,11 @@ type Server struct {
 	extra    []string // prefixes of cfg.Extra, longest first
 }
 
-// New checks the configuration and prepares what does not change: routes,
+// New checks the configuration and prepares what seldom changes: routes,
 // discovery documents, codecs.
 func New(cfg Config) (*Server, error) {
-	if cfg.Client == nil || cfg.Types == nil || cfg.Tables == nil || cfg.Authenticator == nil || cfg.Authorizer == nil {
-		return nil, errors.New("apiserver: Client, Types, Tables, Authenticator and Authorizer are required")
+	if cfg.Client == nil || cfg.Types == nil || cfg.Kinds == nil || cfg.Tables == nil || cfg.Authenticator == nil || cfg.Authorizer == nil {
+		return nil, errors.New("apiserver: Client, Types, Kinds, Tables, Authenticator and Authorizer are required")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -101,23 +99,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, codecs: newCodecs(cfg.Types),
-		byGV:     map[schema.GroupVersion]map[string]*api.Resource{},
 		inFlight: make(chan struct{}, cfg.MaxInFlight),
 	}
-	for i := range cfg.Resources {
-		res := &cfg.Resources[i]
-		if !cfg.Types.Scheme.Recognizes(res.GVK()) {
-			return nil, fmt.Errorf("apiserver: kind %s is served but not in the scheme", res.GVK())
-		}
-		gv := schema.GroupVersion{Group: res.Group, Version: res.Version}
-		if s.byGV[gv] == nil {
-			s.byGV[gv] = map[string]*api.Resource{}
-		}
-		s.byGV[gv][res.Name] = res
-	}
-	s.groups = groupResources(cfg.Resources)
-	var err error
-	if s.disco, err = newDiscovery(s.groups); err != nil {
+	_, err := s.kinds()
+	if err != nil {
 		return nil, err
 	}
 	if s.openapi, err = openapi.NewHandler(); err != nil {

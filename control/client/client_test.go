@@ -42,7 +42,7 @@ func newRemote(t *testing.T) remote {
 	ca, err := auth.OpenCA(t.TempDir(), time.Now)
 	must(t, err)
 	server, err := apiserver.New(apiserver.Config{
-		Client: reg, Types: types, Resources: reg.Resources(), Tables: reg,
+		Client: reg, Types: types, Kinds: reg, Tables: reg,
 		Authenticator: auth.NewClientCertificates(ca.Pool(), time.Now), Authorizer: auth.Masters{},
 	})
 	must(t, err)

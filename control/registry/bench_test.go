@@ -111,7 +111,7 @@ func FuzzPatch(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if errs := r.validateCreate(r.kinds[groupResource{"", "configmaps"}], stored); len(errs) > 0 {
+		if errs := r.validateCreate(r.served.find("", "configmaps"), stored); len(errs) > 0 {
 			t.Errorf("stored an invalid object: %v", errs)
 		}
 	})

@@ -43,6 +43,9 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 		}
 		return sub.Create(ctx, key, obj, opts)
 	}
+	if obj, err = k.in(ctx, opts.As, obj); err != nil {
+		return nil, err
+	}
 	if obj.GetResourceVersion() != "" {
 		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
@@ -62,7 +65,7 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 		}
 		stored, err := r.insert(ctx, k, key, attempt, write{dry: opts.DryRun, options: createOptions(opts)})
 		if !errors.Is(err, store.ErrConflict) {
-			return stored, r.fail(ctx, key, err)
+			return k.out(ctx, opts.As, stored, r.fail(ctx, key, err))
 		}
 		if !generated {
 			return nil, apierrors.NewAlreadyExists(key.GroupResource(), key.Name)
@@ -161,7 +164,7 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 		settle(false)
 		return obj, nil
 	}
-	data, err := r.encode(obj)
+	data, err := r.encode(k, obj)
 	if err != nil {
 		settle(false)
 		return nil, err

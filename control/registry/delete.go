@@ -29,7 +29,7 @@ func (r *Registry) Delete(ctx context.Context, key api.Key, opts api.DeleteOptio
 		if errors.Is(err, store.ErrConflict) && try < raceTries && ctx.Err() == nil {
 			continue
 		}
-		return obj, r.fail(ctx, key, err)
+		return k.out(ctx, opts.As, obj, r.fail(ctx, key, err))
 	}
 }
 
@@ -74,7 +74,7 @@ func (r *Registry) deleteOnce(ctx context.Context, k *kind, key api.Key, opts ap
 	if opts.DryRun {
 		return obj, nil
 	}
-	data, err := r.encode(obj)
+	data, err := r.encode(k, obj)
 	if err != nil {
 		return nil, err
 	}

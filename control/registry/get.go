@@ -25,7 +25,7 @@ func (r *Registry) Get(ctx context.Context, key api.Key, opts api.GetOptions) (a
 		return nil, r.fail(ctx, key, err)
 	}
 	if opts.Subresource == "" || opts.Subresource == "status" && k.hasStatus {
-		return obj, nil
+		return k.out(ctx, opts.As, obj, nil)
 	}
 	sub, ok := k.subresources[opts.Subresource]
 	if !ok || sub.Get == nil {

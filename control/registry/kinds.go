@@ -1,6 +1,10 @@
 package registry
 
 import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"wherry.dev/wherry/control/api"
@@ -15,9 +19,9 @@ type strategy interface {
 // of hides a kind's type from the table.
 func of[T api.Object](s kinds.Strategy[T]) strategy { return erased[T]{s} }
 
-// allKinds is the table of what is served: one line per kind, in the order of
-// discovery.
-func (r *Registry) allKinds() ([]*kind, error) {
+// builtinKinds is the table of what is always served: one line per kind, in
+// the order of discovery.
+func (r *Registry) builtinKinds() ([]*kind, error) {
 	var all []*kind
 	for _, s := range []strategy{
 		of(kinds.ConfigMaps()),
@@ -56,4 +60,60 @@ func (r *Registry) services() kinds.Strategy[*corev1.Service] {
 	s := kinds.Services()
 	s.Reserve, s.Release = r.reserveService, r.releaseService
 	return s
+}
+
+// served is the set of kinds that are served now. Requests read it without a
+// lock; it changes when custom resources come and go.
+type served struct {
+	mu       sync.Mutex // held by change
+	newest   atomic.Pointer[kindSet]
+	catalogs api.Catalogs
+}
+
+// kindSet is the set at one moment. It is immutable.
+type kindSet struct {
+	order []*kind
+	byKey map[groupResource]*kind
+}
+
+// find returns the kind of a resource, nil when it is not served.
+func (s *served) find(group, resource string) *kind {
+	return s.newest.Load().byKey[groupResource{group, resource}]
+}
+
+// change replaces the set by what next makes of it. next gets a slice of its
+// own. A request at work goes on with the kind that it began with.
+func (s *served) change(next func(order []*kind) []*kind) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var before []*kind
+	if set := s.newest.Load(); set != nil {
+		before = slices.Clone(set.order)
+	}
+	set := &kindSet{order: next(before), byKey: map[groupResource]*kind{}}
+	var resources []api.Resource
+	for _, k := range set.order {
+		set.byKey[groupResource{k.resource.Group, k.resource.Name}] = k
+		resources = append(resources, k.resource)
+		for _, v := range k.versions {
+			resources = append(resources, v.resource)
+		}
+	}
+	s.newest.Store(set)
+	s.catalogs.Set(api.NewCatalog(resources))
+}
+
+// Catalog implements api.Kinds: every version of every kind, the hub version
+// first.
+func (r *Registry) Catalog() *api.Catalog { return r.served.catalogs.Catalog() }
+
+// Resources lists the kinds that are served now, each once, in the order of
+// discovery.
+func (r *Registry) Resources() []api.Resource {
+	set := r.served.newest.Load()
+	out := make([]api.Resource, 0, len(set.order))
+	for _, k := range set.order {
+		out = append(out, k.resource)
+	}
+	return out
 }

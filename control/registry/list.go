@@ -78,7 +78,15 @@ func (r *Registry) List(ctx context.Context, key api.Key, opts api.ListOptions) 
 	if errors.Is(err, store.ErrCompacted) && opts.Continue != "" {
 		return nil, r.expiredContinue(start.After)
 	}
-	return list, r.fail(ctx, key, err)
+	if err != nil {
+		return nil, r.fail(ctx, key, err)
+	}
+	for i, obj := range list.Items {
+		if list.Items[i], err = k.out(ctx, opts.As, obj, nil); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // expiredContinue is the 410 that offers to go on at the newest revision.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -41,17 +42,27 @@ func (r *Registry) Patch(ctx context.Context, key api.Key, patch api.Patch, opts
 	if patch.Type == types.ApplyPatchType || patch.Type == types.ApplyCBORPatchType {
 		return nil, unsupportedPatch("server-side apply is not supported yet: use a client-side apply (kubectl apply without --server-side)")
 	}
-	wanted := func(old api.Object) (api.Object, error) { return r.patched(ctx, old, patch, opts.FieldValidation) }
+	wanted := func(old api.Object) (api.Object, error) {
+		before, err := k.out(ctx, opts.As, old, nil)
+		if err != nil {
+			return nil, err
+		}
+		after, err := r.patched(ctx, before, patch, opts.FieldValidation)
+		if err != nil {
+			return nil, err
+		}
+		return k.in(ctx, opts.As, after)
+	}
 	w := write{sub: opts.Subresource, dry: opts.DryRun, options: patchOptions(opts)}
 	switch sub, ok := k.subresources[opts.Subresource]; {
 	case opts.Subresource == "":
 		w.through = &k.main
 		obj, err := r.modify(ctx, k, key, w, wanted)
-		return obj, r.fail(ctx, key, err)
+		return k.out(ctx, opts.As, obj, r.fail(ctx, key, err))
 	case opts.Subresource == "status" && k.hasStatus:
 		w.through = &k.status
 		obj, err := r.modify(ctx, k, key, w, wanted)
-		return obj, r.fail(ctx, key, err)
+		return k.out(ctx, opts.As, obj, r.fail(ctx, key, err))
 	case ok && sub.Apply != nil && sub.Get != nil:
 		return r.modifySubresource(ctx, k, key, sub, w, wanted)
 	}
@@ -79,6 +90,10 @@ func (r *Registry) patched(ctx context.Context, old api.Object, patch api.Patch,
 			err = badPatch(err)
 		}
 	case types.StrategicMergePatchType:
+		if _, custom := old.(runtime.Unstructured); custom {
+			return nil, unsupportedPatch(fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s",
+				types.JSONPatchType, types.MergePatchType, types.ApplyYAMLPatchType))
+		}
 		after, err = strategicMerge(before, patch.Data, old)
 	default:
 		err = unsupportedPatch(fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s",
@@ -110,11 +125,8 @@ func strategicMerge(before, data []byte, kind api.Object) (after []byte, err err
 // decodePatched reads the result of a patch. It must be of the same kind.
 func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byte, check api.FieldValidation) (api.Object, error) {
 	gvk := old.GetObjectKind().GroupVersionKind()
-	made, err := r.types.Scheme.New(gvk)
-	if err != nil {
-		return nil, fmt.Errorf("patch %s: %w", gvk.Kind, err)
-	}
-	strict, err := sigsjson.UnmarshalStrict(data, made)
+	obj := reflect.New(reflect.TypeOf(old).Elem()).Interface().(api.Object)
+	strict, err := sigsjson.UnmarshalStrict(data, obj)
 	if err != nil {
 		return nil, invalidPatch(data, err)
 	}
@@ -128,10 +140,6 @@ func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byt
 				api.Warn(ctx, unknown.Error())
 			}
 		}
-	}
-	obj, ok := made.(api.Object)
-	if !ok {
-		return nil, fmt.Errorf("patch %s: %T has no metadata", gvk.Kind, made)
 	}
 	if now := obj.GetObjectKind().GroupVersionKind(); now != gvk {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the patch would turn %s into %s: apiVersion and kind cannot change", gvk, now))

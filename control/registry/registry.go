@@ -47,8 +47,7 @@ type Registry struct {
 	types     *api.Types
 	log       *slog.Logger
 	now       func() time.Time
-	kinds     map[groupResource]*kind
-	order     []*kind
+	served    served
 	ips       *addresses
 	ports     *nodePorts
 	eventTTL  time.Duration
@@ -65,8 +64,7 @@ func New(cfg Config) (*Registry, error) {
 	if cfg.Store == nil || cfg.Types == nil {
 		return nil, errors.New("registry: Store and Types must be set")
 	}
-	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission,
-		kinds: map[groupResource]*kind{}}
+	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -91,28 +89,18 @@ func New(cfg Config) (*Registry, error) {
 		return nil, err
 	}
 	records.stale = r.staleAllocation
-	if r.order, err = r.allKinds(); err != nil {
+	builtin, err := r.builtinKinds()
+	if err != nil {
 		return nil, err
 	}
-	for _, k := range r.order {
-		r.kinds[groupResource{k.resource.Group, k.resource.Name}] = k
-	}
+	r.served.change(func([]*kind) []*kind { return builtin })
 	return r, nil
-}
-
-// Resources lists the served kinds, in the order of discovery.
-func (r *Registry) Resources() []api.Resource {
-	out := make([]api.Resource, 0, len(r.order))
-	for _, k := range r.order {
-		out = append(out, k.resource)
-	}
-	return out
 }
 
 // kindOf finds the kind of a key and checks that the key fits it.
 func (r *Registry) kindOf(key api.Key) (*kind, error) {
-	k, ok := r.kinds[groupResource{key.Group, key.Resource}]
-	if !ok {
+	k := r.served.find(key.Group, key.Resource)
+	if k == nil {
 		return nil, noSuchResource(key)
 	}
 	if !k.resource.Namespaced && key.Namespace != "" {
@@ -173,7 +161,7 @@ func storePrefix(key api.Key) string {
 // TypeMeta and, as resourceVersion, the entry's revision.
 func (r *Registry) decode(k *kind, entry *store.Entry) (api.Object, error) {
 	memo, err := entry.Memo(func(e *store.Entry) (any, error) {
-		obj, err := r.types.Decode(e.Value)
+		obj, err := k.codec.Decode(e.Value)
 		if err != nil {
 			return nil, fmt.Errorf("entry %s: %w", e.Key, err)
 		}
@@ -189,12 +177,12 @@ func (r *Registry) decode(k *kind, entry *store.Entry) (api.Object, error) {
 
 // encode renders an object for the store: without its resourceVersion, which
 // is the entry's revision, and without managedFields, which are not kept.
-func (r *Registry) encode(obj api.Object) ([]byte, error) {
+func (r *Registry) encode(k *kind, obj api.Object) ([]byte, error) {
 	version := obj.GetResourceVersion()
 	obj.SetResourceVersion("")
 	obj.SetManagedFields(nil)
 	defer obj.SetResourceVersion(version)
-	return r.types.Encode(obj)
+	return k.codec.Encode(obj)
 }
 
 // stamp is now with the precision that objects keep: whole seconds, UTC.

@@ -114,7 +114,7 @@ func (r *Registry) recordServices(ctx context.Context) error {
 				return err
 			}
 			// The service may have been deleted meanwhile.
-			if _, _, err := r.load(ctx, r.kinds[groupResource{"", "services"}], api.Services.KeyOf(s)); errors.Is(err, store.ErrNotFound) {
+			if _, _, err := r.load(ctx, r.served.find("", "services"), api.Services.KeyOf(s)); errors.Is(err, store.ErrNotFound) {
 				r.ips.release(ctx, what, revision)
 			}
 		}

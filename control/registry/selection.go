@@ -26,8 +26,11 @@ func selects(k *kind, key api.Key, opts api.ListOptions) (selection, error) {
 		s.labels = opts.Labels
 	}
 	if opts.Fields != nil && !opts.Fields.Empty() {
-		s.fields = opts.Fields
-		for _, requirement := range opts.Fields.Requirements() {
+		var err error
+		if s.fields, err = k.hubFields(opts.As, opts.Fields); err != nil {
+			return s, err
+		}
+		for _, requirement := range s.fields.Requirements() {
 			if k.fields[requirement.Field] == nil {
 				return s, unknownField(requirement.Field)
 			}

@@ -27,6 +27,8 @@ type kind struct {
 	hasStatus, createOnUpdate, conditional, noOwned bool
 	counted                                         bool // has a generation
 	goType                                          reflect.Type
+	codec                                           kinds.Codec
+	versions                                        []*version
 	admit                                           func(context.Context, api.Object) error
 	changed                                         func(obj, old api.Object) bool
 	fields                                          map[string]func(api.Object) string
@@ -87,7 +89,17 @@ func (s erased[T]) kind(types *api.Types) (*kind, error) {
 	if s.Scale != nil {
 		k.subresources["scale"] = s.Scale.Subresource()
 	}
-	empty, err := types.New(s.Resource)
+	for _, v := range s.Versions {
+		made, err := newVersion(v, types)
+		if err != nil {
+			return nil, err
+		}
+		k.versions = append(k.versions, made)
+	}
+	if k.codec = s.Codec; k.codec == nil {
+		k.codec = typedCodec{types, s.Resource}
+	}
+	empty, err := k.codec.New()
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
@@ -19,9 +20,14 @@ func (r *Registry) Table(ctx context.Context, res api.Resource, objs []api.Objec
 	if err != nil {
 		return nil, err
 	}
+	as, err := k.as(schema.GroupVersion{Group: res.Group, Version: res.Version})
+	if err != nil {
+		return nil, err
+	}
 	columns, row := k.columns, k.row
-	if len(objs) > 0 && reflect.TypeOf(objs[0]) != k.goType {
+	if len(objs) > 0 && reflect.TypeOf(objs[0]) != k.goType && (as == nil || reflect.TypeOf(objs[0]) != as.goType) {
 		columns, row = kinds.Foreign(objs[0])
+		as = nil
 	}
 	table := &metav1.Table{ColumnDefinitions: columns, Rows: make([]metav1.TableRow, 0, len(objs))}
 	table.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("Table"))
@@ -30,7 +36,13 @@ func (r *Registry) Table(ctx context.Context, res api.Resource, objs []api.Objec
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		table.Rows = append(table.Rows, metav1.TableRow{Cells: row(obj, now), Object: runtime.RawExtension{Object: obj}})
+		hub := obj
+		if as != nil {
+			if hub, err = as.toHub(ctx, obj); err != nil {
+				return nil, conversionFailed(err)
+			}
+		}
+		table.Rows = append(table.Rows, metav1.TableRow{Cells: row(hub, now), Object: runtime.RawExtension{Object: obj}})
 	}
 	return table, nil
 }

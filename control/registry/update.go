@@ -31,6 +31,9 @@ func (r *Registry) Update(ctx context.Context, key api.Key, obj api.Object, opts
 	if opts.Subresource != "" && !(opts.Subresource == "status" && k.hasStatus) {
 		return r.updateSubresource(ctx, k, key, obj, opts)
 	}
+	if obj, err = k.in(ctx, opts.As, obj); err != nil {
+		return nil, err
+	}
 	obj, key, err = r.adopt(k, key, obj)
 	if err != nil {
 		return nil, err
@@ -47,7 +50,7 @@ func (r *Registry) Update(ctx context.Context, key api.Key, obj api.Object, opts
 	if errors.Is(err, store.ErrNotFound) && k.createOnUpdate && opts.Subresource == "" {
 		stored, err = r.createByUpdate(ctx, k, key, obj, w, wanted)
 	}
-	return stored, r.fail(ctx, key, err)
+	return k.out(ctx, opts.As, stored, r.fail(ctx, key, err))
 }
 
 // createByUpdate creates what an update did not find, or updates after all if
@@ -183,7 +186,7 @@ func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, w write,
 		settle(false)
 		return r.remove(ctx, k, key, w.dry, entry, obj)
 	}
-	data, err := r.encode(obj)
+	data, err := r.encode(k, obj)
 	if err != nil || w.dry {
 		settle(false)
 		return obj, err

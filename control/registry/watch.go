@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"wherry.dev/wherry/control/api"
@@ -22,6 +23,7 @@ type watcher struct {
 	registry *Registry
 	key      api.Key
 	chosen   selection
+	as       schema.GroupVersion
 	events   *store.Watcher
 	initial  []api.Object
 	// closing is the revision of the bookmark that ends the initial events, 0
@@ -54,7 +56,7 @@ func (r *Registry) Watch(ctx context.Context, key api.Key, opts api.ListOptions)
 	if err := r.notYet(from); err != nil {
 		return nil, err
 	}
-	w := &watcher{registry: r, key: key, chosen: chosen, bookmarks: opts.AllowBookmarks, nextMark: time.Now().Add(bookmarkEvery)}
+	w := &watcher{registry: r, key: key, chosen: chosen, as: opts.As, bookmarks: opts.AllowBookmarks, nextMark: time.Now().Add(bookmarkEvery)}
 	if opts.SendInitialEvents || from == 0 {
 		if from, err = w.begin(ctx, opts.SendInitialEvents && opts.AllowBookmarks); err != nil {
 			return nil, r.fail(ctx, key, err)
@@ -93,6 +95,16 @@ func (r *Registry) watchError(ctx context.Context, key api.Key, err error) error
 
 // Next implements api.Watch.
 func (w *watcher) Next(ctx context.Context) (api.Event, error) {
+	event, err := w.step(ctx)
+	if err != nil {
+		return event, err
+	}
+	event.Object, err = w.chosen.kind.out(ctx, w.as, event.Object, nil)
+	return event, err
+}
+
+// step is Next in the hub version.
+func (w *watcher) step(ctx context.Context) (api.Event, error) {
 	if len(w.initial) > 0 {
 		obj := w.initial[0]
 		w.initial[0] = nil
@@ -141,7 +153,7 @@ func (w *watcher) next(ctx context.Context) (event store.Event, due bool, err er
 
 func (w *watcher) bookmark(revision uint64, closing bool) (api.Event, error) {
 	w.nextMark = time.Now().Add(bookmarkEvery)
-	obj, err := w.registry.types.New(w.chosen.kind.resource)
+	obj, err := w.chosen.kind.codec.New()
 	if err != nil {
 		return api.Event{}, apierrors.NewInternalError(err)
 	}

@@ -82,6 +82,10 @@ type Strategy[T api.Object] struct {
 	Subresources map[string]Subresource
 	// Scale makes a /scale of the kind.
 	Scale *Scale[T]
+	// Versions are what the kind is served as beside Resource.
+	Versions []Version[T]
+	// Codec is how objects are stored; nil for kinds with a Go type of api.Types.
+	Codec Codec
 }
 
 // Door is one way to change an existing object: through itself, through

@@ -1,0 +1,36 @@
+package kinds
+
+import (
+	"context"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// Version is another group and version that a kind is served as, beside its
+// Strategy's Resource, which is the hub: the form that is stored, validated
+// and printed.
+type Version[T api.Object] struct {
+	// Resource has Hub set to the group and version of the Strategy's Resource.
+	Resource api.Resource
+	// FromHub and ToHub make an object of its own of one that they do not
+	// change. Metadata goes through as it is.
+	FromHub func(ctx context.Context, hub T) (api.Object, error)
+	ToHub   func(ctx context.Context, obj api.Object) (T, error)
+	// Fields are the field selector's labels where they differ, with the
+	// hub's names of them.
+	Fields map[string]string
+	// Codec makes empty objects of the version; nil for versions with a Go type
+	// of api.Types.
+	Codec Codec
+}
+
+// Codec is how a kind becomes bytes and comes back. Kinds with a Go type share
+// one; custom resources bring their own.
+type Codec interface {
+	// New returns an empty object with its TypeMeta set.
+	New() (api.Object, error)
+	// Encode renders an object as it is stored, TypeMeta included.
+	Encode(obj api.Object) ([]byte, error)
+	// Decode reads what Encode wrote.
+	Decode(data []byte) (api.Object, error)
+}

@@ -1,0 +1,119 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/kinds"
+)
+
+// version is a Version without its type parameter.
+type version struct {
+	resource       api.Resource
+	codec          kinds.Codec
+	goType         reflect.Type
+	fromHub, toHub func(context.Context, api.Object) (api.Object, error)
+	fields         map[string]string
+}
+
+// typedCodec is the Codec of a kind with a Go type.
+type typedCodec struct {
+	*api.Types
+	resource api.Resource
+}
+
+// New implements kinds.Codec.
+func (c typedCodec) New() (api.Object, error) { return c.Types.New(c.resource) }
+
+func newVersion[T api.Object](v kinds.Version[T], types *api.Types) (*version, error) {
+	c := v.Codec
+	if c == nil {
+		c = typedCodec{types, v.Resource}
+	}
+	empty, err := c.New()
+	if err != nil {
+		return nil, err
+	}
+	return &version{
+		resource: v.Resource, codec: c, goType: reflect.TypeOf(empty), fields: v.Fields,
+		fromHub: func(ctx context.Context, obj api.Object) (api.Object, error) { return v.FromHub(ctx, obj.(T)) },
+		toHub:   func(ctx context.Context, obj api.Object) (api.Object, error) { return v.ToHub(ctx, obj) },
+	}, nil
+}
+
+// as finds a version of the kind; nil without an error is the hub.
+func (k *kind) as(gv schema.GroupVersion) (*version, error) {
+	if gv.Empty() || gv == k.resource.GVK().GroupVersion() {
+		return nil, nil
+	}
+	for _, v := range k.versions {
+		if v.resource.GVK().GroupVersion() == gv {
+			return v, nil
+		}
+	}
+	return nil, apierrors.NewBadRequest(fmt.Sprintf("%s are not served as %s", k.resource.Name, gv))
+}
+
+// in turns an object of a request into the hub version. What is no object of
+// the kind (a Scale, a Binding) stays as it is.
+func (k *kind) in(ctx context.Context, gv schema.GroupVersion, obj api.Object) (api.Object, error) {
+	v, err := k.as(gv)
+	if v == nil || err != nil || reflect.TypeOf(obj) != v.goType {
+		return obj, err
+	}
+	hub, err := v.toHub(ctx, obj)
+	if err != nil {
+		return nil, conversionFailed(err)
+	}
+	hub.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
+	return hub, nil
+}
+
+// out turns the result of a request into the version that was asked for. An
+// error goes through.
+func (k *kind) out(ctx context.Context, gv schema.GroupVersion, obj api.Object, err error) (api.Object, error) {
+	if err != nil {
+		return nil, err
+	}
+	v, err := k.as(gv)
+	if v == nil || err != nil || reflect.TypeOf(obj) != k.goType {
+		return obj, err
+	}
+	converted, err := v.fromHub(ctx, obj)
+	if err != nil {
+		return nil, conversionFailed(err)
+	}
+	converted.GetObjectKind().SetGroupVersionKind(v.resource.GVK())
+	return converted, nil
+}
+
+// conversionFailed lets a StatusError through.
+func conversionFailed(err error) error {
+	if apierrors.ReasonForError(err) != "" {
+		return err
+	}
+	return apierrors.NewInternalError(fmt.Errorf("conversion between versions: %w", err))
+}
+
+// hubFields renames the labels of a version's field selector.
+func (k *kind) hubFields(gv schema.GroupVersion, selector fields.Selector) (fields.Selector, error) {
+	v, err := k.as(gv)
+	if v == nil || err != nil || len(v.fields) == 0 || selector == nil {
+		return selector, err
+	}
+	return selector.Transform(func(label, value string) (string, string, error) {
+		if hub, ok := v.fields[label]; ok {
+			return hub, value, nil
+		}
+		if label == "metadata.name" || label == "metadata.namespace" {
+			return label, value, nil
+		}
+		return "", "", unknownField(label)
+	})
+}

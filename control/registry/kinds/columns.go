@@ -86,3 +86,14 @@ func firstOf(parts []string, n int) string {
 	}
 	return fmt.Sprintf("%s + %d more...", strings.Join(parts[:n], ","), len(parts)-n)
 }
+
+// boolText renders an optional truth value.
+func boolText(b *bool) string {
+	switch {
+	case b == nil:
+		return "<unset>"
+	case *b:
+		return "True"
+	}
+	return "False"
+}

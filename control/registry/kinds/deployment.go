@@ -51,13 +51,6 @@ func Deployments() Strategy[*appsv1.Deployment] {
 	}
 }
 
-func deref(p *int32) int32 {
-	if p == nil {
-		return 0
-	}
-	return *p
-}
-
 // templateContainers renders the names and images of a template's containers.
 func templateContainers(t *corev1.PodTemplateSpec) (names, images string) {
 	var n, i []string

@@ -16,15 +16,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// notNegative checks one count.
-func notNegative(n int32, at *field.Path) field.ErrorList {
-	return apivalidation.ValidateNonnegativeField(int64(n), at)
-}
-
 func validateDeployment(d *appsv1.Deployment) (errs field.ErrorList) {
 	spec, at := &d.Spec, field.NewPath("spec")
 	errs = append(errs, notNegative(deref(spec.Replicas), at.Child("replicas"))...)
-	errs = append(errs, validateSelectorOf(spec.Selector, &spec.Template, at, "deployment")...)
+	errs = append(errs, validateSelectorOf(spec.Selector, &spec.Template, at, "deployment", "ReplicaSet")...)
 	errs = append(errs, validateStrategy(&spec.Strategy, at.Child("strategy"))...)
 	errs = append(errs, notNegative(spec.MinReadySeconds, at.Child("minReadySeconds"))...)
 	if spec.RevisionHistoryLimit != nil {
@@ -39,14 +34,15 @@ func validateDeployment(d *appsv1.Deployment) (errs field.ErrorList) {
 	return errs
 }
 
-// validateSelectorOf checks a selector, that it selects its own template, and
-// the template.
-func validateSelectorOf(s *metav1.LabelSelector, t *corev1.PodTemplateSpec, at *field.Path, kind string) (errs field.ErrorList) {
+// validateSelectorOf checks the selector of a kind that runs pods for ever,
+// that it selects its own template, and the template. The texts name kinds as
+// Kubernetes does: "deployment" and "ReplicaSet".
+func validateSelectorOf(s *metav1.LabelSelector, t *corev1.PodTemplateSpec, at *field.Path, kind, owner string) (errs field.ErrorList) {
 	selectorAt, templateAt := at.Child("selector"), at.Child("template")
 	if s == nil {
 		errs = append(errs, field.Required(selectorAt, ""))
 	} else {
-		errs = append(errs, metav1validation.ValidateLabelSelector(s, metav1validation.LabelSelectorValidationOptions{}, selectorAt)...)
+		errs = append(errs, validateSelector(s, selectorAt)...)
 		if len(s.MatchLabels)+len(s.MatchExpressions) == 0 {
 			errs = append(errs, field.Invalid(selectorAt, s, "empty selector is invalid for "+kind))
 		}
@@ -55,15 +51,25 @@ func validateSelectorOf(s *metav1.LabelSelector, t *corev1.PodTemplateSpec, at *
 	if err != nil {
 		errs = append(errs, field.Invalid(selectorAt, s, "invalid label selector"))
 	} else if !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
-		errs = append(errs, field.Invalid(templateAt.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`"))
+		errs = append(errs, mismatch(t, templateAt))
 	}
-	errs = append(errs, validateTemplate(t, templateAt)...)
+	return append(errs, validateRunningTemplate(t, templateAt, owner)...)
+}
+
+// mismatch is the error about a template that its owner would not select.
+func mismatch(t *corev1.PodTemplateSpec, at *field.Path) *field.Error {
+	return field.Invalid(at.Child("metadata", "labels"), t.Labels, "`selector` does not match template `labels`")
+}
+
+// validateRunningTemplate checks the template of pods that never end.
+func validateRunningTemplate(t *corev1.PodTemplateSpec, at *field.Path, owner string) field.ErrorList {
+	errs := validateTemplate(t, at)
 	if t.Spec.RestartPolicy != corev1.RestartPolicyAlways {
-		errs = append(errs, field.NotSupported(templateAt.Child("spec", "restartPolicy"), t.Spec.RestartPolicy,
+		errs = append(errs, field.NotSupported(at.Child("spec", "restartPolicy"), t.Spec.RestartPolicy,
 			[]corev1.RestartPolicy{corev1.RestartPolicyAlways}))
 	}
 	if t.Spec.ActiveDeadlineSeconds != nil {
-		errs = append(errs, field.Forbidden(templateAt.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported"))
+		errs = append(errs, field.Forbidden(at.Child("spec", "activeDeadlineSeconds"), "activeDeadlineSeconds in "+owner+" is not Supported"))
 	}
 	return errs
 }
@@ -72,6 +78,9 @@ func validateSelectorOf(s *metav1.LabelSelector, t *corev1.PodTemplateSpec, at *
 func validateTemplate(t *corev1.PodTemplateSpec, at *field.Path) (errs field.ErrorList) {
 	errs = append(errs, metav1validation.ValidateLabels(t.Labels, at.Child("metadata", "labels"))...)
 	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, at.Child("metadata", "annotations"))...)
+	if len(t.Spec.EphemeralContainers) > 0 {
+		errs = append(errs, field.Forbidden(at.Child("spec", "ephemeralContainers"), "ephemeral containers not allowed in pod template"))
+	}
 	v := podValidator{spec: &t.Spec}
 	return append(errs, v.all(at.Child("spec"))...)
 }
@@ -99,21 +108,26 @@ func validateRollingUpdate(u *appsv1.RollingUpdateDeployment, at *field.Path) (e
 	if len(errs) == 0 && shareOf(u.MaxUnavailable) == 0 && shareOf(u.MaxSurge) == 0 {
 		errs = append(errs, field.Invalid(at.Child("maxUnavailable"), u.MaxUnavailable, "may not be 0 when `maxSurge` is 0"))
 	}
-	if u.MaxUnavailable.Type == intstr.String && shareOf(u.MaxUnavailable) > 100 {
-		errs = append(errs, field.Invalid(at.Child("maxUnavailable"), u.MaxUnavailable, "must not be greater than 100%"))
-	}
-	return errs
+	return append(errs, atMostAll(u.MaxUnavailable, at.Child("maxUnavailable"))...)
 }
 
 // validateShare checks a count or percentage.
 func validateShare(v *intstr.IntOrString, at *field.Path) (errs field.ErrorList) {
 	if v.Type == intstr.Int {
-		return apivalidation.ValidateNonnegativeField(int64(v.IntVal), at)
+		return notNegative(int64(v.IntVal), at)
 	}
 	for _, text := range validation.IsValidPercent(v.StrVal) {
 		errs = append(errs, field.Invalid(at, v, text))
 	}
 	return errs
+}
+
+// atMostAll refuses a percentage of more than everything.
+func atMostAll(v *intstr.IntOrString, at *field.Path) field.ErrorList {
+	if v.Type == intstr.String && shareOf(v) > 100 {
+		return field.ErrorList{field.Invalid(at, v, "must not be greater than 100%")}
+	}
+	return nil
 }
 
 // shareOf is the number in a valid count or percentage.
@@ -135,7 +149,7 @@ func validateDeploymentUpdate(d, old *appsv1.Deployment) field.ErrorList {
 
 func validateDeploymentStatus(d, old *appsv1.Deployment) (errs field.ErrorList) {
 	s, at := &d.Status, field.NewPath("status")
-	errs = append(errs, apivalidation.ValidateNonnegativeField(s.ObservedGeneration, at.Child("observedGeneration"))...)
+	errs = append(errs, notNegative(s.ObservedGeneration, at.Child("observedGeneration"))...)
 	errs = append(errs, validateCounts(at, count{"replicas", s.Replicas}, count{"updatedReplicas", s.UpdatedReplicas},
 		count{"readyReplicas", s.ReadyReplicas}, count{"availableReplicas", s.AvailableReplicas})...)
 	errs = append(errs, notNegative(s.UnavailableReplicas, at.Child("unavailableReplicas"))...)
@@ -172,7 +186,7 @@ func validateReplicaSet(rs *appsv1.ReplicaSet) (errs field.ErrorList) {
 	at := field.NewPath("spec")
 	errs = append(errs, notNegative(deref(rs.Spec.Replicas), at.Child("replicas"))...)
 	errs = append(errs, notNegative(rs.Spec.MinReadySeconds, at.Child("minReadySeconds"))...)
-	return append(errs, validateSelectorOf(rs.Spec.Selector, &rs.Spec.Template, at, "deployment")...)
+	return append(errs, validateSelectorOf(rs.Spec.Selector, &rs.Spec.Template, at, "deployment", "ReplicaSet")...)
 }
 
 func validateReplicaSetUpdate(rs, old *appsv1.ReplicaSet) field.ErrorList {
@@ -184,7 +198,7 @@ func validateReplicaSetStatus(s *appsv1.ReplicaSetStatus) (errs field.ErrorList)
 	at := field.NewPath("status")
 	errs = append(errs, validateCounts(at, count{"replicas", s.Replicas}, count{"fullyLabeledReplicas", s.FullyLabeledReplicas},
 		count{"readyReplicas", s.ReadyReplicas}, count{"availableReplicas", s.AvailableReplicas})...)
-	errs = append(errs, apivalidation.ValidateNonnegativeField(s.ObservedGeneration, at.Child("observedGeneration"))...)
+	errs = append(errs, notNegative(s.ObservedGeneration, at.Child("observedGeneration"))...)
 	if s.AvailableReplicas > s.ReadyReplicas {
 		errs = append(errs, field.Invalid(at.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than readyReplicas"))
 	}

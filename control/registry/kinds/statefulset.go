@@ -1,0 +1,160 @@
+package kinds
+
+import (
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// StatefulSets is the kind StatefulSet of apps/v1.
+func StatefulSets() Strategy[*appsv1.StatefulSet] {
+	return Strategy[*appsv1.StatefulSet]{
+		Resource:       api.StatefulSets,
+		Name:           apivalidation.NameIsDNSLabel,
+		Default:        defaultStatefulSet,
+		Create:         func(s *appsv1.StatefulSet) { s.Status = appsv1.StatefulSetStatus{} },
+		Validate:       validateStatefulSet,
+		ValidateUpdate: validateStatefulSetUpdate,
+		Spec:           func(s *appsv1.StatefulSet) any { return &s.Spec },
+		Status:         func(s *appsv1.StatefulSet) any { return &s.Status },
+		ValidateStatus: func(s, _ *appsv1.StatefulSet) field.ErrorList { return validateStatefulSetStatus(&s.Status) },
+		Generation:     true,
+		Scale: &Scale[*appsv1.StatefulSet]{
+			Replicas: func(s *appsv1.StatefulSet) *int32 { return s.Spec.Replicas },
+			Set:      func(s *appsv1.StatefulSet, n int32) { s.Spec.Replicas = &n },
+			Status: func(s *appsv1.StatefulSet) autoscalingv1.ScaleStatus {
+				return autoscalingv1.ScaleStatus{Replicas: s.Status.Replicas, Selector: scaleSelector(s.Spec.Selector)}
+			},
+		},
+		Warnings: func(s *appsv1.StatefulSet) []string { return templateWarnings(&s.Spec.Template) },
+		Columns:  columns("Name", "Ready", "Age", "+Containers", "+Images"),
+		Row: func(s *appsv1.StatefulSet, now time.Time) []any {
+			names, images := templateContainers(&s.Spec.Template)
+			return []any{s.Name, fmt.Sprintf("%d/%d", s.Status.ReadyReplicas, deref(s.Spec.Replicas)), age(s.CreationTimestamp, now), names, images}
+		},
+	}
+}
+
+func defaultStatefulSet(s *appsv1.StatefulSet) {
+	spec := &s.Spec
+	or(&spec.PodManagementPolicy, appsv1.OrderedReadyPodManagement)
+	or(&spec.UpdateStrategy.Type, appsv1.RollingUpdateStatefulSetStrategyType)
+	if spec.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
+		orPtr(&spec.UpdateStrategy.RollingUpdate, appsv1.RollingUpdateStatefulSetStrategy{})
+		orPtr(&spec.UpdateStrategy.RollingUpdate.Partition, 0)
+		orPtr(&spec.UpdateStrategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
+	}
+	orPtr(&spec.PersistentVolumeClaimRetentionPolicy, appsv1.StatefulSetPersistentVolumeClaimRetentionPolicy{})
+	or(&spec.PersistentVolumeClaimRetentionPolicy.WhenDeleted, appsv1.RetainPersistentVolumeClaimRetentionPolicyType)
+	or(&spec.PersistentVolumeClaimRetentionPolicy.WhenScaled, appsv1.RetainPersistentVolumeClaimRetentionPolicyType)
+	orPtr(&spec.Replicas, 1)
+	orPtr(&spec.RevisionHistoryLimit, 10)
+	defaultTemplate(&spec.Template)
+	for i := range spec.VolumeClaimTemplates {
+		claim := &spec.VolumeClaimTemplates[i]
+		or(&claim.APIVersion, "v1")
+		or(&claim.Kind, "PersistentVolumeClaim")
+		or(&claim.Status.Phase, corev1.ClaimPending)
+		orPtr(&claim.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+	}
+}
+
+func validateStatefulSet(s *appsv1.StatefulSet) (errs field.ErrorList) {
+	spec, at := &s.Spec, field.NewPath("spec")
+	switch spec.PodManagementPolicy {
+	case "":
+		errs = append(errs, field.Required(at.Child("podManagementPolicy"), ""))
+	case appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement:
+	default:
+		errs = append(errs, field.Invalid(at.Child("podManagementPolicy"), spec.PodManagementPolicy,
+			fmt.Sprintf("must be '%s' or '%s'", appsv1.OrderedReadyPodManagement, appsv1.ParallelPodManagement)))
+	}
+	errs = append(errs, validateStatefulSetStrategy(&spec.UpdateStrategy, at.Child("updateStrategy"))...)
+	if keep, at := spec.PersistentVolumeClaimRetentionPolicy, at.Child("persistentVolumeClaimRetentionPolicy"); keep != nil {
+		for name, policy := range map[string]appsv1.PersistentVolumeClaimRetentionPolicyType{"whenDeleted": keep.WhenDeleted, "whenScaled": keep.WhenScaled} {
+			errs = append(errs, knownOf(policy, at.Child(name), appsv1.DeletePersistentVolumeClaimRetentionPolicyType,
+				appsv1.RetainPersistentVolumeClaimRetentionPolicyType)...)
+		}
+	}
+	errs = append(errs, notNegative(deref(spec.Replicas), at.Child("replicas"))...)
+	errs = append(errs, notNegative(spec.MinReadySeconds, at.Child("minReadySeconds"))...)
+	errs = append(errs, optionalCount(spec.RevisionHistoryLimit, at.Child("revisionHistoryLimit"))...)
+	if spec.Ordinals != nil {
+		errs = append(errs, notNegative(spec.Ordinals.Start, at.Child("ordinals.start"))...)
+	}
+	if spec.ServiceName != "" {
+		errs = append(errs, invalid(at.Child("serviceName"), spec.ServiceName, validation.IsDNS1123Label(spec.ServiceName))...)
+	}
+	return append(errs, validateSelectorOf(spec.Selector, &spec.Template, at, "statefulset", "StatefulSet")...)
+}
+
+func validateStatefulSetStrategy(s *appsv1.StatefulSetUpdateStrategy, at *field.Path) field.ErrorList {
+	switch s.Type {
+	case "":
+		return field.ErrorList{field.Required(at, "")}
+	case appsv1.OnDeleteStatefulSetStrategyType:
+		if s.RollingUpdate != nil {
+			return field.ErrorList{field.Invalid(at.Child("rollingUpdate"), s.RollingUpdate,
+				fmt.Sprintf("only allowed for updateStrategy '%s'", appsv1.RollingUpdateStatefulSetStrategyType))}
+		}
+		return nil
+	case appsv1.RollingUpdateStatefulSetStrategyType:
+	default:
+		return field.ErrorList{field.Invalid(at, s, fmt.Sprintf("must be '%s' or '%s'",
+			appsv1.RollingUpdateStatefulSetStrategyType, appsv1.OnDeleteStatefulSetStrategyType))}
+	}
+	if s.RollingUpdate == nil {
+		return nil
+	}
+	at = at.Child("rollingUpdate")
+	errs := optionalCount(s.RollingUpdate.Partition, at.Child("partition"))
+	if max := s.RollingUpdate.MaxUnavailable; max != nil {
+		at := at.Child("maxUnavailable")
+		errs = append(errs, validateShare(max, at)...)
+		if shareOf(max) == 0 {
+			errs = append(errs, field.Invalid(at, *max, "cannot be 0"))
+		}
+		errs = append(errs, atMostAll(max, at)...)
+	}
+	return errs
+}
+
+// statefulSetUpdateText is Kubernetes' list of what may change.
+const statefulSetUpdateText = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', " +
+	"'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
+
+func validateStatefulSetUpdate(s, old *appsv1.StatefulSet) field.ErrorList {
+	errs := validateStatefulSet(s)
+	rest := s.Spec.DeepCopy()
+	rest.Replicas, rest.Ordinals, rest.Template, rest.UpdateStrategy = old.Spec.Replicas, old.Spec.Ordinals, old.Spec.Template, old.Spec.UpdateStrategy
+	rest.RevisionHistoryLimit, rest.MinReadySeconds = old.Spec.RevisionHistoryLimit, old.Spec.MinReadySeconds
+	rest.PersistentVolumeClaimRetentionPolicy = old.Spec.PersistentVolumeClaimRetentionPolicy
+	if !apiequality.Semantic.DeepEqual(*rest, old.Spec) {
+		errs = append(errs, field.Forbidden(field.NewPath("spec"), statefulSetUpdateText))
+	}
+	return errs
+}
+
+func validateStatefulSetStatus(s *appsv1.StatefulSetStatus) field.ErrorList {
+	at := field.NewPath("status")
+	errs := all(
+		validateCounts(at, count{"replicas", s.Replicas}, count{"readyReplicas", s.ReadyReplicas}, count{"currentReplicas", s.CurrentReplicas},
+			count{"updatedReplicas", s.UpdatedReplicas}, count{"availableReplicas", s.AvailableReplicas}),
+		notNegative(s.ObservedGeneration, at.Child("observedGeneration")),
+		optionalCount(s.CollisionCount, at.Child("collisionCount")),
+	)
+	if s.AvailableReplicas > s.ReadyReplicas {
+		errs = append(errs, field.Invalid(at.Child("availableReplicas"), s.AvailableReplicas, "cannot be greater than status.readyReplicas"))
+	}
+	return errs
+}

@@ -85,7 +85,7 @@ func (c *Cluster) openStore(ctx context.Context) error {
 	if c.types, err = api.NewTypes(); err != nil {
 		return err
 	}
-	c.bucket, err = natskv.Open(ctx, natskv.Config{Dir: filepath.Join(c.cfg.DataDir, "store"), Log: c.log("store")})
+	c.bucket, err = natskv.Open(ctx, natskv.Config{Dir: filepath.Join(c.cfg.DataDir, storeDir), Log: c.log("store")})
 	if err != nil {
 		return fmt.Errorf("open the store in %s: %w", c.cfg.DataDir, err)
 	}
@@ -219,5 +219,9 @@ func claimDir(dir string) error {
 	return nil
 }
 
-// markerFile tells a data directory from any other one.
-const markerFile = "WHERRY"
+// What a data directory holds.
+const (
+	markerFile = "WHERRY"  // tells a data directory from any other one
+	storeDir   = "store"   // the objects
+	machineDir = "machine" // images and compiled modules, which nodes share
+)

@@ -61,7 +61,7 @@ func (c *Cluster) startNodes(context.Context) error {
 		close(c.ready)
 		return nil
 	}
-	runtime, err := wasm.New(wasm.Config{Dir: filepath.Join(c.cfg.DataDir, "machine", "modules"), Log: c.log("wasm"),
+	runtime, err := wasm.New(wasm.Config{Dir: filepath.Join(c.cfg.DataDir, machineDir, "modules"), Log: c.log("wasm"),
 		OnCompile: c.cfg.OnCompile, Resolve: c.resolve})
 	if err != nil {
 		return fmt.Errorf("start the wasm runtime: %w", err)
@@ -104,7 +104,7 @@ func (c *Cluster) openImages() (*image.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the node's client: %w", err)
 	}
-	return image.New(image.Config{Dir: filepath.Join(c.cfg.DataDir, "machine", "images"),
+	return image.New(image.Config{Dir: filepath.Join(c.cfg.DataDir, machineDir, "images"),
 		Registry: reachable(c.listener.Addr()).String(), Transport: transport, Log: c.log("images")})
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/pflag"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
@@ -61,4 +62,19 @@ func (t *target) rest() (*rest.Config, error) {
 		return nil, fmt.Errorf("read kubeconfig: %w", err)
 	}
 	return config, nil
+}
+
+// clientset returns typed clients of the cluster.
+func (t *target) clientset() (*kubernetes.Clientset, *rest.Config, error) {
+	config, err := t.rest()
+	if err != nil {
+		return nil, nil, err
+	}
+	// People and scripts wait for these commands; nothing is to be spared.
+	config.QPS, config.Burst = 500, 1000
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a client of %s: %w", config.Host, err)
+	}
+	return client, config, nil
 }

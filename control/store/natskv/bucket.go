@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -103,12 +104,19 @@ func (b *Bucket) open(ctx context.Context) error {
 	return nil
 }
 
+// Lock keeps everybody from opening the store in a directory until it is
+// closed. It fails, naming the process, when the store is open.
+func Lock(dir string) (io.Closer, error) { return acquire(lockPath(dir)) }
+
+// lockPath is the file by which the store in a directory is locked.
+func lockPath(dir string) string { return filepath.Join(dir, "lock") }
+
 // embed locks the directory and starts a server on it.
 func (b *Bucket) embed() error {
 	if err := os.MkdirAll(b.cfg.Dir, 0o700); err != nil {
 		return err
 	}
-	lock, err := acquire(filepath.Join(b.cfg.Dir, "lock"))
+	lock, err := acquire(lockPath(b.cfg.Dir))
 	if err != nil {
 		return err
 	}

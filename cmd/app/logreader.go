@@ -70,7 +70,7 @@ func (r *logReader) line(pod, container, text string) {
 
 // label is the container's name where a pod has several.
 func (r *logReader) label(pod *corev1.Pod, container string) string {
-	if len(r.flags.containers(pod)) < 2 {
+	if len(pod.Spec.InitContainers)+len(pod.Spec.Containers) < 2 {
 		return ""
 	}
 	return container

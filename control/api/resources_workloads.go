@@ -23,4 +23,14 @@ var (
 	HorizontalPodAutoscalers = Resource{Group: "autoscaling", Version: "v2", Name: "horizontalpodautoscalers",
 		Singular: "horizontalpodautoscaler", Kind: "HorizontalPodAutoscaler", Namespaced: true, ShortNames: []string{"hpa"},
 		Categories: []string{"all"}, Subresources: []Subresource{status}}
+	// HorizontalPodAutoscalersV1 are the same objects in their first version.
+	HorizontalPodAutoscalersV1 = asVersion(HorizontalPodAutoscalers, "autoscaling", "v1")
 )
+
+// asVersion is a resource as another group and version of the same objects.
+func asVersion(hub Resource, group, version string) Resource {
+	out := hub
+	out.Hub = hub.HubVersion()
+	out.Group, out.Version = group, version
+	return out
+}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/kinds"
 )
 
 // apiService is the name of the Service that leads to the API server.
@@ -23,8 +24,8 @@ const apiService = "kubernetes"
 func (r *Registry) APIServiceIP() netip.Addr { return r.ips.api() }
 
 // Bootstrap creates what every cluster has: the namespaces default,
-// kube-system, kube-public and kube-node-lease, and the Service
-// default/kubernetes. It is idempotent. Where the API server listens is told
+// kube-system, kube-public and kube-node-lease, the priority classes of the system, and the
+// Service default/kubernetes. It is idempotent. Where the API server listens is told
 // to PublishAPIServer.
 func (r *Registry) Bootstrap(ctx context.Context) error {
 	if err := r.store.WaitReady(ctx); err != nil {
@@ -40,6 +41,11 @@ func (r *Registry) ensureBasics(ctx context.Context) error {
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		if err := r.ensure(ctx, api.Namespaces, ns); err != nil {
+			return err
+		}
+	}
+	for _, class := range kinds.SystemPriorityClasses() {
+		if err := r.ensure(ctx, api.PriorityClasses, class); err != nil {
 			return err
 		}
 	}

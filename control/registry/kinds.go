@@ -40,10 +40,13 @@ func (r *Registry) builtinKinds() ([]*kind, error) {
 		of(kinds.Deployments()),
 		of(kinds.ReplicaSets()),
 		of(kinds.StatefulSets()),
+		of(kinds.HorizontalPodAutoscalers()),
 		of(kinds.CronJobs()),
 		of(kinds.Jobs()),
 		of(kinds.Leases()),
 		of(kinds.EndpointSlices()),
+		of(kinds.PodDisruptionBudgets()),
+		of(kinds.PriorityClasses()),
 	} {
 		k, err := s.kind(r.types)
 		if err != nil {

@@ -28,7 +28,8 @@ func Foreign(obj api.Object) ([]metav1.TableColumnDefinition, func(api.Object, t
 }
 
 // columns makes definitions of string columns, Name first. A leading + gives
-// the column priority 1 (-o wide), a leading # makes it a number.
+// the column priority 1 (-o wide), a leading # makes it a number, a leading !
+// a truth value.
 func columns(names ...string) []metav1.TableColumnDefinition {
 	defs := make([]metav1.TableColumnDefinition, 0, len(names))
 	for _, name := range names {
@@ -38,6 +39,9 @@ func columns(names ...string) []metav1.TableColumnDefinition {
 		}
 		if rest, ok := strings.CutPrefix(name, "#"); ok {
 			def.Type, name = "integer", rest
+		}
+		if rest, ok := strings.CutPrefix(name, "!"); ok {
+			def.Type, name = "boolean", rest
 		}
 		if name == "Name" {
 			def.Format = "name"

@@ -34,7 +34,8 @@ func (c *Cluster) wireLoops() ([]named, error) {
 		return nil, err
 	}
 	schedule, err := scheduler.New(scheduler.Config{
-		Client: schedules, Informers: c.informers, Recorder: recorder.For("default-scheduler"), Log: c.log("scheduler")})
+		Client: schedules, Informers: c.informers, Recorder: recorder.For("default-scheduler"), Log: c.log("scheduler"),
+		Served: c.registry.Resources()})
 	if err != nil {
 		return nil, err
 	}

@@ -2,13 +2,11 @@ package scheduler
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -62,7 +60,7 @@ func (s *Scheduler) bind(ctx context.Context, pod *corev1.Pod, node string) erro
 	case !errors.Is(err, errGone) && ctx.Err() == nil:
 		s.cfg.Log.Warn("binding failed, trying again", "pod", key, "node", node, "error", err)
 		s.cfg.Recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", "binding rejected: %v", err)
-		s.setUnschedulable(ctx, pod, "SchedulerError", fmt.Sprintf("binding rejected: %v", err))
+		s.setUnschedulable(ctx, pod, corev1.PodReasonSchedulerError, fmt.Sprintf("binding rejected: %v", err), nil)
 	}
 	return err
 }
@@ -94,23 +92,25 @@ func (s *Scheduler) inquire(ctx context.Context, key api.Key, uid types.UID, nod
 	}
 }
 
-// setUnschedulable writes the pod's PodScheduled condition.
-func (s *Scheduler) setUnschedulable(ctx context.Context, pod *corev1.Pod, reason, message string) {
+// setUnschedulable writes the pod's PodScheduled condition, and the node where
+// room is being made for it when nominate is not nil.
+func (s *Scheduler) setUnschedulable(ctx context.Context, pod *corev1.Pod, reason, message string, nominate *string) {
 	condition := corev1.PodCondition{
 		Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, Message: message,
-		LastTransitionTime: metav1.NewTime(s.cfg.Clock()),
+		LastTransitionTime: metav1.NewTime(s.cfg.Clock()), ObservedGeneration: pod.Generation,
 	}
 	if old := scheduledCondition(pod); old != nil && old.Status == condition.Status {
 		condition.LastTransitionTime = old.LastTransitionTime
 	}
-	patch, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"uid": pod.UID}, // not a later pod of the same name
-		"status":   map[string]any{"conditions": []corev1.PodCondition{condition}},
-	})
-	if err == nil {
-		_, err = s.cfg.Client.Patch(ctx, api.Pods.KeyOf(pod),
-			api.Patch{Type: types.StrategicMergePatchType, Data: patch}, api.PatchOptions{Subresource: "status"})
+	status := map[string]any{"conditions": []corev1.PodCondition{condition}}
+	switch {
+	case nominate == nil || *nominate == pod.Status.NominatedNodeName:
+	case *nominate == "":
+		status["nominatedNodeName"] = nil
+	default:
+		status["nominatedNodeName"] = *nominate
 	}
+	err := s.patchStatus(ctx, pod, status)
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && ctx.Err() == nil {
 		s.cfg.Log.Warn("condition PodScheduled not written, the next attempt writes it", "pod", api.Pods.KeyOf(pod), "error", err)
 	}
@@ -128,11 +128,4 @@ func scheduledCondition(pod *corev1.Pod) *corev1.PodCondition {
 func conditionSays(pod *corev1.Pod, reason, message string) bool {
 	c := scheduledCondition(pod)
 	return c != nil && c.Status == corev1.ConditionFalse && c.Reason == reason && c.Message == message
-}
-
-// asksOtherwise says whether a change of a pod matters for where it may run.
-func asksOtherwise(before, after *corev1.Pod) bool {
-	return !equality.Semantic.DeepEqual(before.Spec, after.Spec) ||
-		!equality.Semantic.DeepEqual(before.Labels, after.Labels) ||
-		!equality.Semantic.DeepEqual(before.Annotations, after.Annotations)
 }

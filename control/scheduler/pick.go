@@ -2,140 +2,265 @@ package scheduler
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
 
-// The best score that one criterion gives, and the weights of the criteria:
-// those of kube-scheduler's default profile.
-const (
-	best = 100
-
-	weightLeast    = 1
-	weightBalance  = 1
-	weightAffinity = 2
-	weightSpread   = 2
-	weightTaints   = 3
-)
-
-// Pick chooses a node for the pod. node is "" when none takes it; then why says
-// the reasons. random decides among equals.
-func Pick(pod *corev1.Pod, s *Snapshot, random *rand.Rand) (node string, why Reasons) {
-	return new(picker).pick(newRequest(pod), s, random)
+// Pick chooses a node for the pod as the profile says. node is "" when none
+// takes it; then why says the reasons. random decides among equals. The
+// snapshot is the same afterwards.
+func Pick(pod *corev1.Pod, s *Snapshot, p *Profile, random *rand.Rand) (node string, why Reasons) {
+	d := decision{snapshot: s, random: random}
+	return d.pick(newRequest(pod), p)
 }
 
-// picker keeps the lists of one decision for the next one.
-type picker struct {
-	options []option
+// decision is what one pick works with: the pod, its profile, and the counts
+// that its rules are judged by. It keeps its lists for the next one.
+type decision struct {
+	snapshot *Snapshot
+	known    Images // nil: all images run everywhere
+	random   *rand.Rand
+	from     int // where the next search of nodes begins
+
+	profile    *Profile
+	request    *request
+	filters    []*filter // those that apply
+	hard, soft []spreadView
+	others     affinityView
+	volumes    volumeView
+	images     imageView
+	softTaints bool
+
+	options []*nodeState
+	scores  []int64
+	raw     []int64
 }
 
-// option is a node that takes the pod and what speaks for and against it. The
-// last three are compared with the other options'.
-type option struct {
-	node      *nodeState
-	score     int64
-	preferred int64 // weights of preferred affinity terms that match
-	siblings  int64 // pods of the same owner on the node
-	taints    int64 // PreferNoSchedule taints that the pod does not tolerate
+// enough is the fewest nodes that a choice is made among, where there are so
+// many.
+const enough = 100
+
+// prepare reads what the pod asks into the decision.
+func (d *decision) prepare(r *request, p *Profile) {
+	d.snapshot.census.tick()
+	d.profile, d.request = p, r
+	d.view()
+	d.filters = d.filters[:0]
+	for i := range p.filters {
+		if f := &p.filters[i]; f.asks == nil || f.asks(d) {
+			d.filters = append(d.filters, f)
+		}
+	}
 }
 
-func (p *picker) pick(r *request, s *Snapshot, random *rand.Rand) (string, Reasons) {
-	p.options = p.options[:0]
-	spread := r.owner != "" && s.owners[r.owner] > 0
-	for _, n := range s.nodes {
-		if !n.fits(r) {
-			continue
-		}
-		o := option{node: n, score: weightLeast*n.least(r) + weightBalance*n.balance(r)}
-		if r.preferred != nil {
-			o.preferred = r.preferred.Score(n.node)
-		}
-		if spread {
-			o.siblings = int64(n.owners[r.owner])
-		}
-		for i := range n.soft {
-			if !tolerates(r.pod.Spec.Tolerations, &n.soft[i]) {
-				o.taints++
+// view looks up the counts that the pod's rules are judged by. The counts stay
+// current; which of them matter changes when a pod with rules is placed.
+func (d *decision) view() {
+	rules := d.profile.rules(d.request)
+	d.hard, d.soft = d.spreadViews(rules, true), d.spreadViews(rules, false)
+	d.others = d.affinityViews()
+	d.volumes = d.volumeView()
+	d.images = d.imageView(d.known)
+}
+
+func (d *decision) pick(r *request, p *Profile) (string, Reasons) {
+	d.prepare(r, p)
+	if d.volumes.problem != "" {
+		return "", Reasons{Nodes: len(d.snapshot.nodes), General: d.volumes.problem, freed: volumeChanges, hopeless: len(d.snapshot.nodes)}
+	}
+	d.search()
+	if len(d.options) == 0 {
+		return "", d.reasons()
+	}
+	return d.choose().name, Reasons{}
+}
+
+// search collects nodes that take the pod: as many as are enough, going on
+// where the last search ended, so that all nodes get their turn.
+func (d *decision) search() {
+	d.options = d.options[:0]
+	if d.request.pinned != nil {
+		for _, name := range d.request.pinned {
+			if n := d.snapshot.byName[name]; n != nil && n.node != nil && d.fits(n) {
+				d.options = append(d.options, n)
 			}
 		}
-		p.options = append(p.options, o)
+		return
 	}
-	if len(p.options) == 0 {
-		return "", reasons(r, s)
+	all := d.snapshot.nodes
+	if n := d.snapshot.byName[d.request.pod.Status.NominatedNodeName]; n != nil && n.node != nil && d.fits(n) {
+		d.options = append(d.options, n) // room was made for it there
+		return
 	}
-	return choose(p.options, random).name, Reasons{}
+	want := d.profile.wanted(len(all))
+	for i := range all {
+		at := d.from + i
+		if at >= len(all) {
+			at %= len(all)
+		}
+		if n := all[at]; d.fits(n) {
+			if d.options = append(d.options, n); len(d.options) >= want {
+				d.from = (at + 1) % len(all)
+				return
+			}
+		}
+	}
 }
 
-// choose returns the node with the highest score, at random among equals.
-func choose(options []option, random *rand.Rand) *nodeState {
-	var preferred, siblings, taints int64
-	for i := range options {
-		preferred = max(preferred, options[i].preferred)
-		siblings = max(siblings, options[i].siblings)
-		taints = max(taints, options[i].taints)
+// wanted is how many nodes that take a pod are enough to choose among.
+func (p *Profile) wanted(nodes int) int {
+	percent := int(p.PercentageOfNodesToScore)
+	if percent == 0 {
+		percent = max(50-nodes/125, 5)
 	}
+	return min(nodes, max(enough, nodes*percent/100))
+}
+
+// fits says whether the node takes the pod, both with and without the pods
+// that are to come there and are no less important.
+func (d *decision) fits(n *nodeState) bool {
+	if len(n.nominated) > 0 && !d.fitsBeside(n) {
+		return false
+	}
+	return d.fitsNow(n)
+}
+
+// fitsNow is the hot path.
+func (d *decision) fitsNow(n *nodeState) bool {
+	for _, f := range d.filters {
+		if f.refuses(d, n) {
+			return false
+		}
+	}
+	return true
+}
+
+// fitsBeside is fitsNow with the nominated pods in place.
+func (d *decision) fitsBeside(n *nodeState) (fits bool) {
+	d.beside(n, func() { fits = d.fitsNow(n) })
+	return fits
+}
+
+// beside runs f while the pods that are nominated to the node and no less
+// important than the request are placed there.
+func (d *decision) beside(n *nodeState, f func()) {
+	var came []*request
+	for uid, r := range n.nominated {
+		if uid != d.request.pod.UID && r.priority >= d.request.priority {
+			if _, there := d.snapshot.pods[uid]; !there {
+				came = append(came, r)
+			}
+		}
+	}
+	if len(came) == 0 {
+		f()
+		return
+	}
+	others := d.others
+	for _, r := range came {
+		d.snapshot.put(r, n)
+	}
+	d.others = d.affinityViews() // they may keep the pod away
+	f()
+	for _, r := range came {
+		d.snapshot.lift(d.snapshot.pods[r.pod.UID])
+	}
+	d.others = others
+}
+
+// choose returns the option with the highest score, at random among equals.
+func (d *decision) choose() *nodeState {
+	if len(d.options) == 1 {
+		return d.options[0]
+	}
+	d.score()
 	var chosen *nodeState
 	var top int64
 	equals := 0
-	for i := range options {
-		o := &options[i]
-		score := o.score + weightTaints*share(taints-o.taints, taints, best) +
-			weightSpread*share(siblings-o.siblings, siblings, best) +
-			weightAffinity*share(o.preferred, preferred, 0)
+	for i, n := range d.options {
 		switch {
-		case chosen == nil || score > top:
-			chosen, top, equals = o.node, score, 1
-		case score == top:
-			if equals++; random.IntN(equals) == 0 {
-				chosen = o.node
+		case chosen == nil || d.scores[i] > top:
+			chosen, top, equals = n, d.scores[i], 1
+		case d.scores[i] == top:
+			if equals++; d.random.IntN(equals) == 0 {
+				chosen = n
 			}
 		}
 	}
 	return chosen
 }
 
-// share scales part of whole to a score; otherwise is the score of no whole.
-func share(part, whole, otherwise int64) int64 {
-	if whole == 0 {
-		return otherwise
+// score fills d.scores with the sum of all criteria for each option.
+func (d *decision) score() {
+	count := len(d.options)
+	d.scores, d.raw = slices.Grow(d.scores[:0], count)[:count], slices.Grow(d.raw[:0], count)[:count]
+	clear(d.scores)
+	d.softTaints = slices.ContainsFunc(d.options, func(n *nodeState) bool { return len(n.soft) > 0 })
+	for i := range d.profile.scorers {
+		s := &d.profile.scorers[i]
+		if s.weight == 0 || s.asks != nil && !s.asks(d) {
+			continue
+		}
+		for i, n := range d.options {
+			d.raw[i] = s.score(d, n)
+		}
+		if s.finish != nil {
+			s.finish(d.raw)
+		}
+		for i := range d.options {
+			d.scores[i] += s.weight * d.raw[i]
+		}
 	}
-	return part * best / whole
 }
 
-func reasons(r *request, s *Snapshot) Reasons {
-	why := Reasons{Nodes: len(s.nodes), Counts: map[string]int{}}
+// reasons asks all nodes why they refused.
+func (d *decision) reasons() Reasons {
+	s := d.snapshot
+	why := Reasons{Nodes: len(s.nodes), Counts: map[string]int{}, freed: nodeComes}
 	for _, n := range s.nodes {
-		for _, text := range n.refusal(r) {
-			why.Counts[text]++
+		if d.request.pinned != nil && !slices.Contains(d.request.pinned, n.name) {
+			why.Counts["node(s) didn't satisfy plugin(s) [NodeAffinity]"]++
+			why.hopeless++
+			continue
 		}
+		f := d.refusal(n)
+		if f == nil {
+			d.beside(n, func() { d.note(&why, n, d.refusal(n)) })
+			why.freed |= podLeaves
+			continue
+		}
+		d.note(&why, n, f)
 	}
 	return why
 }
 
-// least favours nodes with much left (LeastAllocated).
-func (n *nodeState) least(r *request) int64 {
-	return (left(n.weighed.cpu+r.weigh.cpu, n.allocatable.cpu) +
-		left(n.weighed.memory+r.weigh.memory, n.allocatable.memory)) / 2
+// refusal is the first filter that refuses the node, nil when none does.
+func (d *decision) refusal(n *nodeState) *filter {
+	for _, f := range d.filters {
+		if f.refuses(d, n) {
+			return f
+		}
+	}
+	return nil
 }
 
-func left(used, allocatable int64) int64 {
-	if allocatable <= 0 || used > allocatable {
-		return 0
+// note counts the texts of a node's refusal.
+func (d *decision) note(why *Reasons, n *nodeState, f *filter) {
+	if f == nil {
+		return
 	}
-	return (allocatable - used) * best / allocatable
-}
-
-// balance favours nodes where CPU and memory are used to the same degree
-// (BalancedAllocation).
-func (n *nodeState) balance(r *request) int64 {
-	if n.allocatable.cpu <= 0 || n.allocatable.memory <= 0 {
-		return 0
+	why.freed |= f.freed
+	if f.why == nil {
+		why.Counts[f.text]++
+	} else {
+		for _, text := range f.why(d, n) {
+			why.Counts[text]++
+		}
 	}
-	cpu := min(1, float64(n.used.cpu+r.need.cpu)/float64(n.allocatable.cpu))
-	memory := min(1, float64(n.used.memory+r.need.memory)/float64(n.allocatable.memory))
-	deviation := (cpu - memory) / 2
-	if deviation < 0 {
-		deviation = -deviation
+	if f.final != nil && f.final(d, n) {
+		why.hopeless++
+	} else {
+		why.fixable = append(why.fixable, n)
 	}
-	return int64((1 - deviation) * best)
 }

@@ -174,7 +174,7 @@ func TestPickFilters(t *testing.T) {
 			for name, p := range tt.there {
 				s.AddPod(p, name)
 			}
-			got, why := Pick(tt.pod, s, random())
+			got, why := Pick(tt.pod, s, DefaultProfile(), random())
 			if got == "" {
 				got = why.String()
 			}
@@ -189,7 +189,7 @@ func TestPickIsFairAmongEquals(t *testing.T) {
 	s := snapshotOf(node("a", roomyNode), node("b", roomyNode), node("c", roomyNode))
 	counts, r := map[string]int{}, random()
 	for range 3000 {
-		name, _ := Pick(pod("p", ""), s, r)
+		name, _ := Pick(pod("p", ""), s, DefaultProfile(), r)
 		counts[name]++
 	}
 	for name, n := range counts {
@@ -204,7 +204,7 @@ func TestPickSpreadsEvenly(t *testing.T) {
 	counts := map[string]int{}
 	for i := range 30 {
 		p := pod(fmt.Sprint(i), "cpu=10m memory=16Mi", ownedBy("rs"))
-		name, _ := Pick(p, s, random())
+		name, _ := Pick(p, s, DefaultProfile(), random())
 		s.AddPod(p, name)
 		counts[name]++
 	}
@@ -240,8 +240,7 @@ func TestSnapshotForgets(t *testing.T) {
 	}
 }
 
-// Whatever comes and goes, no node ever holds more than it has, and the two
-// forms of the filters agree.
+// Whatever comes and goes, no node ever holds more than it has.
 func TestPickNeverOvercommits(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 7))
@@ -261,13 +260,7 @@ func TestPickNeverOvercommits(t *testing.T) {
 			if r.IntN(4) == 0 {
 				onHostPort("", int32(80+r.IntN(2)), "")(p)
 			}
-			request := newRequest(p)
-			for _, n := range s.nodes {
-				if n.fits(request) != (len(n.refusal(request)) == 0) {
-					t.Fatalf("seed %d: fits and refusal disagree: %v", seed, n.refusal(request))
-				}
-			}
-			if name, _ := Pick(p, s, r); name != "" {
+			if name, _ := Pick(p, s, DefaultProfile(), r); name != "" {
 				s.AddPod(p, name)
 				there = append(there, p)
 			}
@@ -309,13 +302,13 @@ func BenchmarkPick(b *testing.B) {
 				s.SetNode(node(fmt.Sprint("n", i), "cpu=64 memory=256Gi ephemeral-storage=100Gi pods=100000",
 					label("zone", fmt.Sprint(i%3)), taint("soft", "", corev1.TaintEffectPreferNoSchedule)))
 			}
-			r, p := random(), picker{}
+			d, profile := decision{snapshot: s, random: random()}, DefaultProfile()
 			uid := 0
 			b.ReportAllocs()
 			for b.Loop() {
 				uid++
 				request := newRequest(pod(fmt.Sprint(uid), "cpu=10m memory=16Mi", ownedBy(fmt.Sprint("rs", uid%50))))
-				name, _ := p.pick(request, s, r)
+				name, _ := d.pick(request, profile)
 				if name == "" {
 					b.Fatal("no node")
 				}

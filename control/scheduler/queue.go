@@ -21,22 +21,28 @@ type item struct {
 	request  *request
 	order    uint64    // of arrival
 	attempts int       // that failed
-	room     bool      // the end of another pod may help
+	freed    happening // what may help
+	room     bool      // nothing but room was missing
 	ready    time.Time // end of the back-off
 	due      time.Time // in waiting: when it is tried again
+	parked   happening // in waiting: what it waits for beside time
 	active   bool      // in which of the two heaps
 	position int       // in its heap, -1 in none
 }
 
 // queue holds the pods that want a node, each once. It has one user at a time.
 type queue struct {
-	items   map[types.UID]*item
-	active  activeHeap
-	waiting waitingHeap
-	arrived uint64
+	items       map[types.UID]*item
+	active      activeHeap
+	waiting     waitingHeap
+	parked      map[happening]int // how many wait for each
+	arrived     uint64
+	first, last time.Duration // of the back-off
 }
 
-func newQueue() *queue { return &queue{items: map[types.UID]*item{}} }
+func newQueue() *queue {
+	return &queue{items: map[types.UID]*item{}, parked: map[happening]int{}, first: firstBackoff, last: lastBackoff}
+}
 
 // put adds a pod or takes note of its new state. A pod whose spec, labels or
 // annotations changed is tried again at once.
@@ -61,9 +67,9 @@ func (q *queue) put(pod *corev1.Pod, changed bool) {
 // again returns an item whose attempt failed; it waits until its back-off has
 // passed or, parked, until an event may help.
 func (q *queue) again(it *item, now time.Time, parked bool) {
-	wait := lastBackoff
+	wait := q.last
 	if it.attempts < 16 {
-		wait = min(firstBackoff<<it.attempts, lastBackoff)
+		wait = min(q.first<<it.attempts, q.last)
 	}
 	it.attempts++
 	it.ready = now.Add(wait)
@@ -74,6 +80,31 @@ func (q *queue) again(it *item, now time.Time, parked bool) {
 	q.unheap(it)
 	q.items[it.request.pod.UID] = it
 	heap.Push(&q.waiting, it)
+	if parked {
+		it.parked = it.freed
+		q.parked[it.parked]++
+	}
+}
+
+// unpark forgets that an item waits for something to happen.
+func (q *queue) unpark(it *item) {
+	if it.parked == 0 {
+		return
+	}
+	if q.parked[it.parked]--; q.parked[it.parked] == 0 {
+		delete(q.parked, it.parked)
+	}
+	it.parked = 0
+}
+
+// anyParked says whether an item waits for what has happened.
+func (q *queue) anyParked(happened happening) bool {
+	for waitsFor := range q.parked {
+		if waitsFor&happened != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // wake makes the waiting pods for which helps is true ready, after what is
@@ -87,6 +118,7 @@ func (q *queue) wake(helps func(*item) bool) {
 	}
 	for _, it := range woken {
 		it.due = it.ready
+		q.unpark(it)
 		heap.Fix(&q.waiting, it.position)
 	}
 }
@@ -127,6 +159,7 @@ func (q *queue) activate(it *item) {
 }
 
 func (q *queue) unheap(it *item) {
+	q.unpark(it)
 	if it.position < 0 {
 		it.active = false
 		return
@@ -139,19 +172,12 @@ func (q *queue) unheap(it *item) {
 	it.active = false
 }
 
-func priority(pod *corev1.Pod) int32 {
-	if pod.Spec.Priority == nil {
-		return 0
-	}
-	return *pod.Spec.Priority
-}
-
 // activeHeap orders by priority, then arrival.
 type activeHeap []*item
 
 func (h activeHeap) Len() int { return len(h) }
 func (h activeHeap) Less(i, j int) bool {
-	if a, b := priority(h[i].request.pod), priority(h[j].request.pod); a != b {
+	if a, b := h[i].request.priority, h[j].request.priority; a != b {
 		return a > b
 	}
 	return h[i].order < h[j].order

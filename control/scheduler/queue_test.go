@@ -48,13 +48,22 @@ func TestQueueParksAndWakes(t *testing.T) {
 	q.put(pod("taint", ""), false)
 	for range 2 {
 		it, _ := q.pop(now)
-		it.room = it.request.pod.Name == "room"
+		it.freed = nodeChanges
+		if it.request.pod.Name == "room" {
+			it.freed = podLeaves
+		}
 		q.again(it, now, true)
 	}
 	if _, wait := q.pop(now); wait != parkedFor {
 		t.Errorf("parked for %v", wait)
 	}
-	q.wake(func(it *item) bool { return it.room })
+	if !q.anyParked(podLeaves) || q.anyParked(imageKnown) {
+		t.Error("anyParked")
+	}
+	q.wake(func(it *item) bool { return it.freed&podLeaves != 0 })
+	if q.anyParked(podLeaves) {
+		t.Error("still parked")
+	}
 	if it, wait := q.pop(now); it != nil || wait != firstBackoff {
 		t.Errorf("woken: %v, %v; want the rest of the back-off", it, wait)
 	}

@@ -1,12 +1,15 @@
 package scheduler
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	podresource "k8s.io/component-helpers/resource"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+	"k8s.io/component-helpers/storage/ephemeral"
 )
 
 // What a container that requests nothing counts for when nodes are scored, so
@@ -72,34 +75,71 @@ const anyIP = "0.0.0.0"
 
 // request is what a pod asks of a node, read from its spec once.
 type request struct {
-	pod *corev1.Pod
+	pod      *corev1.Pod
+	priority int32
 	// need is what must fit; weigh counts defaults for what is not requested.
 	need, weigh amounts
+	idle        bool // no container asks for CPU, memory or anything else
 	ports       []hostPort
 	owner       types.UID // of the controlling owner, "" without
 	// affinity is nil when any node will do.
 	affinity  *nodeaffinity.RequiredNodeAffinity
+	pinned    []string                               // names of the only nodes it may go to; nil: any
 	preferred *nodeaffinity.PreferredSchedulingTerms // nil: no preference
+	terms     *podTerms                              // nil: nothing about other pods
+	spread    []spreadRule
+	claims    []string // names of claims, those of ephemeral volumes too
+	images    []string // of all containers, each once
+}
+
+// podTerms are what a pod asks about other pods.
+type podTerms struct {
+	affinity, anti []*term // required
+	preferred      []*term // both kinds, by weight
 }
 
 func newRequest(pod *corev1.Pod) *request {
 	r := &request{
-		pod:  pod,
-		need: amountsOf(podresource.PodRequests(pod, podresource.PodResourcesOptions{})),
+		pod: pod,
+		need: amountsOf(podresource.PodRequests(pod, podresource.PodResourcesOptions{
+			UseStatusResources: pod.Spec.NodeName != ""})), // what a resize has not given back yet counts
 		weigh: amountsOf(podresource.PodRequests(pod, podresource.PodResourcesOptions{
+			UseStatusResources: pod.Spec.NodeName != "",
 			NonMissingContainerRequests: corev1.ResourceList{
 				corev1.ResourceCPU:    *resource.NewMilliQuantity(defaultMilliCPU, resource.DecimalSI),
 				corev1.ResourceMemory: *resource.NewQuantity(defaultMemory, resource.BinarySI),
 			}})),
-		ports: hostPorts(pod),
+		ports:  hostPorts(pod),
+		spread: spreadRules(pod, pod.Spec.TopologySpreadConstraints),
+	}
+	r.idle = r.need.nothing()
+	if pod.Spec.Priority != nil {
+		r.priority = *pod.Spec.Priority
 	}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
 		r.owner = owner.UID
 	}
+	r.readNodeAffinity()
+	r.readPodAffinity()
+	r.readVolumes()
+	r.readImages()
+	return r
+}
+
+// nothing says that no amount is asked for.
+func (a *amounts) nothing() bool {
+	return a.cpu == 0 && a.memory == 0 && a.storage == 0 && len(a.extended) == 0
+}
+
+func (r *request) readNodeAffinity() {
+	pod := r.pod
 	var terms []corev1.PreferredSchedulingTerm
 	required := len(pod.Spec.NodeSelector) > 0
 	if a := pod.Spec.Affinity; a != nil && a.NodeAffinity != nil {
-		required = required || a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil
+		if must := a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution; must != nil {
+			required = true
+			r.pinned = pins(must.NodeSelectorTerms)
+		}
 		terms = a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution
 	}
 	if required {
@@ -112,7 +152,72 @@ func newRequest(pod *corev1.Pod) *request {
 			r.preferred = preferred
 		}
 	}
-	return r
+}
+
+// pins returns the node names that all terms together leave over, as a
+// DaemonSet's pods have it; nil when some term leaves the name open.
+func pins(terms []corev1.NodeSelectorTerm) []string {
+	names := []string{}
+	for i := range terms {
+		at := slices.IndexFunc(terms[i].MatchFields, func(f corev1.NodeSelectorRequirement) bool {
+			return f.Key == metav1.ObjectNameField && f.Operator == corev1.NodeSelectorOpIn
+		})
+		if at < 0 {
+			return nil
+		}
+		names = append(names, terms[i].MatchFields[at].Values...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (r *request) readPodAffinity() {
+	a := r.pod.Spec.Affinity
+	if a == nil || a.PodAffinity == nil && a.PodAntiAffinity == nil {
+		return
+	}
+	r.terms = &podTerms{}
+	read := func(required []corev1.PodAffinityTerm, preferred []corev1.WeightedPodAffinityTerm, sign int64, into *[]*term) {
+		for i := range required {
+			*into = append(*into, newTerm(r.pod, &required[i], 0))
+		}
+		for i := range preferred {
+			t := &preferred[i]
+			r.terms.preferred = append(r.terms.preferred, newTerm(r.pod, &t.PodAffinityTerm, sign*int64(t.Weight)))
+		}
+	}
+	if near := a.PodAffinity; near != nil {
+		read(near.RequiredDuringSchedulingIgnoredDuringExecution, near.PreferredDuringSchedulingIgnoredDuringExecution, 1, &r.terms.affinity)
+	}
+	if far := a.PodAntiAffinity; far != nil {
+		read(far.RequiredDuringSchedulingIgnoredDuringExecution, far.PreferredDuringSchedulingIgnoredDuringExecution, -1, &r.terms.anti)
+	}
+}
+
+func (r *request) readVolumes() {
+	for i := range r.pod.Spec.Volumes {
+		v := &r.pod.Spec.Volumes[i]
+		switch {
+		case v.PersistentVolumeClaim != nil:
+			r.claims = append(r.claims, v.PersistentVolumeClaim.ClaimName)
+		case v.Ephemeral != nil:
+			r.claims = append(r.claims, ephemeral.VolumeClaimName(r.pod, v))
+		}
+	}
+}
+
+func (r *request) readImages() {
+	add := func(image string) {
+		if image != "" && !slices.Contains(r.images, image) {
+			r.images = append(r.images, image)
+		}
+	}
+	for i := range r.pod.Spec.InitContainers {
+		add(r.pod.Spec.InitContainers[i].Image)
+	}
+	for i := range r.pod.Spec.Containers {
+		add(r.pod.Spec.Containers[i].Image)
+	}
 }
 
 func hostPorts(pod *corev1.Pod) []hostPort {

@@ -4,45 +4,55 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/reconcile"
 )
 
-// Name is the schedulerName of the pods that this scheduler serves.
-const Name = corev1.DefaultSchedulerName
-
 // maxWrites is how many bindings and conditions are under way at once. The
 // store commits in groups, so many at a time are cheaper each.
-const maxWrites = 128
+const maxWrites = 256
 
 // Config is what a Scheduler works with. Client is required.
 type Config struct {
 	Client    api.Client
-	Informers *reconcile.Informers // of Pods and Nodes; nil: its own, which Run runs too
+	Informers *reconcile.Informers // nil: its own, which Run runs too
 	Recorder  *reconcile.Recorder  // nil: its own, which Run runs too
 	Log       *slog.Logger         // nil: no logs
 	Clock     func() time.Time     // nil: time.Now
 	Random    *rand.Rand           // decides among equal nodes; nil: seeded by the runtime
+	Settings  *Settings            // nil: one default profile
+	Images    Images               // nil: every node runs every image
+	// Served are the kinds that the API serves: volumes and budgets count when
+	// they are among them.
+	Served []api.Resource
 }
 
 // Scheduler binds pods to nodes. One goroutine owns its state; informers and
 // writes tell it what happened through the inbox.
 type Scheduler struct {
-	cfg   Config
-	owned []runner
-	inbox inbox
+	cfg      Config
+	owned    []runner
+	watched  []api.Resource
+	inbox    inbox
+	profiles map[string]*Profile
 
-	snapshot *Snapshot
-	queue    *queue
-	binding  map[types.UID]*item // picked for, answer of the API pending
-	picker   picker
+	snapshot  *Snapshot
+	queue     *queue
+	binding   map[types.UID]*item  // picked for, answer of the API pending
+	nominated map[types.UID]string // nodes where room is being made
+	decision  decision
+
+	happened happening       // since pods were last woken
+	roomy    map[string]bool // nodes where there is more room since then
 
 	writes sync.WaitGroup
 	slots  chan struct{}
@@ -58,18 +68,11 @@ func New(cfg Config) (*Scheduler, error) {
 	if cfg.Client == nil {
 		return nil, errors.New("the scheduler needs a client: set Config.Client")
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Clock == nil {
-		cfg.Clock = time.Now
-	}
-	if cfg.Random == nil {
-		cfg.Random = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
-	}
+	cfg.setDefaults()
 	s := &Scheduler{
-		snapshot: NewSnapshot(), queue: newQueue(), binding: map[types.UID]*item{},
+		snapshot: NewSnapshot(), queue: newQueue(), binding: map[types.UID]*item{}, nominated: map[types.UID]string{},
 		inbox: inbox{arrived: make(chan struct{}, 1)}, slots: make(chan struct{}, maxWrites),
+		profiles: map[string]*Profile{}, roomy: map[string]bool{},
 	}
 	if cfg.Informers == nil {
 		cfg.Informers = reconcile.NewInformers(cfg.Client, cfg.Log)
@@ -80,17 +83,40 @@ func New(cfg Config) (*Scheduler, error) {
 		s.owned = append(s.owned, cfg.Recorder)
 	}
 	s.cfg = cfg
+	s.queue.first, s.queue.last = cfg.Settings.InitialBackoff, cfg.Settings.MaxBackoff
+	for _, p := range cfg.Settings.Profiles {
+		if err := p.complete(); err != nil {
+			return nil, err
+		}
+		s.profiles[p.SchedulerName] = p
+	}
+	s.decision = decision{snapshot: s.snapshot, known: cfg.Images, random: cfg.Random}
+	s.watched = append(s.watched, api.Pods)
 	cfg.Informers.For(api.Pods).OnChange(func(old, new api.Object) {
 		before, _ := old.(*corev1.Pod)
 		after, _ := new.(*corev1.Pod)
 		s.inbox.put(func(ctx context.Context) { s.podChanged(ctx, before, after) })
 	})
-	cfg.Informers.For(api.Nodes).OnChange(func(old, new api.Object) {
-		before, _ := old.(*corev1.Node)
-		after, _ := new.(*corev1.Node)
-		s.inbox.put(func(context.Context) { s.nodeChanged(before, after) })
-	})
+	s.followAll()
+	if cfg.Images != nil {
+		cfg.Images.Watch(func(string) { s.inbox.put(func(context.Context) { s.happened |= imageKnown }) })
+	}
 	return s, nil
+}
+
+func (cfg *Config) setDefaults() {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Random == nil {
+		cfg.Random = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	}
+	if cfg.Settings == nil {
+		cfg.Settings = DefaultSettings()
+	}
 }
 
 // Run is New and Scheduler.Run, for a caller that shares nothing.
@@ -104,7 +130,8 @@ func Run(ctx context.Context, cfg Config) error {
 
 // Run schedules until ctx ends and all writes are done. It begins once the
 // informers have delivered their first lists: before that it does not know
-// what is on the nodes. It can be called once and returns nil.
+// what is on the nodes. It returns nil. It can be called again after it has
+// returned: what happened meanwhile is in the inbox.
 func (s *Scheduler) Run(ctx context.Context) error {
 	var owned sync.WaitGroup
 	defer owned.Wait()
@@ -116,7 +143,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		})
 	}
 	defer s.writes.Wait()
-	for _, r := range []api.Resource{api.Nodes, api.Pods} {
+	for _, r := range s.watched {
 		select {
 		case <-s.cfg.Informers.For(r).Synced():
 		case <-ctx.Done():
@@ -127,6 +154,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		for _, apply := range s.inbox.take() {
 			apply(ctx)
 		}
+		s.wake()
 		it, wait := s.queue.pop(s.cfg.Clock())
 		if it != nil {
 			s.schedule(ctx, it)
@@ -137,29 +165,103 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	return nil
 }
 
+// wake makes the pods ready that what has happened may help.
+func (s *Scheduler) wake() {
+	if s.happened != 0 && s.queue.anyParked(s.happened) {
+		s.queue.wake(func(it *item) bool {
+			if it.freed&s.happened == 0 {
+				return false
+			}
+			return !it.room || s.happened&it.freed&^(podLeaves|nodeComes|nodeGrows) != 0 || s.somewhere(it.request)
+		})
+	}
+	s.happened = 0
+	clear(s.roomy)
+}
+
+// somewhere says whether a node that has more room than before has enough.
+func (s *Scheduler) somewhere(r *request) bool {
+	for name := range s.roomy {
+		if n := s.snapshot.byName[name]; n != nil && n.node != nil && n.hasRoom(r) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Scheduler) roomOn(node string) { s.roomy[node] = true }
+
 // schedule picks a node for one pod and lets the binding be written.
 func (s *Scheduler) schedule(ctx context.Context, it *item) {
 	pod := it.request.pod
-	if pod.DeletionTimestamp != nil || !mine(pod) {
+	profile := s.profiles[schedulerName(pod)]
+	if pod.DeletionTimestamp != nil || profile == nil {
 		return
 	}
-	node, why := s.picker.pick(it.request, s.snapshot, s.cfg.Random)
-	if node == "" {
-		it.room = why.room()
-		s.queue.again(it, s.cfg.Clock(), true)
-		message := why.String()
-		s.cfg.Recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", "%s", message)
-		if !conditionSays(pod, corev1.PodReasonUnschedulable, message) {
-			s.write(ctx, func() { s.setUnschedulable(ctx, pod, corev1.PodReasonUnschedulable, message) })
-		}
+	node, why := s.decision.pick(it.request, profile)
+	switch {
+	case node == "" || s.decision.images.awaited != "":
+		s.failed(ctx, it, profile, why)
+	default:
+		s.assume(ctx, it, node)
+	}
+}
+
+// assume counts the pod on its node and lets that be written.
+func (s *Scheduler) assume(ctx context.Context, it *item, node string) {
+	pod := it.request.pod
+	needs, ok := s.decision.provision(s.snapshot.byName[node])
+	if !ok {
+		s.queue.again(it, s.cfg.Clock(), false)
 		return
 	}
 	s.snapshot.place(it.request, node)
+	s.denominate(pod.UID)
 	s.binding[pod.UID] = it
+	s.happened |= podComes
 	s.write(ctx, func() {
-		outcome := s.bind(ctx, pod, node)
+		outcome := s.volumesReady(ctx, pod, node, needs)
+		if outcome == nil {
+			outcome = s.bind(ctx, pod, node)
+		}
 		s.inbox.put(func(context.Context) { s.bound(it, outcome) })
 	})
+}
+
+// failed parks a pod that no node took, and makes room for it where that is
+// possible.
+func (s *Scheduler) failed(ctx context.Context, it *item, profile *Profile, why Reasons) {
+	pod := it.request.pod
+	if image := s.decision.images.awaited; image != "" {
+		// Nothing is wrong yet: the image's index is being read.
+		it.freed, it.room = imageKnown, false
+		s.queue.again(it, s.cfg.Clock(), true)
+		it.ready, it.attempts = s.cfg.Clock(), it.attempts-1
+		return
+	}
+	var make *plan
+	if profile.preempts && why.Nodes > 0 {
+		make = s.decision.preempt(&why)
+	}
+	it.freed = why.freed
+	it.room = len(why.Counts) > 0
+	for text := range why.Counts {
+		it.room = it.room && isRoom(text)
+	}
+	s.queue.again(it, s.cfg.Clock(), true)
+	message := why.String()
+	s.cfg.Recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", "%s", message)
+	nominate := pod.Status.NominatedNodeName
+	if make != nil {
+		nominate = make.node.name
+		s.makeRoom(ctx, it, make)
+	} else if nominate != "" && why.Preemption != whyLeaving {
+		nominate = "" // nothing is being made free there
+		s.denominate(pod.UID)
+	}
+	if !conditionSays(pod, corev1.PodReasonUnschedulable, message) || nominate != pod.Status.NominatedNodeName {
+		s.write(ctx, func() { s.setUnschedulable(ctx, pod, corev1.PodReasonUnschedulable, message, &nominate) })
+	}
 }
 
 // bound takes note of the answer to a binding. An informer may have told of
@@ -173,8 +275,7 @@ func (s *Scheduler) bound(it *item, outcome error) {
 	if outcome == nil {
 		return // the pod stays where it was placed; the informer confirms it
 	}
-	s.snapshot.RemovePod(uid)
-	s.podLeft()
+	s.leaves(uid)
 	if errors.Is(outcome, errGone) {
 		return
 	}
@@ -191,11 +292,10 @@ func (s *Scheduler) podChanged(ctx context.Context, before, after *corev1.Pod) {
 	case ended(after):
 		s.forget(after.UID)
 	case after.Spec.NodeName != "":
-		delete(s.binding, after.UID)
-		s.queue.remove(after.UID)
 		s.settle(before, after)
-	case !mine(after) || after.DeletionTimestamp != nil:
+	case !s.mine(after) || after.DeletionTimestamp != nil:
 		s.queue.remove(after.UID)
+		s.denominate(after.UID)
 		if it := s.binding[after.UID]; it != nil {
 			it.request = newRequest(after) // if the binding fails, that was the last try
 		}
@@ -216,53 +316,84 @@ func (s *Scheduler) wants(ctx context.Context, before, after *corev1.Pod) {
 	if len(after.Spec.SchedulingGates) > 0 {
 		s.queue.remove(after.UID)
 		if !conditionSays(after, corev1.PodReasonSchedulingGated, gated) {
-			s.write(ctx, func() { s.setUnschedulable(ctx, after, corev1.PodReasonSchedulingGated, gated) })
+			s.write(ctx, func() { s.setUnschedulable(ctx, after, corev1.PodReasonSchedulingGated, gated, nil) })
 		}
 		return
 	}
 	s.queue.put(after, changed)
+	if node := after.Status.NominatedNodeName; node != "" && s.nominated[after.UID] == "" && before == nil {
+		s.nominate(s.queue.items[after.UID].request, node) // by a scheduler before this one
+	}
 }
 
 // settle counts a pod on its node.
 func (s *Scheduler) settle(before, after *corev1.Pod) {
-	if on, known := s.snapshot.NodeOf(after.UID); known && on == after.Spec.NodeName &&
-		before != nil && !asksOtherwise(before, after) {
+	delete(s.binding, after.UID)
+	s.queue.remove(after.UID)
+	s.denominate(after.UID)
+	on, known := s.snapshot.NodeOf(after.UID)
+	known = known && on == after.Spec.NodeName
+	if known && before != nil && !asksOtherwise(before, after) && (before.DeletionTimestamp == nil) == (after.DeletionTimestamp == nil) {
+		s.snapshot.confirm(after)
 		return
 	}
 	s.snapshot.AddPod(after, after.Spec.NodeName)
-	if before != nil && before.Spec.NodeName != "" {
-		s.podLeft() // it may ask for less than before
+	s.happened |= podComes
+	if known {
+		s.happened |= podLeaves // it may ask for less than before
+		s.roomOn(after.Spec.NodeName)
 	}
 }
 
 func (s *Scheduler) forget(uid types.UID) {
 	delete(s.binding, uid)
 	s.queue.remove(uid)
-	if s.snapshot.RemovePod(uid) {
-		s.podLeft()
+	s.denominate(uid)
+	s.leaves(uid)
+}
+
+// leaves takes a pod off its node.
+func (s *Scheduler) leaves(uid types.UID) {
+	if on, placed := s.snapshot.NodeOf(uid); placed {
+		s.snapshot.RemovePod(uid)
+		s.happened |= podLeaves
+		s.roomOn(on)
 	}
 }
 
-// podLeft wakes the pods that waited for room.
-func (s *Scheduler) podLeft() {
-	s.queue.wake(func(it *item) bool { return it.room })
-}
+// mine says whether one of the profiles is for the pod.
+func (s *Scheduler) mine(pod *corev1.Pod) bool { return s.profiles[schedulerName(pod)] != nil }
 
-func (s *Scheduler) nodeChanged(before, after *corev1.Node) {
-	if after == nil {
-		s.snapshot.RemoveNode(before.Name)
-		return
+func schedulerName(pod *corev1.Pod) string {
+	if pod.Spec.SchedulerName == "" {
+		return Name
 	}
-	s.snapshot.SetNode(after)
-	if roomier(before, after) {
-		s.queue.wake(func(*item) bool { return true })
-	}
-}
-
-func mine(pod *corev1.Pod) bool {
-	return pod.Spec.SchedulerName == Name || pod.Spec.SchedulerName == ""
+	return pod.Spec.SchedulerName
 }
 
 func ended(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
+}
+
+// asksOtherwise says whether a change of a pod matters for where it may run.
+// The generation counts changes of its spec, beside the node that a binding
+// writes.
+func asksOtherwise(before, after *corev1.Pod) bool {
+	return before.Generation != after.Generation ||
+		!maps.Equal(before.Labels, after.Labels) ||
+		!maps.Equal(before.Annotations, after.Annotations) ||
+		resized(before.Status.ContainerStatuses, after.Status.ContainerStatuses)
+}
+
+// resized says whether what containers have been given has changed.
+func resized(before, after []corev1.ContainerStatus) bool {
+	if len(before) != len(after) {
+		return false // they have just been started
+	}
+	for i := range after {
+		if a, b := before[i].Resources, after[i].Resources; a != nil && a != b && !equality.Semantic.DeepEqual(a, b) {
+			return true
+		}
+	}
+	return false
 }

@@ -105,6 +105,15 @@ func (b *bed) changePod(name, subresource string, change func(*corev1.Pod)) {
 	}
 }
 
+// removePod ends a pod at once, as its node does when it has stopped.
+func (b *bed) removePod(name string) {
+	b.t.Helper()
+	now := int64(0)
+	if _, err := b.api.Delete(b.ctx, api.Pods.Key("default", name), api.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 // said returns "reason: message" of the Events about a pod.
 func (b *bed) said(name string) string {
 	b.t.Helper()
@@ -152,7 +161,8 @@ func TestSchedulerSaysWhyNotAndTriesAgain(t *testing.T) {
 		}
 		b.addNode(node("small", "cpu=1 memory=1Gi pods=10"))
 		b.pass(time.Second)
-		if got := scheduled(b.pod("web")); got != "False Unschedulable 0/1 nodes are available: 1 Insufficient cpu." {
+		if got := scheduled(b.pod("web")); got != "False Unschedulable 0/1 nodes are available: 1 Insufficient cpu. "+
+			"preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling." {
 			t.Errorf("condition %q", got)
 		}
 		if got := b.said("web"); !strings.Contains(got, "FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu.") {

@@ -5,17 +5,21 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Snapshot is the nodes and what is on them. It has one user at a time; Pick
-// only reads it.
+// Snapshot is the nodes and what is on them, with the counts that rules about
+// other pods need. It has one user at a time; Pick leaves it as it was.
 type Snapshot struct {
-	nodes  []*nodeState // those that exist, in no order
-	byName map[string]*nodeState
-	pods   map[types.UID]placed
-	owners map[types.UID]int // pods placed, by controlling owner
+	nodes   []*nodeState // those that exist, in no order
+	byName  map[string]*nodeState
+	pods    map[types.UID]placed
+	owners  map[types.UID]int // pods placed, by controlling owner
+	slots   []int             // free ones
+	census  census
+	images  map[string]*imageCount
+	claims  claims
+	budgets map[string][]*budget // by namespace
 }
 
 // nodeState is one node. It outlives its Node object while pods are on it, and
@@ -24,15 +28,18 @@ type nodeState struct {
 	name        string
 	node        *corev1.Node // nil: only pods know of it
 	position    int          // in Snapshot.nodes
+	slot        int          // its own for as long as it lives, small
 	allocatable amounts
 	maxPods     int64
 	used        amounts // sum of requests
 	weighed     amounts // sum of requests with defaults
 	pods        map[types.UID]*request
+	nominated   map[types.UID]*request // pods that are to come, once others have gone
 	ports       []hostPort
-	owners      map[types.UID]int
-	hard        []corev1.Taint // NoSchedule and NoExecute
-	soft        []corev1.Taint // PreferNoSchedule
+	hard        []corev1.Taint   // NoSchedule and NoExecute
+	soft        []corev1.Taint   // PreferNoSchedule
+	images      map[string]int64 // bytes by name
+	runtimes    runtimes
 }
 
 type placed struct {
@@ -42,13 +49,15 @@ type placed struct {
 
 // NewSnapshot returns a Snapshot of no nodes.
 func NewSnapshot() *Snapshot {
-	return &Snapshot{byName: map[string]*nodeState{}, pods: map[types.UID]placed{}, owners: map[types.UID]int{}}
+	return &Snapshot{byName: map[string]*nodeState{}, pods: map[types.UID]placed{}, owners: map[types.UID]int{},
+		census: newCensus(), images: map[string]*imageCount{}, claims: newClaims(), budgets: map[string][]*budget{}}
 }
 
 // SetNode adds a node or replaces it.
 func (s *Snapshot) SetNode(node *corev1.Node) {
 	n := s.state(node.Name)
-	if n.node == nil {
+	before := n.node
+	if before == nil {
 		n.position = len(s.nodes)
 		s.nodes = append(s.nodes, n)
 	}
@@ -56,6 +65,11 @@ func (s *Snapshot) SetNode(node *corev1.Node) {
 	n.allocatable = amountsOf(node.Status.Allocatable)
 	pods := node.Status.Allocatable[corev1.ResourcePods]
 	n.maxPods = pods.Value()
+	n.runtimes = runtimesOf(node)
+	s.setImages(n, node.Status.Images)
+	if before != nil && sameTaints(before, node) && maps.Equal(before.Labels, node.Labels) {
+		return
+	}
 	n.hard, n.soft = nil, nil
 	for _, taint := range node.Spec.Taints {
 		if taint.Effect == corev1.TaintEffectPreferNoSchedule {
@@ -64,6 +78,18 @@ func (s *Snapshot) SetNode(node *corev1.Node) {
 			n.hard = append(n.hard, taint)
 		}
 	}
+	var labels map[string]string
+	if before != nil {
+		labels = before.Labels
+	}
+	s.census.nodeChanged(n, labels)
+}
+
+func sameTaints(a, b *corev1.Node) bool {
+	return a.Spec.Unschedulable == b.Spec.Unschedulable &&
+		slices.EqualFunc(a.Spec.Taints, b.Spec.Taints, func(a, b corev1.Taint) bool {
+			return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect
+		})
 }
 
 // RemoveNode forgets a node. The pods on it are known until they are removed.
@@ -76,7 +102,10 @@ func (s *Snapshot) RemoveNode(name string) {
 	last.position = n.position
 	s.nodes[n.position] = last
 	s.nodes = s.nodes[:len(s.nodes)-1]
+	labels := n.node.Labels
 	n.node = nil
+	s.setImages(n, nil)
+	s.census.nodeChanged(n, labels)
 	s.drop(n)
 }
 
@@ -89,9 +118,16 @@ func (s *Snapshot) RemovePod(uid types.UID) bool {
 	if !ok {
 		return false
 	}
-	delete(s.pods, uid)
+	s.lift(p)
+	s.drop(p.on)
+	return true
+}
+
+// lift takes a placed pod off its node, which stays known.
+func (s *Snapshot) lift(p placed) {
 	n, r := p.on, p.request
-	delete(n.pods, uid)
+	delete(s.pods, r.pod.UID)
+	delete(n.pods, r.pod.UID)
 	n.used.add(&r.need, -1)
 	n.weighed.add(&r.weigh, -1)
 	if len(r.ports) > 0 {
@@ -100,10 +136,9 @@ func (s *Snapshot) RemovePod(uid types.UID) bool {
 			n.ports = append(n.ports, other.ports...)
 		}
 	}
-	decrement(n.owners, r.owner)
 	decrement(s.owners, r.owner)
-	s.drop(n)
-	return true
+	s.claims.use(r, n, -1)
+	s.census.count(r, n, -1)
 }
 
 // Nodes returns the names of the nodes, in ascending order.
@@ -127,22 +162,38 @@ func (s *Snapshot) NodeOf(uid types.UID) (string, bool) {
 
 func (s *Snapshot) place(r *request, node string) {
 	s.RemovePod(r.pod.UID)
-	n := s.state(node)
+	s.put(r, s.state(node))
+}
+
+// put places a pod that is nowhere yet.
+func (s *Snapshot) put(r *request, n *nodeState) {
 	s.pods[r.pod.UID] = placed{on: n, request: r}
 	n.pods[r.pod.UID] = r
 	n.used.add(&r.need, 1)
 	n.weighed.add(&r.weigh, 1)
 	n.ports = append(n.ports, r.ports...)
 	if r.owner != "" {
-		n.owners[r.owner]++
 		s.owners[r.owner]++
+	}
+	s.claims.use(r, n, 1)
+	s.census.count(r, n, 1)
+}
+
+// confirm replaces what is known of a placed pod by a newer state that asks
+// for the same.
+func (s *Snapshot) confirm(pod *corev1.Pod) {
+	if p, ok := s.pods[pod.UID]; ok {
+		p.request.pod = pod
 	}
 }
 
 func (s *Snapshot) state(name string) *nodeState {
 	n := s.byName[name]
 	if n == nil {
-		n = &nodeState{name: name, pods: map[types.UID]*request{}, owners: map[types.UID]int{}}
+		n = &nodeState{name: name, pods: map[types.UID]*request{}, slot: len(s.byName)}
+		if last := len(s.slots) - 1; last >= 0 {
+			n.slot, s.slots = s.slots[last], s.slots[:last]
+		}
 		s.byName[name] = n
 	}
 	return n
@@ -150,8 +201,26 @@ func (s *Snapshot) state(name string) *nodeState {
 
 // drop forgets a state that stands for nothing any more.
 func (s *Snapshot) drop(n *nodeState) {
-	if n.node == nil && len(n.pods) == 0 {
+	if n.node == nil && len(n.pods) == 0 && len(n.nominated) == 0 && s.byName[n.name] == n {
 		delete(s.byName, n.name)
+		s.slots = append(s.slots, n.slot)
+	}
+}
+
+// nominate reserves room on a node for a pod that waits for others to go.
+func (s *Snapshot) nominate(r *request, node string) {
+	n := s.state(node)
+	if n.nominated == nil {
+		n.nominated = map[types.UID]*request{}
+	}
+	n.nominated[r.pod.UID] = r
+}
+
+// forgetNomination gives up what nominate reserved.
+func (s *Snapshot) forgetNomination(uid types.UID, node string) {
+	if n := s.byName[node]; n != nil {
+		delete(n.nominated, uid)
+		s.drop(n)
 	}
 }
 
@@ -162,18 +231,4 @@ func decrement(counts map[types.UID]int, owner types.UID) {
 	if counts[owner]--; counts[owner] <= 0 {
 		delete(counts, owner)
 	}
-}
-
-// roomier says whether a pod that fitted nowhere may fit on the node after the
-// change from old to new. old is nil for a new node.
-func roomier(old, new *corev1.Node) bool {
-	if old == nil {
-		return true
-	}
-	return old.Spec.Unschedulable != new.Spec.Unschedulable ||
-		!slices.EqualFunc(old.Spec.Taints, new.Spec.Taints, func(a, b corev1.Taint) bool {
-			return a.Key == b.Key && a.Value == b.Value && a.Effect == b.Effect
-		}) ||
-		!maps.Equal(old.Labels, new.Labels) ||
-		!maps.EqualFunc(old.Status.Allocatable, new.Status.Allocatable, resource.Quantity.Equal)
 }

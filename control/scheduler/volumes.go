@@ -1,0 +1,258 @@
+package scheduler
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/component-helpers/storage/volume"
+)
+
+// claims is what is known of volumes: claims, what they are bound to, and who
+// uses them. Rules:
+// https://kubernetes.io/docs/concepts/storage/persistent-volumes/ and
+// https://kubernetes.io/docs/concepts/storage/storage-limits/.
+type claims struct {
+	served  bool // claims are looked after here at all
+	byName  map[claimName]*corev1.PersistentVolumeClaim
+	volumes map[string]*corev1.PersistentVolume
+	classes map[string]*storagev1.StorageClass
+	drivers map[string]*storagev1.CSINode // by node
+	users   map[claimName]map[*nodeState]int
+	assumed map[string]claimName // volumes given away whose writing is under way
+}
+
+type claimName struct{ namespace, name string }
+
+func newClaims() claims {
+	return claims{byName: map[claimName]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
+		classes: map[string]*storagev1.StorageClass{}, drivers: map[string]*storagev1.CSINode{},
+		users: map[claimName]map[*nodeState]int{}, assumed: map[string]claimName{}}
+}
+
+// use counts a pod's claims on its node.
+func (c *claims) use(r *request, n *nodeState, by int) {
+	for _, name := range r.claims {
+		k := claimName{r.pod.Namespace, name}
+		if c.users[k] == nil {
+			c.users[k] = map[*nodeState]int{}
+		}
+		if c.users[k][n] += by; c.users[k][n] == 0 {
+			if delete(c.users[k], n); len(c.users[k]) == 0 {
+				delete(c.users, k)
+			}
+		}
+	}
+}
+
+// volumeView is a pod's claims, sorted out once per decision.
+type volumeView struct {
+	problem  string // why no node at all will do
+	bound    []*corev1.PersistentVolume
+	lost     bool                            // a claim is bound to a volume that is not there
+	waiting  []*corev1.PersistentVolumeClaim // for their first consumer
+	taken    bool                            // a claim for one pod is in use
+	takers   []claimName                     // those claims
+	byDriver map[string][]string             // CSI drivers and the handles of this pod's volumes
+}
+
+func (d *decision) volumeView() (v volumeView) {
+	c, r := &d.snapshot.claims, d.request
+	if !c.served {
+		return v
+	}
+	immediate := false
+	for _, name := range r.claims {
+		k := claimName{r.pod.Namespace, name}
+		claim := c.byName[k]
+		switch {
+		case claim == nil:
+			v.problem = fmt.Sprintf("persistentvolumeclaim %q not found", name)
+			return v
+		case claim.Status.Phase == corev1.ClaimLost:
+			v.problem = fmt.Sprintf("persistentvolumeclaim %q bound to non-existent persistentvolume %q", name, claim.Spec.VolumeName)
+			return v
+		case claim.DeletionTimestamp != nil:
+			v.problem = fmt.Sprintf("persistentvolumeclaim %q is being deleted", name)
+			return v
+		case claim.Spec.VolumeName != "" && claim.Status.Phase == corev1.ClaimBound:
+			if pv := c.volumes[claim.Spec.VolumeName]; pv != nil {
+				v.bound = append(v.bound, pv)
+			} else {
+				v.lost = true
+			}
+		case claim.Spec.VolumeName == "" && c.waits(claim):
+			v.waiting = append(v.waiting, claim)
+		default:
+			immediate = true
+		}
+		if slices.Contains(claim.Spec.AccessModes, corev1.ReadWriteOncePod) {
+			v.takers = append(v.takers, k)
+			v.taken = v.taken || len(c.users[k]) > 0
+		}
+	}
+	if immediate {
+		v.problem = "pod has unbound immediate PersistentVolumeClaims"
+	}
+	for _, pv := range v.bound {
+		if csi := pv.Spec.CSI; csi != nil {
+			if v.byDriver == nil {
+				v.byDriver = map[string][]string{}
+			}
+			v.byDriver[csi.Driver] = append(v.byDriver[csi.Driver], csi.VolumeHandle)
+		}
+	}
+	return v
+}
+
+// waits says whether a claim is bound only once its pod has a node.
+func (c *claims) waits(claim *corev1.PersistentVolumeClaim) bool {
+	class := c.classes[volume.GetPersistentVolumeClaimClass(claim)]
+	return class != nil && class.VolumeBindingMode != nil && *class.VolumeBindingMode == storagev1.VolumeBindingWaitForFirstConsumer
+}
+
+// inUse says whether another pod has a claim that only one pod may have.
+func (d *decision) inUse(*nodeState) bool {
+	return slices.ContainsFunc(d.volumes.takers, func(k claimName) bool { return len(d.snapshot.claims.users[k]) > 0 })
+}
+
+// misplaced says whether a bound volume cannot be reached from the node.
+func (d *decision) misplaced(n *nodeState) bool {
+	return slices.ContainsFunc(d.volumes.bound, func(pv *corev1.PersistentVolume) bool {
+		return volume.CheckNodeAffinity(pv, n.node.Labels) != nil
+	})
+}
+
+// unbindable says whether the node has no volume for a claim that waits, and
+// none can be made there.
+func (d *decision) unbindable(n *nodeState) bool {
+	_, ok := d.snapshot.claims.plan(d.volumes.waiting, n.node)
+	return !ok
+}
+
+// plan gives each waiting claim a volume that the node can reach, nil for one
+// that is to be provisioned; ok is false when that is not possible.
+func (c *claims) plan(waiting []*corev1.PersistentVolumeClaim, node *corev1.Node) (chosen []*corev1.PersistentVolume, ok bool) {
+	if len(waiting) == 0 {
+		return nil, true
+	}
+	taken := map[string]*corev1.PersistentVolume{}
+	for name, owner := range c.assumed {
+		if !slices.ContainsFunc(waiting, func(p *corev1.PersistentVolumeClaim) bool { return owner == claimName{p.Namespace, p.Name} }) {
+			taken[name] = c.volumes[name]
+		}
+	}
+	all := slices.Collect(maps.Values(c.volumes))
+	for _, claim := range waiting {
+		if selected := claim.Annotations[volume.AnnSelectedNode]; selected != "" && selected != node.Name {
+			return nil, false // being provisioned elsewhere
+		}
+		pv, err := volume.FindMatchingVolume(claim, all, node, taken, false, true)
+		if err != nil || pv == nil && !c.provisions(claim, node) {
+			return nil, false
+		}
+		if pv != nil {
+			taken[pv.Name] = pv
+		}
+		chosen = append(chosen, pv)
+	}
+	return chosen, true
+}
+
+// provisions says whether the claim's class makes volumes for the node.
+func (c *claims) provisions(claim *corev1.PersistentVolumeClaim, node *corev1.Node) bool {
+	class := c.classes[volume.GetPersistentVolumeClaimClass(claim)]
+	if class == nil || class.Provisioner == "" || class.Provisioner == "kubernetes.io/no-provisioner" {
+		return false
+	}
+	if len(class.AllowedTopologies) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(class.AllowedTopologies, func(t corev1.TopologySelectorTerm) bool {
+		return !slices.ContainsFunc(t.MatchLabelExpressions, func(e corev1.TopologySelectorLabelRequirement) bool {
+			return !slices.Contains(e.Values, node.Labels[e.Key])
+		})
+	})
+}
+
+// overLimit says whether the pod's volumes are more than a driver of the node
+// takes. A volume that is attached already counts once.
+func (d *decision) overLimit(n *nodeState) bool {
+	drivers := d.snapshot.claims.drivers[n.name]
+	if drivers == nil {
+		return false
+	}
+	for _, driver := range drivers.Spec.Drivers {
+		wanted := d.volumes.byDriver[driver.Name]
+		if len(wanted) == 0 || driver.Allocatable == nil || driver.Allocatable.Count == nil {
+			continue
+		}
+		attached := d.snapshot.claims.attached(n, driver.Name)
+		for _, handle := range wanted {
+			attached[handle] = true
+		}
+		if len(attached) > int(*driver.Allocatable.Count) {
+			return true
+		}
+	}
+	return false
+}
+
+// attached are the handles of a driver's volumes that pods on the node use.
+func (c *claims) attached(n *nodeState, driver string) map[string]bool {
+	out := map[string]bool{}
+	for _, r := range n.pods {
+		for _, name := range r.claims {
+			claim := c.byName[claimName{r.pod.Namespace, name}]
+			if claim == nil {
+				continue
+			}
+			if pv := c.volumes[claim.Spec.VolumeName]; pv != nil && pv.Spec.CSI != nil && pv.Spec.CSI.Driver == driver {
+				out[pv.Spec.CSI.VolumeHandle] = true
+			}
+		}
+	}
+	return out
+}
+
+// ServeClaims says that claims and volumes are told to this snapshot; before
+// that, pods are placed as if they had none.
+func (s *Snapshot) ServeClaims() { s.claims.served = true }
+
+// SetClaim tells about a claim.
+func (s *Snapshot) SetClaim(c *corev1.PersistentVolumeClaim) {
+	s.claims.byName[claimName{c.Namespace, c.Name}] = c
+}
+
+// RemoveClaim forgets a claim.
+func (s *Snapshot) RemoveClaim(namespace, name string) {
+	delete(s.claims.byName, claimName{namespace, name})
+}
+
+// SetVolume tells about a volume.
+func (s *Snapshot) SetVolume(pv *corev1.PersistentVolume) {
+	s.claims.volumes[pv.Name] = pv
+	if pv.Spec.ClaimRef != nil {
+		delete(s.claims.assumed, pv.Name)
+	}
+}
+
+// RemoveVolume forgets a volume.
+func (s *Snapshot) RemoveVolume(name string) {
+	delete(s.claims.volumes, name)
+	delete(s.claims.assumed, name)
+}
+
+// SetClass tells about a storage class.
+func (s *Snapshot) SetClass(class *storagev1.StorageClass) { s.claims.classes[class.Name] = class }
+
+// RemoveClass forgets a storage class.
+func (s *Snapshot) RemoveClass(name string) { delete(s.claims.classes, name) }
+
+// SetDrivers tells what storage drivers a node has.
+func (s *Snapshot) SetDrivers(n *storagev1.CSINode) { s.claims.drivers[n.Name] = n }
+
+// RemoveDrivers forgets a node's storage drivers.
+func (s *Snapshot) RemoveDrivers(node string) { delete(s.claims.drivers, node) }

@@ -24,6 +24,11 @@ type bed struct {
 	t   *testing.T
 	ctx context.Context
 	api *registry.Registry
+
+	which  func(Config) []runner
+	change []func(*Config)
+	run    func(ctx context.Context, what string, r func(context.Context) error) (wait func())
+	crash  func() // ends the controllers
 }
 
 // inBed runs f in a bubble with the controllers that which picks.
@@ -32,41 +37,56 @@ func inBed(t *testing.T, which func(Config) []runner, f func(*bed), change ...fu
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		var work sync.WaitGroup
-		run := func(what string, r func(context.Context) error) {
+		b := &bed{t: t, ctx: ctx, which: which, change: change}
+		b.run = func(ctx context.Context, what string, r func(context.Context) error) func() {
+			done := make(chan struct{})
 			work.Go(func() {
+				defer close(done)
 				if err := r(ctx); err != nil && ctx.Err() == nil {
 					t.Errorf("%s ended: %v", what, err)
 				}
 			})
+			return func() { <-done }
 		}
 		types, err := api.NewTypes()
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := store.New(store.NewMemory(), store.Options{})
-		run("store", s.Run)
-		reg, err := registry.New(registry.Config{Store: s, Types: types, Admission: admission.Default()})
+		b.run(ctx, "store", s.Run)
+		b.api, err = registry.New(registry.Config{Store: s, Types: types, Admission: admission.Default()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer work.Wait()
 		defer cancel()
-		if err := reg.Bootstrap(ctx); err != nil {
+		if err := b.api.Bootstrap(ctx); err != nil {
 			t.Fatal(err)
 		}
-		cfg := Config{Client: reg}
-		for _, c := range change {
-			c(&cfg)
-		}
-		controllers, err := newWith(cfg, which)
-		if err != nil {
-			t.Fatal(err)
-		}
-		run("controllers", controllers.Run)
-		b := &bed{t: t, ctx: ctx, api: reg}
+		b.start()
 		synctest.Wait()
 		f(b)
 	})
+}
+
+// start makes new controllers, which know nothing but what is stored.
+func (b *bed) start() {
+	b.t.Helper()
+	cfg := Config{Client: b.api}
+	for _, c := range b.change {
+		c(&cfg)
+	}
+	controllers, err := newWith(cfg, b.which)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.ctx)
+	wait := b.run(ctx, "controllers", controllers.Run)
+	b.crash = func() {
+		cancel()
+		wait()
+		synctest.Wait() // what was under way has arrived when the next one starts
+	}
 }
 
 // settle waits until nothing moves any more at this time.

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/reconcile"
@@ -25,7 +30,46 @@ type deployments struct {
 	recorder    *reconcile.Recorder
 	now         func() time.Time
 	loop        *reconcile.Loop
-	written     latest
+	written     latest // Deployments
+	resized     latest // ReplicaSets: what one step has done the next one must know
+	made        made
+}
+
+// made are the names of ReplicaSets that were created, or may have been, and
+// that the informer has not shown, by Deployment. Without them a change of
+// mind right after a creation would not know all pods that are coming. The
+// zero value is ready.
+type made struct {
+	mu    sync.Mutex
+	names map[types.UID]map[string]bool
+}
+
+func (m *made) add(d types.UID, name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.names == nil {
+		m.names = map[types.UID]map[string]bool{}
+	}
+	if m.names[d] == nil {
+		m.names[d] = map[string]bool{}
+	}
+	m.names[d][name] = true
+}
+
+// seen forgets one name.
+func (m *made) seen(d types.UID, name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.names[d], name)
+	if len(m.names[d]) == 0 {
+		delete(m.names, d)
+	}
+}
+
+func (m *made) of(d types.UID) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.names[d]))
 }
 
 func newDeployments(cfg Config) runner {
@@ -41,9 +85,13 @@ func newDeployments(cfg Config) runner {
 	c.loop = cfg.loop("deployment", 8, c)
 	indexOwners(c.sets)
 	indexOwners(c.pods)
-	c.deployments.OnChange(func(_, new api.Object) {
+	c.deployments.OnChange(func(old, new api.Object) {
 		if new != nil {
 			c.loop.Enqueue(api.Deployments.KeyOf(new))
+			return
+		}
+		for _, name := range c.made.of(old.GetUID()) {
+			c.made.seen(old.GetUID(), name)
 		}
 	})
 	c.sets.OnChange(c.setChanged)
@@ -52,6 +100,9 @@ func newDeployments(cfg Config) runner {
 }
 
 func (c *deployments) setChanged(old, new api.Object) {
+	if new == nil {
+		c.resized.of(api.ReplicaSets.KeyOf(old), nil) // nothing to remember of it
+	}
 	for _, rs := range []api.Object{old, new} {
 		if rs == nil {
 			continue
@@ -97,6 +148,28 @@ func (c *deployments) podChanged(old, new api.Object) {
 	}
 }
 
+// unseen are the Deployment's ReplicaSets that the informer has not shown yet.
+func (c *deployments) unseen(ctx context.Context, d *appsv1.Deployment) ([]api.Object, error) {
+	var out []api.Object
+	for _, name := range c.made.of(d.UID) {
+		key := api.ReplicaSets.Key(d.Namespace, name)
+		if _, ok := c.sets.Get(key); ok {
+			c.made.seen(d.UID, name)
+			continue
+		}
+		rs, err := api.Get[*appsv1.ReplicaSet](ctx, c.client, key)
+		switch {
+		case apierrors.IsNotFound(err):
+			c.made.seen(d.UID, name)
+		case err != nil:
+			return nil, fmt.Errorf("look for %s, which may have been created: %w", key, err)
+		case metav1.IsControlledBy(rs, d):
+			out = append(out, rs)
+		}
+	}
+	return out, nil
+}
+
 // Reconcile implements reconcile.Reconciler.
 func (c *deployments) Reconcile(ctx context.Context, key api.Key) (time.Duration, error) {
 	obj, ok := c.deployments.Get(key)
@@ -119,9 +192,21 @@ func (c *deployments) Reconcile(ctx context.Context, key api.Key) (time.Duration
 		r.d.Status.ObservedGeneration = seen.Generation
 		return 0, r.write(r.d.Status)
 	}
+	unseen, err := c.unseen(ctx, seen)
+	if err != nil {
+		return 0, err
+	}
 	claimed, err := c.owners.claim(ctx, seen, selector)
 	if err != nil {
 		return 0, err
+	}
+	for _, rs := range unseen { // if it is unseen still
+		if !slices.ContainsFunc(claimed, func(c api.Object) bool { return c.GetUID() == rs.GetUID() }) {
+			claimed = append(claimed, rs)
+		}
+	}
+	for i, rs := range claimed {
+		claimed[i] = c.resized.of(api.ReplicaSets.KeyOf(rs), rs)
 	}
 	r.history = historyOf(seen, reconcile.As[*appsv1.ReplicaSet](claimed))
 	if err := r.step(); err != nil {

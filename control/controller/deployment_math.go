@@ -112,6 +112,30 @@ func availableReplicas(sets []*appsv1.ReplicaSet) (n int32) {
 	return n
 }
 
+// occupied are the pods that there are or will be: a set that was told to
+// shrink has more than it wants until it has done so.
+func occupied(sets []*appsv1.ReplicaSet) (n int32) {
+	for _, rs := range sets {
+		n += max(replicasOf(rs), rs.Status.Replicas)
+	}
+	return n
+}
+
+// staying are the available pods that a set keeps: of one that was told to
+// shrink the others are on their way out.
+func staying(sets ...*appsv1.ReplicaSet) (n int32) {
+	for _, rs := range sets {
+		n += min(replicasOf(rs), rs.Status.AvailableReplicas)
+	}
+	return n
+}
+
+// observed says that all sets have seen their latest size, so that their
+// numbers can be relied on.
+func observed(sets []*appsv1.ReplicaSet) bool {
+	return !slices.ContainsFunc(sets, func(rs *appsv1.ReplicaSet) bool { return rs.Status.ObservedGeneration < rs.Generation })
+}
+
 // active are the ReplicaSets that want pods.
 func active(sets []*appsv1.ReplicaSet) (out []*appsv1.ReplicaSet) {
 	for _, rs := range sets {
@@ -123,13 +147,14 @@ func active(sets []*appsv1.ReplicaSet) (out []*appsv1.ReplicaSet) {
 }
 
 // currentSize is how many replicas the current ReplicaSet may have now. have
-// is its present number, all that of all sets together.
-func currentSize(d *appsv1.Deployment, have, all int32) int32 {
+// is its present number. While one of the sets has not said what it made of
+// its latest size there may be more pods than anybody knows: nothing is added.
+func currentSize(d *appsv1.Deployment, have int32, h history) int32 {
 	if !isRolling(d) {
 		return wanted(d)
 	}
-	room := maxTotal(d) - all
-	if room <= 0 {
+	room := maxTotal(d) - occupied(h.all())
+	if room <= 0 || !observed(h.all()) {
 		return have
 	}
 	return have + min(room, wanted(d)-have)
@@ -141,7 +166,7 @@ func currentSize(d *appsv1.Deployment, have, all int32) int32 {
 func planRollout(d *appsv1.Deployment, h history) []resize {
 	if have := replicasOf(h.current); have > wanted(d) {
 		return []resize{{h.current, wanted(d)}}
-	} else if to := currentSize(d, have, specReplicas(h.all())); to != have {
+	} else if to := currentSize(d, have, h); to != have {
 		return []resize{{h.current, to}}
 	}
 	return planShrink(d, h)
@@ -153,9 +178,9 @@ func planRollout(d *appsv1.Deployment, h history) []resize {
 func planShrink(d *appsv1.Deployment, h history) []resize {
 	_, lack := margins(d)
 	minAvailable := wanted(d) - lack
-	missing := replicasOf(h.current) - h.current.Status.AvailableReplicas
+	missing := replicasOf(h.current) - staying(h.current)
 	room := specReplicas(h.all()) - minAvailable - missing
-	if specReplicas(h.old) == 0 || room <= 0 {
+	if specReplicas(h.old) == 0 || room <= 0 || !observed(h.all()) {
 		return nil
 	}
 	size := map[*appsv1.ReplicaSet]int32{}
@@ -165,7 +190,7 @@ func planShrink(d *appsv1.Deployment, h history) []resize {
 		size[rs] -= sick
 		room -= sick
 	}
-	spare := availableReplicas(h.all()) - minAvailable
+	spare := staying(h.all()...) - minAvailable
 	for _, rs := range h.old {
 		healthy := max(0, min(spare, size[rs]))
 		size[rs] -= healthy

@@ -97,7 +97,7 @@ func newReplicaSet(d *appsv1.Deployment, h history) (*appsv1.ReplicaSet, error) 
 		selector.MatchLabels = map[string]string{}
 	}
 	selector.MatchLabels[appsv1.DefaultDeploymentUniqueLabelKey] = hash
-	replicas := currentSize(d, 0, specReplicas(h.old))
+	replicas := currentSize(d, 0, h)
 	rs := &appsv1.ReplicaSet{
 		TypeMeta: metav1.TypeMeta{APIVersion: api.ReplicaSets.GroupVersion(), Kind: api.ReplicaSets.Kind},
 		ObjectMeta: metav1.ObjectMeta{

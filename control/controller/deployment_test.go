@@ -59,27 +59,39 @@ func (b *bed) replicaSets() []*appsv1.ReplicaSet {
 	return out
 }
 
-// serve plays the agent: pods run and are ready, terminating ones go.
+// serve plays the agent: pods run and are ready, terminating and failed ones
+// go.
 func (b *bed) serve() {
 	b.t.Helper()
 	for _, p := range b.pods() {
-		if p.DeletionTimestamp != nil {
-			zero := int64(0)
-			if _, err := b.api.Delete(b.ctx, api.Pods.KeyOf(p), api.DeleteOptions{GracePeriodSeconds: &zero}); err != nil && !apierrors.IsNotFound(err) {
-				b.t.Fatal(err)
-			}
-		} else if !isReady(p) {
-			ready := p.DeepCopy()
-			ready.Status.Phase = corev1.PodRunning
-			ready.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
-			// The controllers work meanwhile: one that is gone or changed is met again.
-			if _, err := b.api.Update(b.ctx, api.Pods.KeyOf(p), ready, api.UpdateOptions{Subresource: "status"}); err != nil &&
-				!apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-				b.t.Fatal(err)
-			}
-		}
+		b.servePod(p)
 	}
 	b.settle()
+}
+
+func (b *bed) servePod(p *corev1.Pod) {
+	b.t.Helper()
+	if p.DeletionTimestamp != nil || podFinished(p) {
+		zero := int64(0)
+		if _, err := b.api.Delete(b.ctx, api.Pods.KeyOf(p), api.DeleteOptions{GracePeriodSeconds: &zero}); err != nil && !apierrors.IsNotFound(err) {
+			b.t.Fatal(err)
+		}
+	} else if !isReady(p) {
+		ready := p.DeepCopy()
+		ready.Status.Phase = corev1.PodRunning
+		ready.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		b.report(ready)
+	}
+}
+
+// report writes a pod's status. The controllers work meanwhile: one that is
+// gone or changed is met again.
+func (b *bed) report(pod *corev1.Pod) {
+	b.t.Helper()
+	if _, err := b.api.Update(b.ctx, api.Pods.KeyOf(pod), pod, api.UpdateOptions{Subresource: "status"}); err != nil &&
+		!apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		b.t.Fatal(err)
+	}
 }
 
 func (b *bed) web() *appsv1.Deployment {

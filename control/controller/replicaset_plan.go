@@ -5,23 +5,12 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-
-	"wherry.dev/wherry/control/api"
 )
 
 // burstReplicas bounds what one reconcile creates or deletes.
 const burstReplicas = 500
-
-// The reasons of a ReplicaSet's events and conditions.
-const (
-	successfulCreate = "SuccessfulCreate"
-	successfulDelete = "SuccessfulDelete"
-	failedCreate     = "FailedCreate"
-	failedDelete     = "FailedDelete"
-)
 
 // replicaPlan is what brings a ReplicaSet to its number of replicas: one of
 // the two is empty.
@@ -51,31 +40,22 @@ func replicasOf(rs *appsv1.ReplicaSet) int32 {
 	return *rs.Spec.Replicas
 }
 
-// podOf makes the pod that a ReplicaSet creates.
-func podOf(rs *appsv1.ReplicaSet) *corev1.Pod {
-	template := rs.Spec.Template.DeepCopy()
-	return &corev1.Pod{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: rs.Name + "-", Namespace: rs.Namespace,
-			Labels: template.Labels, Annotations: template.Annotations, Finalizers: template.Finalizers,
-			OwnerReferences: []metav1.OwnerReference{*controllerRef(rs, api.ReplicaSets)},
-		},
-		Spec: template.Spec,
-	}
-}
-
 // replicaSetStatus computes a status from the pods that a ReplicaSet owns and
-// what went wrong in this round. again is when the next pod becomes available
-// by itself, 0 for never.
-func replicaSetStatus(rs *appsv1.ReplicaSet, owned []*corev1.Pod, create bool, failure error, now time.Time) (status appsv1.ReplicaSetStatus, again time.Duration) {
+// the writes that the informer has not shown yet, none of them in doubt.
+// Counting those makes replicas an upper bound of the pods that there are, and
+// availableReplicas a lower one of those that stay: a rollout relies on both.
+// again is when the
+// next pod becomes available by itself, 0 for never.
+func replicaSetStatus(rs *appsv1.ReplicaSet, owned []*corev1.Pod, unseen open, now time.Time) (status appsv1.ReplicaSetStatus, again time.Duration) {
 	status = *rs.Status.DeepCopy()
 	status.Replicas, status.FullyLabeledReplicas, status.ReadyReplicas, status.AvailableReplicas = 0, 0, 0, 0
 	var terminating int32
 	template := labels.Set(rs.Spec.Template.Labels).AsSelectorPreValidated()
+	shown := make(map[string]bool, len(owned))
 	for _, p := range owned {
-		if !podActive(p) {
-			if p.DeletionTimestamp != nil && !podFinished(p) {
+		shown[p.Name] = true
+		if !podActive(p) || unseen.deletions[p.UID] {
+			if !podFinished(p) {
 				terminating++
 			}
 			continue
@@ -95,9 +75,14 @@ func replicaSetStatus(rs *appsv1.ReplicaSet, owned []*corev1.Pod, create bool, f
 			again = wait
 		}
 	}
+	for _, name := range unseen.creations {
+		if !shown[name] {
+			status.Replicas++
+			status.FullyLabeledReplicas++ // they were made from the template
+		}
+	}
 	status.TerminatingReplicas = &terminating
 	status.ObservedGeneration = rs.Generation
-	status.Conditions = replicaFailure(status.Conditions, create, failure, now)
 	return status, again
 }
 
@@ -124,10 +109,4 @@ func replicaFailure(conditions []appsv1.ReplicaSetCondition, create bool, failur
 		Type: appsv1.ReplicaSetReplicaFailure, Status: corev1.ConditionTrue,
 		Reason: reason, Message: failure.Error(), LastTransitionTime: metav1.NewTime(now),
 	})
-}
-
-// namespaceGoing says that a create failed because its namespace is being
-// deleted: nothing to report or to repeat.
-func namespaceGoing(err error) bool {
-	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 }

@@ -154,13 +154,21 @@ func TestExpectations(t *testing.T) {
 		}
 	}
 	check(true, "nothing expected")
-	e.expectCreations("a", 2)
-	e.created("a", 1)
-	e.created("b", 1)
+	e.expectCreation("a", "x")
+	e.expectCreation("a", "y")
+	e.created("a", "x")
+	e.created("a", "x")
+	e.created("b", "y")
 	check(false, "one of two seen")
-	e.created("a", 1)
+	e.doubtCreation("a", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "x"}})
+	e.doubtCreation("a", &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "y"}})
+	if creations, _ := e.doubtful("a"); len(creations) != 1 || creations[0].Name != "y" {
+		t.Errorf("doubtful: %v, want the one that was not seen", creations)
+	}
+	e.created("a", "y")
 	check(true, "both seen")
-	e.expectDeletions("a", []types.UID{"p", "q"})
+	e.expectDeletion("a", "p")
+	e.expectDeletion("a", "q")
 	e.deleted("a", "p")
 	e.deleted("a", "p")
 	check(false, "the same deletion seen twice")

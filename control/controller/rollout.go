@@ -120,6 +120,7 @@ func (r *rollout) ensureCurrent() error {
 	if err != nil {
 		return err
 	}
+	r.made.add(r.d.UID, rs.Name)
 	obj, err := r.client.Create(r.ctx, api.ReplicaSets.KeyOf(rs), rs, api.CreateOptions{})
 	created := err == nil
 	switch {
@@ -252,6 +253,7 @@ func (r *rollout) update(rs, changed *appsv1.ReplicaSet) error {
 	if !ok {
 		return fmt.Errorf("update %s: got a %T", api.ReplicaSets.KeyOf(rs), obj)
 	}
+	r.resized.add(api.ReplicaSets.KeyOf(rs), stored)
 	if r.history.current == rs {
 		r.history.current = stored
 	}

@@ -56,6 +56,7 @@ var mayImport = map[string][]string{
 	"runtime/agent":      {"control/api", "control/reconcile", "runtime/agent/podlog", "runtime/sandbox", "runtime/image", "runtime/volume"},
 	// leaves of cmd/app
 	"cmd/app/console": {},
+	"cmd/app/dev":     {},
 	"cmd/app/doctor":  {},
 	// layer 4; cmd/app is layer 3 and may import everything below it
 	"cmd/wherry":          {"cmd/app"},

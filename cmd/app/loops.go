@@ -25,7 +25,9 @@ type named struct {
 // wireLoops makes the controllers, the scheduler and the proxy over one set of
 // informers, which must not run yet.
 func (c *Cluster) wireLoops() ([]named, error) {
-	controls, schedules := auth.As(c.registry, auth.User{Name: auth.ControllerUser}), auth.As(c.registry, auth.User{Name: auth.SchedulerUser})
+	// Tools that tell controllers' fields from users' know them by these names.
+	controls := api.Named(auth.As(c.registry, auth.User{Name: auth.ControllerUser}), "kube-controller-manager")
+	schedules := api.Named(auth.As(c.registry, auth.User{Name: auth.SchedulerUser}), "kube-scheduler")
 	recorder := reconcile.NewRecorder(controls, "wherry", "", c.log("events"))
 	controllers, err := controller.New(controller.Config{
 		Client: controls, Informers: c.informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),

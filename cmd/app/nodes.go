@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/runtime/agent"
@@ -113,7 +114,7 @@ func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, rea
 	one := &node{name: name, listener: newMemListener()}
 	one.transport = &http.Transport{DialContext: one.listener.DialContext}
 	one.agent = agent.New(agent.Config{
-		Name: name, Client: c.registry, Runtime: runtime, Images: images,
+		Name: name, Client: api.Named(c.registry, "kubelet"), Runtime: runtime, Images: images,
 		Dir:     filepath.Join(c.cfg.DataDir, "nodes", name),
 		Dial:    c.dialOut,
 		Version: apiserver.DefaultVersion, RuntimeVersion: "wazero://" + moduleVersion("github.com/tetratelabs/wazero"),

@@ -127,10 +127,12 @@ type Patch struct {
 
 // PatchOptions go with Patch.
 type PatchOptions struct {
-	Subresource     string
-	DryRun          bool
-	FieldManager    string
-	Force           bool // apply patches only
+	Subresource  string
+	DryRun       bool
+	FieldManager string
+	Force        bool // apply patches only
+	// Created, where set, is told whether an apply patch made a new object.
+	Created         *bool
 	FieldValidation FieldValidation
 	As              schema.GroupVersion
 }

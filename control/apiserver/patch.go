@@ -1,13 +1,17 @@
 package apiserver
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	cbor "k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
@@ -20,7 +24,7 @@ import (
 func patchTypes() []string {
 	return []string{
 		string(types.JSONPatchType), string(types.MergePatchType),
-		string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType),
+		string(types.StrategicMergePatchType), string(types.ApplyYAMLPatchType), string(types.ApplyCBORPatchType),
 	}
 }
 
@@ -31,44 +35,97 @@ func (c *call) patch() {
 		c.fail(err)
 		return
 	}
-	patch, err := c.readPatch()
+	kind, err := c.patchType()
 	if err != nil {
 		c.fail(err)
 		return
 	}
-	opts, err := c.patchOptions(patch.Type)
+	opts, err := c.patchOptions(kind)
 	if err != nil {
 		c.fail(err)
 		return
 	}
+	patch, err := c.readPatch(kind, opts.FieldValidation)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	created := false
+	opts.Created = &created
 	obj, err := c.s.cfg.Client.Patch(c.r.Context(), c.t.key(), patch, opts)
 	if err != nil {
 		c.fail(err)
 		return
 	}
-	c.sendObject(http.StatusOK, obj, f)
+	code := http.StatusOK
+	if created {
+		code = http.StatusCreated
+	}
+	c.sendObject(code, obj, f)
 }
 
-func (c *call) readPatch() (api.Patch, error) {
+// patchType reads the format of the patch. Custom resources have no strategic
+// merge patches, which go by the tags of Go types.
+func (c *call) patchType() (types.PatchType, error) {
 	mediaType, err := c.mediaType()
 	if err != nil {
-		return api.Patch{}, err
+		return "", err
 	}
-	patch := api.Patch{Type: types.PatchType(mediaType)}
-	switch patch.Type {
-	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType:
-	default:
-		return patch, errMediaType(patchTypes())
+	accepted := patchTypes()
+	if !c.s.codecs.scheme.Recognizes(c.t.res.GVK()) {
+		accepted = slices.DeleteFunc(accepted, func(t string) bool { return t == string(types.StrategicMergePatchType) })
 	}
+	if !slices.Contains(accepted, mediaType) {
+		return "", errMediaType(accepted)
+	}
+	return types.PatchType(mediaType), nil
+}
+
+func (c *call) readPatch(kind types.PatchType, check api.FieldValidation) (api.Patch, error) {
+	patch := api.Patch{Type: kind}
+	var err error
 	if patch.Data, err = c.readBody(); err != nil {
 		return patch, err
 	}
-	if patch.Type == types.ApplyYAMLPatchType {
-		if patch.Data, err = yaml.YAMLToJSON(patch.Data); err != nil {
-			return patch, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
-		}
+	switch kind {
+	case types.ApplyYAMLPatchType:
+		patch.Data, err = c.applyYAML(patch.Data, check)
+	case types.ApplyCBORPatchType:
+		patch.Type = types.ApplyYAMLPatchType
+		patch.Data, err = applyCBOR(patch.Data)
 	}
-	return patch, nil
+	return patch, err
+}
+
+// applyYAML turns an apply patch into JSON. A field that is there twice is
+// refused, told of or passed over, as the client wishes.
+func (c *call) applyYAML(data []byte, check api.FieldValidation) ([]byte, error) {
+	out, err := yaml.YAMLToJSON(data)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+	}
+	if check == api.ValidationIgnore {
+		return out, nil
+	}
+	if _, err := yaml.YAMLToJSONStrict(data); err != nil {
+		if check == api.ValidationStrict {
+			return nil, apierrors.NewBadRequest(runtime.NewStrictDecodingError([]error{err}).Error())
+		}
+		c.warn(err.Error())
+	}
+	return out, nil
+}
+
+func applyCBOR(data []byte) ([]byte, error) {
+	var object map[string]any
+	err := cbor.Unmarshal(data, &object)
+	if err == nil {
+		data, err = json.Marshal(object)
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding CBOR: %v", err))
+	}
+	return data, nil
 }
 
 func (c *call) patchOptions(patchType types.PatchType) (api.PatchOptions, error) {
@@ -81,7 +138,7 @@ func (c *call) patchOptions(patchType types.PatchType) (api.PatchOptions, error)
 		return api.PatchOptions{}, invalidOptions("PatchOptions", errs)
 	}
 	manager := in.FieldManager
-	if patchType != types.ApplyYAMLPatchType {
+	if patchType != types.ApplyYAMLPatchType && patchType != types.ApplyCBORPatchType {
 		manager = c.manager(manager)
 	}
 	return api.PatchOptions{

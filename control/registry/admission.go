@@ -6,6 +6,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
@@ -34,6 +35,12 @@ type write struct {
 	// judged says that admission has seen this request already, by what was
 	// sent to a subresource that acts by itself.
 	judged bool
+	// manager is the field manager, and as the version that it speaks.
+	manager string
+	as      schema.GroupVersion
+	// owned says that managedFields need no update: an apply patch has made
+	// them, or the change has no owner.
+	owned bool
 }
 
 // request describes a write to admission.

@@ -70,7 +70,7 @@ func (r *Registry) ensure(ctx context.Context, res api.Resource, obj api.Object)
 	if _, err := r.Get(ctx, key, api.GetOptions{}); err == nil || !apierrors.IsNotFound(err) {
 		return err
 	}
-	if _, err := r.Create(ctx, key, obj, api.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+	if _, err := r.Create(ctx, key, obj, api.CreateOptions{FieldManager: serverManager}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("bootstrap %s: %w", key, err)
 	}
 	return nil
@@ -113,9 +113,9 @@ func (r *Registry) PublishAPIServer(ctx context.Context, addrs ...netip.AddrPort
 // put creates an object or replaces the one that is there.
 func (r *Registry) put(ctx context.Context, res api.Resource, obj api.Object) error {
 	key := res.KeyOf(obj)
-	_, err := r.Update(ctx, key, obj, api.UpdateOptions{})
+	_, err := r.Update(ctx, key, obj, api.UpdateOptions{FieldManager: serverManager})
 	if apierrors.IsNotFound(err) {
-		_, err = r.Create(ctx, key, obj, api.CreateOptions{})
+		_, err = r.Create(ctx, key, obj, api.CreateOptions{FieldManager: serverManager})
 	}
 	if err != nil {
 		return fmt.Errorf("publish API server: %w", err)

@@ -63,7 +63,8 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 		if generated {
 			attempt = copyOf(obj)
 		}
-		stored, err := r.insert(ctx, k, key, attempt, write{dry: opts.DryRun, options: createOptions(opts)})
+		stored, err := r.insert(ctx, k, key, attempt, write{through: &k.main, dry: opts.DryRun, options: createOptions(opts),
+			manager: opts.FieldManager, as: opts.As})
 		if !errors.Is(err, store.ErrConflict) {
 			return k.out(ctx, opts.As, stored, r.fail(ctx, key, err))
 		}
@@ -137,6 +138,9 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 		obj.SetGeneration(1)
 	}
 	k.defaults(obj)
+	if err := k.own(nil, obj, w); err != nil {
+		return nil, err
+	}
 	request := r.request(k, api.Create, key, w, obj, nil)
 	if err := r.admit(ctx, request); err != nil {
 		return nil, err

@@ -214,9 +214,9 @@ func TestJSONPatchLimits(t *testing.T) {
 	if !apierrors.IsRequestEntityTooLargeError(err) || !strings.Contains(err.Error(), "too many copy operations") {
 		t.Errorf("copies of a large value: %.200v", err)
 	}
-	_, err = r.Patch(t.Context(), key, api.Patch{Type: types.ApplyPatchType, Data: []byte("{}")}, api.PatchOptions{})
+	_, err = r.Patch(t.Context(), key, api.Patch{Type: "application/unknown", Data: []byte("{}")}, api.PatchOptions{})
 	if !apierrors.IsUnsupportedMediaType(err) {
-		t.Errorf("apply: %v", err)
+		t.Errorf("unknown format: %v", err)
 	}
 }
 

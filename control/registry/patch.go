@@ -20,6 +20,7 @@ import (
 	sigsjson "sigs.k8s.io/json"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/managed"
 )
 
 const (
@@ -39,8 +40,8 @@ func (r *Registry) Patch(ctx context.Context, key api.Key, patch api.Patch, opts
 	if err != nil {
 		return nil, err
 	}
-	if patch.Type == types.ApplyPatchType || patch.Type == types.ApplyCBORPatchType {
-		return nil, unsupportedPatch("server-side apply is not supported yet: use a client-side apply (kubectl apply without --server-side)")
+	if patch.Type == types.ApplyPatchType {
+		return r.applyPatch(ctx, k, key, patch, opts)
 	}
 	wanted := func(old api.Object) (api.Object, error) {
 		before, err := k.out(ctx, opts.As, old, nil)
@@ -53,7 +54,7 @@ func (r *Registry) Patch(ctx context.Context, key api.Key, patch api.Patch, opts
 		}
 		return k.in(ctx, opts.As, after)
 	}
-	w := write{sub: opts.Subresource, dry: opts.DryRun, options: patchOptions(opts)}
+	w := write{sub: opts.Subresource, dry: opts.DryRun, options: patchOptions(opts), manager: opts.FieldManager, as: opts.As}
 	switch sub, ok := k.subresources[opts.Subresource]; {
 	case opts.Subresource == "":
 		w.through = &k.main
@@ -64,7 +65,9 @@ func (r *Registry) Patch(ctx context.Context, key api.Key, patch api.Patch, opts
 		obj, err := r.modify(ctx, k, key, w, wanted)
 		return k.out(ctx, opts.As, obj, r.fail(ctx, key, err))
 	case ok && sub.Apply != nil && sub.Get != nil:
-		return r.modifySubresource(ctx, k, key, sub, w, wanted)
+		return r.modifySubresource(ctx, k, key, sub, w, func(_ write, _ *managed.Tracker, current api.Object) (api.Object, error) {
+			return wanted(current)
+		})
 	}
 	return nil, noSuchResource(key)
 }

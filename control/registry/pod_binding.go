@@ -38,7 +38,7 @@ func (r *Registry) bind(ctx context.Context, key api.Key, obj api.Object, opts a
 		return nil, apierrors.NewBadRequest("target.name: Required value")
 	}
 	free := kinds.Door{Prepare: func(_, _ api.Object) {}, Validate: k.status.Validate, Silent: true}
-	_, err = r.modify(ctx, k, key, write{through: &free, sub: "binding", dry: opts.DryRun, judged: true}, func(old api.Object) (api.Object, error) {
+	_, err = r.modify(ctx, k, key, write{through: &free, sub: "binding", dry: opts.DryRun, judged: true, owned: true}, func(old api.Object) (api.Object, error) {
 		return bound(key, old.(*corev1.Pod), binding, r.stamp())
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/managed"
 	"wherry.dev/wherry/control/store"
 )
 
@@ -52,6 +53,7 @@ type Registry struct {
 	ports     *nodePorts
 	eventTTL  time.Duration
 	admission Admission
+	scales    *managed.Tracker
 }
 
 type groupResource struct{ group, resource string }
@@ -64,7 +66,8 @@ func New(cfg Config) (*Registry, error) {
 	if cfg.Store == nil || cfg.Types == nil {
 		return nil, errors.New("registry: Store and Types must be set")
 	}
-	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission}
+	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission,
+		scales: scales()}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -176,11 +179,10 @@ func (r *Registry) decode(k *kind, entry *store.Entry) (api.Object, error) {
 }
 
 // encode renders an object for the store: without its resourceVersion, which
-// is the entry's revision, and without managedFields, which are not kept.
+// is the entry's revision.
 func (r *Registry) encode(k *kind, obj api.Object) ([]byte, error) {
 	version := obj.GetResourceVersion()
 	obj.SetResourceVersion("")
-	obj.SetManagedFields(nil)
 	defer obj.SetResourceVersion(version)
 	return k.codec.Encode(obj)
 }

@@ -8,10 +8,12 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
+	"wherry.dev/wherry/control/registry/managed"
 )
 
 // erased is a Strategy on its way to becoming a kind.
@@ -29,6 +31,8 @@ type kind struct {
 	goType                                          reflect.Type
 	codec                                           kinds.Codec
 	versions                                        []*version
+	tracker                                         *managed.Tracker
+	scalePaths                                      managedfields.ResourcePathMappings // nil: no /scale
 	admit                                           func(context.Context, api.Object) error
 	changed                                         func(obj, old api.Object) bool
 	fields                                          map[string]func(api.Object) string
@@ -59,6 +63,13 @@ func (s erased[T]) kind(types *api.Types) (*kind, error) {
 	k.checkDelete, k.held = eraseValue(s.CheckDelete), eraseValue(s.Held)
 	k.main = kinds.Door{Prepare: s.prepareMain, Validate: s.validatePair(s.ValidateUpdate), Main: true}
 	k.status = kinds.Door{Prepare: s.prepareStatus, Validate: s.validatePair(s.ValidateStatus)}
+	if s.Status != nil {
+		k.main.Reset = []string{"status"}
+	}
+	if s.Spec != nil {
+		k.status.Reset = []string{"spec"}
+	}
+	k.status.Reset = append(k.status.Reset, s.ResetStatus...)
 	k.changed = s.specChanged
 	k.fields = map[string]func(api.Object) string{
 		"metadata.name":      func(obj api.Object) string { return obj.GetName() },
@@ -96,6 +107,9 @@ func (s erased[T]) kind(types *api.Types) (*kind, error) {
 		}
 		k.versions = append(k.versions, made)
 	}
+	if s.Scale != nil {
+		k.scalePaths = k.replicasPaths(s.Scale.Path)
+	}
 	if k.codec = s.Codec; k.codec == nil {
 		k.codec = typedCodec{types, s.Resource}
 	}
@@ -104,6 +118,14 @@ func (s erased[T]) kind(types *api.Types) (*kind, error) {
 		return nil, err
 	}
 	k.goType = reflect.TypeOf(empty)
+	merge := s.MergeSchema
+	switch {
+	case merge == nil && s.Codec != nil:
+		merge = deducedSchema
+	case merge == nil:
+		merge = mergeSchema(types)
+	}
+	k.tracker = managed.NewTracker(managed.Kind{Hub: s.Resource.GVK(), New: k.newAs, Convert: k.convert, Default: k.defaults, Schema: merge})
 	return k, nil
 }
 

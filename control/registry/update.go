@@ -11,6 +11,7 @@ import (
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
+	"wherry.dev/wherry/control/registry/managed"
 	"wherry.dev/wherry/control/store"
 )
 
@@ -41,7 +42,7 @@ func (r *Registry) Update(ctx context.Context, key api.Key, obj api.Object, opts
 	if key.Name == "" {
 		return nil, apierrors.NewBadRequest("name must be provided")
 	}
-	w := write{through: &k.main, sub: opts.Subresource, dry: opts.DryRun, options: updateOptions(opts)}
+	w := write{through: &k.main, sub: opts.Subresource, dry: opts.DryRun, options: updateOptions(opts), manager: opts.FieldManager, as: opts.As}
 	if opts.Subresource == "status" {
 		w.through = &k.status
 	}
@@ -82,17 +83,27 @@ func (r *Registry) updateSubresource(ctx context.Context, k *kind, key api.Key, 
 		return nil, apierrors.NewBadRequest(fmt.Sprintf(
 			"the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), key.Name))
 	}
-	w := write{sub: opts.Subresource, dry: opts.DryRun, options: updateOptions(opts)}
-	return r.modifySubresource(ctx, k, key, sub, w, func(api.Object) (api.Object, error) { return copyOf(obj), nil })
+	w := write{sub: opts.Subresource, dry: opts.DryRun, options: updateOptions(opts), manager: opts.FieldManager, as: opts.As}
+	return r.modifySubresource(ctx, k, key, sub, w, func(write, *managed.Tracker, api.Object) (api.Object, error) { return copyOf(obj), nil })
 }
+
+// rendered makes the wanted rendering of an object from the current one, with
+// the tracker of such renderings.
+type rendered func(w write, tracker *managed.Tracker, current api.Object) (api.Object, error)
 
 // modifySubresource is modify for a rendering: wanted maps the current
 // rendering to the new one.
-func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, sub kinds.Subresource, w write, wanted change) (api.Object, error) {
+func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, sub kinds.Subresource, w write, wanted rendered) (api.Object, error) {
 	if w.through = sub.Door; w.through == nil {
 		w.through = &k.main
 	}
+	scale := w.sub == "scale" && k.scalePaths != nil
+	applied := w.owned
+	w.owned = w.owned || scale
 	stored, err := r.modify(ctx, k, key, w, func(old api.Object) (api.Object, error) {
+		if scale {
+			return r.rescale(k, old, sub, w, applied, wanted)
+		}
 		current := old
 		if sub.Get != nil {
 			var err error
@@ -100,14 +111,13 @@ func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, 
 				return nil, err
 			}
 		}
-		changed, err := wanted(current)
+		changed, err := wanted(w, k.tracker, current)
 		if err != nil {
 			return nil, err
 		}
-		parent := copyOf(old)
-		parent.SetResourceVersion(changed.GetResourceVersion())
-		if uid := changed.GetUID(); uid != "" {
-			parent.SetUID(uid)
+		parent := parentOf(old, changed)
+		if applied {
+			parent.SetManagedFields(changed.GetManagedFields())
 		}
 		return parent, sub.Apply(parent, changed)
 	})
@@ -118,6 +128,17 @@ func (r *Registry) modifySubresource(ctx context.Context, k *kind, key api.Key, 
 		return stored, nil
 	}
 	return sub.Get(stored)
+}
+
+// parentOf copies an object that is to be changed by what was sent to a
+// subresource, with the preconditions of that.
+func parentOf(old, sent api.Object) api.Object {
+	parent := copyOf(old)
+	parent.SetResourceVersion(sent.GetResourceVersion())
+	if uid := sent.GetUID(); uid != "" {
+		parent.SetUID(uid)
+	}
+	return parent
 }
 
 // modify changes an existing object through one of its doors, again and again
@@ -146,6 +167,9 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, w write
 		return nil, err
 	}
 	k.defaults(obj)
+	if err := k.own(old, obj, w); err != nil {
+		return nil, err
+	}
 	request := r.request(k, api.Update, key, w, obj, old)
 	if !w.judged {
 		if err := r.admit(ctx, request); err != nil {
@@ -186,12 +210,12 @@ func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, w write,
 		settle(false)
 		return r.remove(ctx, k, key, w.dry, entry, obj)
 	}
-	data, err := r.encode(k, obj)
+	data, same, err := r.encodeChange(k, entry, obj, old)
 	if err != nil || w.dry {
 		settle(false)
 		return obj, err
 	}
-	if string(data) == string(entry.Value) {
+	if same {
 		settle(false)
 		return old, nil
 	}
@@ -238,7 +262,6 @@ func (r *Registry) prepareUpdate(k *kind, through *kinds.Door, obj, old api.Obje
 	obj.SetUID(old.GetUID())
 	obj.SetCreationTimestamp(old.GetCreationTimestamp())
 	obj.SetSelfLink("")
-	obj.SetManagedFields(nil)
 	if old.GetDeletionTimestamp() != nil {
 		obj.SetDeletionTimestamp(old.GetDeletionTimestamp())
 		if obj.GetDeletionGracePeriodSeconds() == nil {

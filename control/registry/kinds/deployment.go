@@ -27,6 +27,7 @@ func Deployments() Strategy[*appsv1.Deployment] {
 		Spec:           func(d *appsv1.Deployment) any { return &d.Spec },
 		Status:         func(d *appsv1.Deployment) any { return &d.Status },
 		UpdateStatus:   func(d, old *appsv1.Deployment) { d.Labels = old.Labels },
+		ResetStatus:    []string{"metadata.labels"},
 		ValidateStatus: validateDeploymentStatus,
 		Generation:     true,
 		// Annotations are copied to replica sets, so they count as well.

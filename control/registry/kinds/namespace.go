@@ -83,6 +83,7 @@ func finalizeNamespace() Subresource {
 			return nil
 		},
 		Door: &Door{
+			Reset: []string{"status"},
 			Prepare: func(obj, old api.Object) {
 				obj.(*corev1.Namespace).Status = old.(*corev1.Namespace).Status
 			},

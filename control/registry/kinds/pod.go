@@ -23,6 +23,7 @@ func Pods() Strategy[*corev1.Pod] {
 		Spec:           func(p *corev1.Pod) any { return &p.Spec },
 		Status:         func(p *corev1.Pod) any { return &p.Status },
 		UpdateStatus:   func(p, old *corev1.Pod) { p.OwnerReferences = old.OwnerReferences },
+		ResetStatus:    []string{"metadata.deletionTimestamp", "metadata.ownerReferences"},
 		ValidateStatus: validatePodStatus,
 		Generation:     true,
 		Fields: map[string]func(*corev1.Pod) string{

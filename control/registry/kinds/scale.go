@@ -17,6 +17,8 @@ type Scale[T api.Object] struct {
 	Replicas func(T) *int32
 	// Set writes it.
 	Set func(T, int32)
+	// Path is where the number is, dotted; "" is spec.replicas.
+	Path string
 	// Status is what a scaler sees: the number there is, and the selector.
 	Status func(T) autoscalingv1.ScaleStatus
 }

@@ -6,6 +6,7 @@ import (
 
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -41,6 +42,9 @@ type Strategy[T api.Object] struct {
 	UpdateStatus func(obj, old T)
 	// ValidateStatus checks an object that is written through /status.
 	ValidateStatus func(obj, old T) field.ErrorList
+	// ResetStatus are fields beyond the spec, dotted, that a write through
+	// /status does not change, so that managedFields name no owner for it.
+	ResetStatus []string
 	// Generation counts changes to the spec in metadata.generation.
 	Generation bool
 	// Changed adds to what counts as a change of generation, or replaces the
@@ -86,6 +90,9 @@ type Strategy[T api.Object] struct {
 	Versions []Version[T]
 	// Codec is how objects are stored; nil for kinds with a Go type of api.Types.
 	Codec Codec
+	// MergeSchema tells how objects of all versions merge; nil for kinds of
+	// Kubernetes' own groups, and for others whose lists are replaced as a whole.
+	MergeSchema func() (managedfields.TypeConverter, error)
 }
 
 // Door is one way to change an existing object: through itself, through
@@ -101,6 +108,9 @@ type Door struct {
 	// Silent says that what changes is no change of the user's wish: the
 	// generation stays.
 	Silent bool
+	// Reset are the fields, dotted, that Prepare restores whatever is sent:
+	// managedFields name no owner for them.
+	Reset []string
 }
 
 // Subresource is a named operation below an object that is not a plain door.

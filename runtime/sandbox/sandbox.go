@@ -94,6 +94,10 @@ type ContainerSpec struct {
 	Stdin  io.Reader // nil: at end of file
 	Stdout io.Writer
 	Stderr io.Writer
+	// TTY makes Stdin and Stdout the two ends of a terminal: input is echoed
+	// and edited line by line, ^C ends the guest with code 130, ^D is the end of
+	// the input, and a line ends with CR LF. Stderr is Stdout then.
+	TTY bool
 }
 
 // Resources are what a container may use. They can be changed while it runs.
@@ -149,16 +153,21 @@ type Container interface {
 type Execer interface {
 	// Exec starts a command in the container's files, environment and network,
 	// as a container of its own that ends with the one it was started in at the
-	// latest. An error means that it never ran.
+	// latest. An error means that it never ran: an *ExecError that there is no
+	// such program.
 	Exec(ctx context.Context, e ExecSpec) (Container, error)
 }
 
 // ExecSpec is one command to run in a container.
 type ExecSpec struct {
-	Args   []string // argv; argv[0] names the command
-	Stdin  io.Reader
+	// Args is the argv. Args[0] names a module of the container's files (a path,
+	// or a name that is looked up in PATH), the image's own program, or a tool
+	// that the runtime brings along: sh, ls, cat, tar and others.
+	Args   []string
+	Stdin  io.Reader // nil: at end of file
 	Stdout io.Writer
 	Stderr io.Writer
+	TTY    bool // as in ContainerSpec
 }
 
 // Exit is the end of a container, in the words of ContainerStateTerminated.
@@ -172,6 +181,18 @@ type Exit struct {
 
 // ErrConnRefused is Dial's answer for a port on which nothing listens.
 var ErrConnRefused = errors.New("connection refused")
+
+// ErrNotRunning is Exec's answer for a container that has ended.
+var ErrNotRunning = errors.New("container is not running")
+
+// ExecError says why a program cannot be run in a container.
+type ExecError struct {
+	Name string // Args[0]
+	Code int32  // what a shell would answer: 127 not found, 126 not a program
+	Text string // for people, as in "executable file not found in $PATH"
+}
+
+func (e *ExecError) Error() string { return fmt.Sprintf("exec: %q: %s", e.Name, e.Text) }
 
 // InvalidImageError says that an image can never run on this runtime.
 type InvalidImageError struct {

@@ -23,6 +23,7 @@ type container struct {
 	guest   *wasi.Guest // set under mu by start
 	meter   *module.Meter
 	memory  *module.Gauge
+	tools   bool            // it is the guest of package tools
 	ctx     context.Context // of the guest's run; ends when it is killed
 	cancel  context.CancelFunc
 
@@ -90,9 +91,9 @@ func (c *container) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	stdin, stdout, stderr := c.streams()
 	guest, err := wasi.NewGuest(c.ctx, wasi.Config{
-		Args: c.args(), Env: env,
-		Stdin: c.spec.Stdin, Stdout: c.spec.Stdout, Stderr: c.spec.Stderr,
+		Args: c.args(), Env: env, Stdin: stdin, Stdout: stdout, Stderr: stderr,
 		Sockets: sockets, BlockingListeners: !c.program.goModule,
 		Mounts: mounts(c.spec.Mounts), Network: guestNet{c.sandbox.net, c},
 	})

@@ -19,6 +19,7 @@ import (
 // a name, so there is one runtime per variant of it; nearly all modules share
 // the first.
 type engine struct {
+	dir       string
 	cache     *module.Cache
 	interpret bool
 
@@ -49,7 +50,7 @@ func newEngine(cfg Config) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{cache: cache, interpret: cfg.Interpret, rts: map[wasi.Variant]wazero.Runtime{}}
+	e := &engine{dir: cfg.Dir, cache: cache, interpret: cfg.Interpret, rts: map[wasi.Variant]wazero.Runtime{}}
 	e.uses = newUses(func(sum string) {
 		if err := cache.Unload(context.Background(), sum); err != nil && cfg.Log != nil {
 			cfg.Log.Warn("module stays in memory", "module", sum, "err", err)

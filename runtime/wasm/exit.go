@@ -12,9 +12,10 @@ import (
 // Exit codes of guests that did not choose one: 128 + the signal that would
 // have ended a process in the same way.
 const (
-	exitTrapped = 134 // SIGABRT
-	exitKilled  = 137 // SIGKILL
-	exitTold    = 143 // SIGTERM
+	exitInterrupted = 130 // SIGINT
+	exitTrapped     = 134 // SIGABRT
+	exitKilled      = 137 // SIGKILL
+	exitTold        = 143 // SIGTERM
 )
 
 // Reasons of ContainerStateTerminated.

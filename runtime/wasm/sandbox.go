@@ -50,19 +50,26 @@ func (s *podSandbox) Start(ctx context.Context, spec sandbox.ContainerSpec) (san
 		return nil, err
 	}
 	c := newContainer(s, spec, program)
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+	if err := s.add(c); err != nil {
 		program.release()
-		return nil, fmt.Errorf("start container %q: the pod's sandbox is closed", spec.Name)
+		return nil, err
 	}
-	s.containers[c] = struct{}{}
-	s.mu.Unlock()
 	if err := c.start(ctx); err != nil {
 		s.forget(c)
 		return nil, err
 	}
 	return c, nil
+}
+
+// add makes a container one that Close ends.
+func (s *podSandbox) add(c *container) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("start container %q: the pod's sandbox is closed", c.spec.Name)
+	}
+	s.containers[c] = struct{}{}
+	return nil
 }
 
 func (s *podSandbox) forget(c *container) {

@@ -156,6 +156,9 @@ var systemCalls = map[string]systemCall{
 	"sock_getlocaladdr": {"iii", sockLocalAddr},
 	"sock_getpeeraddr":  {"iii", sockPeerAddr},
 	"sock_getaddrinfo":  {"iiiiiiii", sockAddrInfo},
+
+	"wherry_path_mode_get": {"iiii", pathModeGet},
+	"wherry_path_mode_set": {"iiii", pathModeSet},
 }
 
 // firstSockets are the functions whose type differs in the first version.

@@ -211,3 +211,23 @@ func (p place) stat(follow bool) (filestat, Errno) {
 	}
 	return p.tree.filestat(info), OK
 }
+
+// OpenFile opens a file as a guest with these mounts would see it under an
+// absolute path, for reading.
+func OpenFile(mounts []Mount, name string) (*os.File, error) {
+	trees, err := newPreopens(mounts)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, t := range trees {
+			t.close()
+		}
+	}()
+	root := trees[slices.IndexFunc(trees, func(t *tree) bool { return t.target == "/" })]
+	at, errno := root.locate(strings.TrimPrefix(path.Clean("/"+name), "/"))
+	if errno != OK || at.root == nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+	}
+	return at.root.Open(at.name)
+}

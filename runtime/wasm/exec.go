@@ -1,0 +1,91 @@
+package wasm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"wherry.dev/wherry/runtime/sandbox"
+)
+
+// Exec implements sandbox.Execer. The program is a guest of its own beside
+// the container's: it has its own memory (of the same limit) and descriptors
+// and shares everything else.
+func (c *container) Exec(ctx context.Context, e sandbox.ExecSpec) (sandbox.Container, error) {
+	select {
+	case <-c.done:
+		return nil, sandbox.ErrNotRunning
+	default:
+	}
+	found, err := c.findProgram(ctx, e.Args)
+	if err != nil {
+		return nil, err
+	}
+	spec := c.spec
+	spec.Ports, spec.TTY = nil, e.TTY
+	spec.Args, spec.Stdin, spec.Stdout, spec.Stderr = found.args, e.Stdin, e.Stdout, e.Stderr
+	if e.TTY {
+		spec.Env = slices.Concat([]string{"TERM=xterm"}, spec.Env)
+	}
+	if found.tools {
+		spec.Args = slices.Concat([]string{found.args[0], c.sandbox.toolsNote(e.TTY, e.Args)}, found.args)
+	}
+	child := newContainer(c.sandbox, spec, found.program)
+	child.tools = found.tools
+	if err := c.sandbox.add(child); err != nil {
+		found.program.release()
+		return nil, err
+	}
+	if err := child.start(ctx); err != nil {
+		c.sandbox.forget(child)
+		return nil, err
+	}
+	if !c.sandbox.spawn(func() { child.endWith(c) }) {
+		child.kill(exitKilled) // the sandbox is being closed
+	}
+	return child, nil
+}
+
+// endWith kills the program when its container ends.
+func (c *container) endWith(parent *container) {
+	select {
+	case <-c.done:
+	case <-parent.done:
+		c.kill(exitKilled)
+	}
+}
+
+// toolsNote tells the built-in tools what they cannot find out for themselves:
+// whether they talk to a terminal, and what runs in the pod.
+func (s *podSandbox) toolsNote(tty bool, args []string) string {
+	var note strings.Builder
+	if tty {
+		note.WriteString("tty")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	names := make([]string, 0, len(s.containers))
+	for c := range s.containers {
+		if c.tools { // the caller does not know its own number; it comes last
+			continue
+		}
+		names = append(names, strings.Join(c.args(), " "))
+	}
+	slices.Sort(names)
+	for i, name := range append(names, strings.Join(args, " ")) {
+		fmt.Fprintf(&note, "\n%5d root     %s", i+1, strings.ReplaceAll(name, "\n", " "))
+	}
+	return note.String()
+}
+
+// streams returns what the guest reads and writes, with a terminal between it
+// and the outside when it has one.
+func (c *container) streams() (in io.Reader, out, errs io.Writer) {
+	if !c.spec.TTY {
+		return c.spec.Stdin, c.spec.Stdout, c.spec.Stderr
+	}
+	t := newTerminal(c.spec.Stdin, c.spec.Stdout, c.tools, func() { c.kill(exitInterrupted) })
+	return t, t, t
+}

@@ -48,13 +48,7 @@ func validateAffinity(a *corev1.Affinity, at *field.Path) (errs field.ErrorList)
 	if node := a.NodeAffinity; node != nil {
 		at := at.Child("nodeAffinity")
 		if must := node.RequiredDuringSchedulingIgnoredDuringExecution; must != nil {
-			at := at.Child("requiredDuringSchedulingIgnoredDuringExecution").Child("nodeSelectorTerms")
-			if len(must.NodeSelectorTerms) == 0 {
-				errs = append(errs, field.Required(at, "must have at least one node selector term"))
-			}
-			for i := range must.NodeSelectorTerms {
-				errs = append(errs, validateNodeTerm(&must.NodeSelectorTerms[i], at.Index(i))...)
-			}
+			errs = append(errs, validateNodeSelector(must, at.Child("requiredDuringSchedulingIgnoredDuringExecution"))...)
 		}
 		for i := range node.PreferredDuringSchedulingIgnoredDuringExecution {
 			term, at := &node.PreferredDuringSchedulingIgnoredDuringExecution[i], at.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i)
@@ -69,6 +63,17 @@ func validateAffinity(a *corev1.Affinity, at *field.Path) (errs field.ErrorList)
 	if pod := a.PodAntiAffinity; pod != nil {
 		errs = append(errs, validatePodTerms(pod.RequiredDuringSchedulingIgnoredDuringExecution,
 			pod.PreferredDuringSchedulingIgnoredDuringExecution, at.Child("podAntiAffinity"))...)
+	}
+	return errs
+}
+
+func validateNodeSelector(s *corev1.NodeSelector, at *field.Path) (errs field.ErrorList) {
+	at = at.Child("nodeSelectorTerms")
+	if len(s.NodeSelectorTerms) == 0 {
+		errs = append(errs, field.Required(at, "must have at least one node selector term"))
+	}
+	for i := range s.NodeSelectorTerms {
+		errs = append(errs, validateNodeTerm(&s.NodeSelectorTerms[i], at.Index(i))...)
 	}
 	return errs
 }

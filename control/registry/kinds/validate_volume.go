@@ -229,13 +229,20 @@ func projectedFiles(name string, items []corev1.KeyToPath, at *field.Path) (errs
 const minTokenSeconds = 600
 
 func validateToken(t *corev1.ServiceAccountTokenProjection, at *field.Path) (errs field.ErrorList) {
-	if s := t.ExpirationSeconds; s != nil && *s < minTokenSeconds {
-		errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *s, "may not specify a duration less than 10 minutes"))
-	} else if s != nil && *s > 1<<32 {
-		errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *s, "may not specify a duration larger than 2^32 seconds"))
-	}
+	errs = append(errs, validateTokenSeconds(t.ExpirationSeconds, at.Child("expirationSeconds"))...)
 	if t.Path == "" {
 		return append(errs, field.Required(at.Child("path"), ""))
 	}
 	return append(errs, validateFilePath(t.Path, at.Child("path"))...)
+}
+
+// validateTokenSeconds checks how long a token is wanted for.
+func validateTokenSeconds(s *int64, at *field.Path) field.ErrorList {
+	switch {
+	case s != nil && *s < minTokenSeconds:
+		return field.ErrorList{field.Invalid(at, *s, "may not specify a duration less than 10 minutes")}
+	case s != nil && *s > 1<<32:
+		return field.ErrorList{field.Invalid(at, *s, "may not specify a duration larger than 2^32 seconds")}
+	}
+	return nil
 }

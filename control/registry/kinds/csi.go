@@ -1,0 +1,175 @@
+package kinds
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"wherry.dev/wherry/control/api"
+)
+
+// maxCSINodeID bounds how a storage system calls a node.
+const maxCSINodeID = 192
+
+// CSIDrivers is the kind CSIDriver of storage.k8s.io/v1.
+func CSIDrivers() Strategy[*storagev1.CSIDriver] {
+	return Strategy[*storagev1.CSIDriver]{
+		Resource: api.CSIDrivers,
+		Default:  defaultCSIDriver,
+		Validate: validateCSIDriver,
+		ValidateUpdate: func(d, old *storagev1.CSIDriver) field.ErrorList {
+			at := field.NewPath("spec")
+			return all(validateCSIDriver(d), unchanged(d.Spec.AttachRequired, old.Spec.AttachRequired, at.Child("attachRequired")),
+				unchanged(d.Spec.VolumeLifecycleModes, old.Spec.VolumeLifecycleModes, at.Child("volumeLifecycleModes")))
+		},
+		Columns: columns("Name", "!AttachRequired", "!PodInfoOnMount", "!StorageCapacity", "TokenRequests", "!RequiresRepublish", "Modes", "Age"),
+		Row: func(d *storagev1.CSIDriver, now time.Time) []any {
+			var modes, audiences []string
+			for _, mode := range d.Spec.VolumeLifecycleModes {
+				modes = append(modes, string(mode))
+			}
+			for _, token := range d.Spec.TokenRequests {
+				audiences = append(audiences, token.Audience)
+			}
+			tokens := "<unset>"
+			if len(audiences) > 0 {
+				tokens = strings.Join(audiences, ",")
+			}
+			shown := none(strings.Join(modes, ","))
+			return []any{d.Name, d.Spec.AttachRequired == nil || *d.Spec.AttachRequired, deref(d.Spec.PodInfoOnMount), deref(d.Spec.StorageCapacity),
+				tokens, deref(d.Spec.RequiresRepublish), shown, age(d.CreationTimestamp, now)}
+		},
+		Spec:       func(d *storagev1.CSIDriver) any { return &d.Spec },
+		Generation: true,
+	}
+}
+
+func defaultCSIDriver(d *storagev1.CSIDriver) {
+	spec := &d.Spec
+	orPtr(&spec.AttachRequired, true)
+	orPtr(&spec.PodInfoOnMount, false)
+	orPtr(&spec.StorageCapacity, false)
+	orPtr(&spec.FSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy)
+	if len(spec.VolumeLifecycleModes) == 0 {
+		spec.VolumeLifecycleModes = []storagev1.VolumeLifecycleMode{storagev1.VolumeLifecyclePersistent}
+	}
+	orPtr(&spec.RequiresRepublish, false)
+	orPtr(&spec.SELinuxMount, false)
+}
+
+func validateCSIDriver(d *storagev1.CSIDriver) field.ErrorList {
+	spec, at := &d.Spec, field.NewPath("spec")
+	errs := all(
+		validateDriverName(d.Name, field.NewPath("name")),
+		required(spec.AttachRequired, at.Child("attachRequired"), ""),
+		required(spec.PodInfoOnMount, at.Child("podInfoOnMount"), ""),
+		required(spec.StorageCapacity, at.Child("storageCapacity"), ""),
+		optionalOf(spec.FSGroupPolicy, at.Child("fsGroupPolicy"), storagev1.FileFSGroupPolicy, storagev1.NoneFSGroupPolicy, storagev1.ReadWriteOnceWithFSTypeFSGroupPolicy),
+	)
+	for i, token := range spec.TokenRequests {
+		at := at.Child("tokenRequests").Index(i)
+		if slices.ContainsFunc(spec.TokenRequests[:i], func(o storagev1.TokenRequest) bool { return o.Audience == token.Audience }) {
+			errs = append(errs, field.Duplicate(at.Child("audience"), token.Audience))
+		}
+		errs = append(errs, validateTokenSeconds(token.ExpirationSeconds, at.Child("expirationSeconds"))...)
+	}
+	for i, mode := range spec.VolumeLifecycleModes {
+		errs = append(errs, knownOf(mode, at.Child("volumeLifecycleModes").Index(i), storagev1.VolumeLifecycleEphemeral, storagev1.VolumeLifecyclePersistent)...)
+	}
+	if n := spec.NodeAllocatableUpdatePeriodSeconds; n != nil && *n < 10 {
+		errs = append(errs, field.Invalid(at.Child("nodeAllocatableUpdatePeriodSeconds"), *n, "must be greater than or equal to 10 seconds"))
+	}
+	return append(errs, required(spec.SELinuxMount, at.Child("seLinuxMount"), "")...)
+}
+
+// CSINodes is the kind CSINode of storage.k8s.io/v1. Its name is the node's.
+func CSINodes() Strategy[*storagev1.CSINode] {
+	return Strategy[*storagev1.CSINode]{
+		Resource:       api.CSINodes,
+		Validate:       validateCSINode,
+		ValidateUpdate: validateCSINodeUpdate,
+		Columns:        columns("Name", "#Drivers", "Age"),
+		Row: func(n *storagev1.CSINode, now time.Time) []any {
+			return []any{n.Name, int64(len(n.Spec.Drivers)), age(n.CreationTimestamp, now)}
+		},
+	}
+}
+
+func validateCSINode(n *storagev1.CSINode) (errs field.ErrorList) {
+	at := field.NewPath("spec", "drivers")
+	for i, driver := range n.Spec.Drivers {
+		at := at.Index(i)
+		errs = append(errs, validateDriverName(driver.Name, at.Child("name"))...)
+		if slices.ContainsFunc(n.Spec.Drivers[:i], func(o storagev1.CSINodeDriver) bool { return o.Name == driver.Name }) {
+			errs = append(errs, field.Duplicate(at.Child("name"), driver.Name))
+		}
+		errs = append(errs, required(driver.NodeID, at.Child("nodeID"), "")...)
+		if len(driver.NodeID) > maxCSINodeID {
+			errs = append(errs, field.Invalid(at.Child("nodeID"), driver.NodeID, "must be 192 characters or less"))
+		}
+		if driver.Allocatable != nil {
+			errs = append(errs, optionalCount(driver.Allocatable.Count, at.Child("allocatable", "count"))...)
+		}
+		for j, key := range driver.TopologyKeys {
+			if slices.Contains(driver.TopologyKeys[:j], key) {
+				errs = append(errs, field.Duplicate(at.Child("topologyKeys"), key))
+			}
+			errs = append(errs, invalid(at.Child("topologyKeys"), key, validation.IsQualifiedName(key))...)
+		}
+	}
+	return errs
+}
+
+// validateCSINodeUpdate lets drivers come and go, and none change.
+func validateCSINodeUpdate(n, old *storagev1.CSINode) field.ErrorList {
+	errs := validateCSINode(n)
+	for i, driver := range n.Spec.Drivers {
+		for _, before := range old.Spec.Drivers {
+			before.Allocatable = driver.Allocatable // follows what the node has
+			if before.Name == driver.Name && !apiequality.Semantic.DeepEqual(before, driver) {
+				errs = append(errs, field.Invalid(field.NewPath("spec", "drivers").Index(i), driver.Name, "field is immutable"))
+			}
+		}
+	}
+	return errs
+}
+
+// CSIStorageCapacities is the kind CSIStorageCapacity of storage.k8s.io/v1.
+func CSIStorageCapacities() Strategy[*storagev1.CSIStorageCapacity] {
+	return Strategy[*storagev1.CSIStorageCapacity]{
+		Resource: api.CSIStorageCapacities,
+		Validate: validateCSICapacity,
+		ValidateUpdate: func(c, old *storagev1.CSIStorageCapacity) field.ErrorList {
+			return all(validateCSICapacity(c), unchanged(c.NodeTopology, old.NodeTopology, field.NewPath("nodeTopology")),
+				unchanged(c.StorageClassName, old.StorageClassName, field.NewPath("storageClassName")))
+		},
+		Columns: columns("Name", "StorageClassName", "Capacity", "Age"),
+		Row: func(c *storagev1.CSIStorageCapacity, now time.Time) []any {
+			size := "<unset>"
+			if c.Capacity != nil {
+				size = c.Capacity.String()
+			}
+			return []any{c.Name, c.StorageClassName, size, age(c.CreationTimestamp, now)}
+		},
+	}
+}
+
+func validateCSICapacity(c *storagev1.CSIStorageCapacity) field.ErrorList {
+	errs := all(validateSelector(c.NodeTopology, field.NewPath("nodeTopology")),
+		invalid(field.NewPath("storageClassName"), c.StorageClassName, validation.IsDNS1123Subdomain(c.StorageClassName)))
+	amount := func(q *resource.Quantity, name string) {
+		if q != nil {
+			errs = append(errs, validateAmount(corev1.ResourceStorage, *q, field.NewPath(name))...)
+		}
+	}
+	amount(c.Capacity, "capacity")
+	amount(c.MaximumVolumeSize, "maximumVolumeSize")
+	return errs
+}

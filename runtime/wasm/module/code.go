@@ -6,9 +6,6 @@ const (
 	costCall     = 4   // frames are made and left
 	costHostCall = 64  // leaves compiled code and comes back
 	costGrow     = 256 // memory.grow and table.grow ask the system for memory
-	// leafCost is the cost up to which a function that calls nothing is not
-	// charged on entry; its callers' charges bound it.
-	leafCost = 64
 	// bulkShift: memory.fill and its like cost one unit per 32 bytes or entries.
 	bulkShift = 5
 	// maxLocals bounds what a function may declare (as browsers do), so that no
@@ -16,13 +13,27 @@ const (
 	maxLocals = 50000
 )
 
+// The fuel is lowered at three kinds of places.
+//
+// At a loop's header by what a turn costs, but by no more than mostAhead: a
+// function of the Go toolchain is one loop around all of its code, and a turn
+// does little of it. At a function's entry likewise, if callgraph.go says so.
+// And wherever the work on some path since the last place, for which nobody
+// has paid ahead, comes to mostOwed. So what is done between two charges is
+// within a small factor of what they take.
+const (
+	mostAhead = 64
+	mostOwed  = 256
+)
+
 // patch is a place in a function body where bytes are put in, or replaced.
 type patch struct {
-	at   int // offset in the body
-	skip int // how many bytes the new ones replace
-	kind patchKind
-	val  uint32 // a function index, a label, or a loop's slot
-	slot int    // of patchLabel: the loop that it leaves
+	at     int // offset in the body
+	skip   int // how many bytes the new ones replace
+	kind   patchKind
+	val    uint32 // a function index, a label, a loop's slot, a cost, or an opcode's second number
+	slot   int    // the loop around it; of patchLabel: which it repeats or leaves
+	leaves bool   // of patchLabel: it leads out of the loop
 }
 
 type patchKind uint8
@@ -31,9 +42,9 @@ const (
 	patchFunction patchKind = iota // another function index
 	patchCharge                    // lower the fuel by a fixed cost
 	patchBulk                      // lower the fuel by the operand on the stack
-	patchLabel                     // a label outside of a loop, one further if that is split
+	patchMemory                    // memory.copy or memory.fill, in pieces
+	patchLabel                     // a label to a loop's header or out of it
 	patchLoop                      // a loop's header
-	patchEnd                       // a loop's end
 )
 
 // loop is what scan knows of a loop; slot 0 stands for the function.
@@ -41,106 +52,149 @@ type loop struct {
 	cost  int64  // of its body without the loops in it
 	depth int    // of open blocks, with the loop's own
 	typ   [2]int // where its block type is
+	end   int    // where its end is
 	// split: it has no call, no loop and no parameters in it, and becomes two
 	// loops (see appendSplit).
 	split bool
 }
+
+// block is an open block of a body.
+type block struct {
+	slot  int   // of the loop that it belongs to
+	entry int64 // what was owed at its beginning
+	owed  int64 // the most that is owed where control arrives at its end; -1: nowhere
+	then  bool  // an if whose else has not come
+	loop  bool
+}
+
+// dead is what is owed where control cannot be.
+const dead = -1
 
 // bodyWriter rewrites function bodies; its slices are reused between them.
 type bodyWriter struct {
 	p         *parsed
 	fuel      uint32 // index of the fuel global
 	yield     uint32 // index of the yield function
+	room      int    // bytes that copies of loops may still add
 	usesData  bool   // some body names a data segment
 	growTable bool   // some body grows a table
-	patches   []patch
-	loops     []loop
-	nest      []int // the slot of loops that each open block belongs to
-	calls     bool
-	bulk      bool
-	covered   bool // the entry leads straight to a loop header, which charges for it
+
+	patches  []patch
+	loops    []loop
+	nest     []block
+	owed     int64 // the most that is owed here; dead: control cannot be here
+	returned int64 // the most that is owed where the function returns
+	wide     bool  // it needs an i64 of its own
+	narrow   bool  // it needs an i32 of its own
+	indirect bool  // the body calls through a table outside of loops
+	covered  bool  // the entry leads straight to a loop header, which charges for it
+
+	calls []uint32 // the functions called outside of loops, without the imported ones
+
+	// By function; the result of plan.
+	charged []bool  // it is charged on entry
+	bounds  []int64 // the work that callers pay for
+	pieces  pieces
 }
 
-// rewrite appends the new form of a body (without its size) to dst.
-func (w *bodyWriter) rewrite(dst, body []byte, typ funcType) ([]byte, error) {
+// localDecl is the head of a body.
+type localDecl struct {
+	groups int
+	raw    [2]int // where the groups are; the code follows
+	count  uint32 // of locals, with the parameters
+}
+
+// readLocals reads a body's head and returns a reader of its code.
+func readLocals(body []byte, typ funcType) (*reader, localDecl, error) {
 	r := &reader{b: body}
-	groups := r.count("locals")
-	groupsEnd := r.off
+	d := localDecl{groups: r.count("locals")}
+	d.raw[0] = r.off
 	locals := uint64(len(typ.params))
-	for i := 0; i < groups && r.err == nil; i++ {
+	for i := 0; i < d.groups && r.err == nil; i++ {
 		locals += uint64(r.u32())
 		r.valueType()
 		if locals > maxLocals {
-			return nil, invalid("a function has more than %d locals, which is more than is supported", maxLocals)
+			return nil, d, invalid("a function has more than %d locals, which is more than is supported", maxLocals)
 		}
 	}
-	code := r.off
-	if err := w.scan(r, uint32(locals)); err != nil {
+	d.raw[1], d.count = r.off, uint32(locals)
+	return r, d, nil
+}
+
+// rewrite appends the new form of the body (without its size) of function f to
+// dst. plan has run.
+func (w *bodyWriter) rewrite(dst, body []byte, f uint32) ([]byte, error) {
+	r, locals, err := readLocals(body, w.p.types[w.p.funcs[f]])
+	if err != nil {
 		return nil, err
 	}
-	if w.calls && !w.covered || w.loops[0].cost > leafCost {
+	if err := w.scan(r, locals.count); err != nil {
+		return nil, err
+	}
+	code := locals.raw[1]
+	if w.charged[f] {
 		w.patches = append(w.patches, patch{})
 		copy(w.patches[1:], w.patches)
-		w.patches[0] = patch{at: code, kind: patchCharge}
-	} else if len(w.loops) > 1 {
-		w.loops[1].cost += w.loops[0].cost
+		w.patches[0] = patch{at: code, kind: patchCharge, val: uint32(min(mostAhead, w.loops[0].cost))}
+		w.wide = true
 	}
-	charges := len(w.loops) > 1 || w.bulk || len(w.patches) > 0 && w.patches[0].kind == patchCharge
-	extra := 0
-	if charges {
-		extra++
+	groups := locals.groups
+	if w.wide {
+		groups++
 	}
-	if w.bulk {
-		extra++
+	if w.narrow {
+		groups++
 	}
-	dst = appendU32(dst, uint32(groups+extra))
-	dst = append(dst, body[groupsEnd:code]...)
-	if charges {
+	dst = appendU32(dst, uint32(groups))
+	dst = append(dst, body[locals.raw[0]:code]...)
+	if w.wide {
 		dst = append(dst, 1, typeI64)
 	}
-	if w.bulk {
+	if w.narrow {
 		dst = append(dst, 1, typeI32)
 	}
-	return w.splice(dst, body, code, uint32(locals)), nil
+	return w.splice(dst, body, code, locals.count), nil
 }
 
 // scan walks over the code once and notes where the rewrite changes it.
 func (w *bodyWriter) scan(r *reader, locals uint32) error {
-	w.patches, w.loops, w.nest = w.patches[:0], append(w.loops[:0], loop{depth: 1}), append(w.nest[:0], 0)
-	w.calls, w.bulk, w.covered = false, false, false
+	w.patches, w.loops, w.nest = w.patches[:0], append(w.loops[:0], loop{depth: 1}), append(w.nest[:0], block{owed: dead})
+	w.calls = w.calls[:0]
+	w.wide, w.narrow, w.indirect, w.covered = false, false, false, false
+	w.owed, w.returned = 0, 0
 	straight := true // nothing so far could have left the entry's path
 	var in instr
 	for r.err == nil && len(w.nest) > 0 {
 		r.next(&in)
-		slot := w.nest[len(w.nest)-1]
-		w.loops[slot].cost++
+		slot := w.nest[len(w.nest)-1].slot
+		w.pay(slot, 1)
 		switch in.op {
 		case opBlock, opIf, opTryTable:
-			w.nest = append(w.nest, slot)
 			straight = straight && in.op == opBlock
-			if in.op == opTryTable {
-				w.loops[slot].split = false
-			}
-			w.checkBlock(r, &in)
+			w.open(r, &in, slot)
+		case opElse:
+			w.otherwise()
 		case opLoop:
-			if straight {
-				w.covered, straight = true, false
-			}
+			w.covered, straight = w.covered || straight, false
 			w.openLoop(r, &in, slot)
 		case opEnd:
-			if slot > 0 && len(w.nest) == w.loops[slot].depth {
-				w.patches = append(w.patches, patch{at: r.off, kind: patchEnd, val: uint32(slot)})
-			}
-			w.nest = w.nest[:len(w.nest)-1]
+			w.close(slot, in.start)
 		case opBr, opBrIf, opBrTable:
 			straight = false
 			w.branch(r, &in, slot)
-		case opReturn, opThrow, opThrowRef:
+		case opUnreachable, opThrow, opThrowRef:
+			straight, w.owed = false, dead
+		case opReturn:
 			straight = false
+			w.leave()
 		default:
 			if w.operand(r, &in, slot, locals) {
 				straight = false
 			}
+		}
+		if w.owed >= mostOwed && len(w.nest) > 0 {
+			w.patches = append(w.patches, patch{at: r.off, kind: patchCharge, val: uint32(w.owed), slot: w.nest[len(w.nest)-1].slot})
+			w.owed, w.wide = 0, true
 		}
 	}
 	if r.err == nil && !r.done() {
@@ -149,23 +203,85 @@ func (w *bodyWriter) scan(r *reader, locals uint32) error {
 	return r.failure()
 }
 
+// pay notes work that is done here.
+func (w *bodyWriter) pay(slot int, cost int64) {
+	w.loops[slot].cost += cost
+	if w.owed != dead {
+		w.owed += cost
+	}
+}
+
+// leave is a return.
+func (w *bodyWriter) leave() {
+	w.returned = max(w.returned, w.owed)
+	w.owed = dead
+}
+
+func (w *bodyWriter) open(r *reader, in *instr, slot int) {
+	w.checkBlock(r, in)
+	w.nest = append(w.nest, block{slot: slot, entry: w.owed, owed: dead, then: in.op == opIf})
+	if in.op != opTryTable {
+		return
+	}
+	w.loops[slot].split = false
+	clauses := &reader{b: r.b[:r.off], off: in.imm}
+	clauses.signed(33)
+	clauses.catches(func(label uint32) {
+		// Something may be thrown anywhere; labels count without the new block.
+		w.arrive(label+1, mostOwed)
+	})
+}
+
+// arrive notes that control goes to a label with so much owed.
+func (w *bodyWriter) arrive(label uint32, owed int64) {
+	if int64(label) >= int64(len(w.nest)) {
+		return // invalid, as wazero will say
+	}
+	to := &w.nest[len(w.nest)-1-int(label)]
+	to.owed = max(to.owed, owed)
+}
+
+func (w *bodyWriter) otherwise() {
+	b := &w.nest[len(w.nest)-1]
+	b.owed = max(b.owed, w.owed)
+	b.then, w.owed = false, b.entry
+}
+
+func (w *bodyWriter) close(slot, at int) {
+	b := w.nest[len(w.nest)-1]
+	if len(w.nest) == w.loops[slot].depth {
+		w.loops[slot].end = at
+	}
+	w.nest = w.nest[:len(w.nest)-1]
+	if !b.loop { // who goes to a loop's label is at its beginning
+		w.owed = max(w.owed, b.owed)
+	}
+	if b.then {
+		w.owed = max(w.owed, b.entry)
+	}
+	if len(w.nest) == 0 {
+		w.leave()
+	}
+}
+
 func (w *bodyWriter) openLoop(r *reader, in *instr, outer int) {
 	w.checkBlock(r, in)
 	w.loops[outer].split = false
 	slot := len(w.loops)
-	w.nest = append(w.nest, slot)
+	w.nest = append(w.nest, block{slot: slot, entry: w.owed, owed: dead, loop: true})
 	l := loop{cost: 1, depth: len(w.nest), typ: [2]int{in.imm, r.off}}
 	l.split = in.block < 0 || r.err == nil && len(w.p.types[in.block].params) == 0
 	w.loops = append(w.loops, l)
-	w.patches = append(w.patches, patch{at: r.off, kind: patchLoop, val: uint32(slot)})
+	w.patches = append(w.patches, patch{at: in.start, kind: patchLoop, val: uint32(slot)})
+	w.wide = true
 }
 
-// branch notes the labels that lead out of a loop that may be split.
+// branch notes the labels that repeat or leave a loop that may be split.
 func (w *bodyWriter) branch(r *reader, in *instr, slot int) {
-	l := w.loops[slot]
-	if !l.split || r.err != nil {
+	if r.err != nil {
 		return
 	}
+	l := w.loops[slot]
 	labels, n := &reader{b: r.b[:r.off], off: in.imm}, uint32(1)
 	if in.op == opBrTable {
 		n = labels.u32() + 1
@@ -173,9 +289,14 @@ func (w *bodyWriter) branch(r *reader, in *instr, slot int) {
 	inside := uint32(len(w.nest) - l.depth)
 	for ; n > 0; n-- {
 		at := labels.off
-		if label := labels.u32(); label > inside {
-			w.patches = append(w.patches, patch{at: at, skip: labels.off - at, kind: patchLabel, val: label, slot: slot})
+		label := labels.u32()
+		w.arrive(label, w.owed)
+		if l.split && label >= inside {
+			w.patches = append(w.patches, patch{at: at, skip: labels.off - at, kind: patchLabel, val: label, slot: slot, leaves: label > inside})
 		}
+	}
+	if in.op != opBrIf {
+		w.owed = dead
 	}
 }
 
@@ -204,12 +325,13 @@ func (w *bodyWriter) operand(r *reader, in *instr, slot int, locals uint32) (lea
 		if int(in.index) >= len(w.p.types) {
 			r.fail("an indirect call has unknown type %d", in.index)
 		}
-		w.call(slot, costCall)
+		w.indirect = w.indirect || slot == 0
+		w.call(slot, costCall+mostUncharged, in.op == opReturnCallIndirect)
 		return true
 	case opMemoryGrow:
-		w.loops[slot].cost += costGrow
+		w.pay(slot, costGrow)
 	case opMisc:
-		w.misc(in, slot)
+		w.misc(r, in, slot)
 	}
 	return false
 }
@@ -222,126 +344,46 @@ func (w *bodyWriter) function(r *reader, in *instr, slot int) (leaves bool) {
 	if in.index >= w.p.imported {
 		w.patches = append(w.patches, patch{at: in.imm, skip: r.off - in.imm, kind: patchFunction, val: in.index + 1})
 	}
-	if in.op == opRefFunc {
+	switch {
+	case in.op == opRefFunc:
 		return false
-	}
-	w.call(slot, costCall)
-	if in.index < w.p.imported {
-		w.loops[slot].cost += costHostCall
+	case in.index < w.p.imported:
+		w.call(slot, costCall+costHostCall, in.op == opReturnCall)
+	default:
+		if slot == 0 {
+			w.calls = append(w.calls, in.index-w.p.imported)
+		}
+		w.call(slot, costCall+w.bounds[in.index], in.op == opReturnCall)
 	}
 	return true
 }
 
-func (w *bodyWriter) call(slot int, cost int64) {
-	w.loops[slot].cost += cost
+func (w *bodyWriter) call(slot int, cost int64, returns bool) {
+	w.pay(slot, cost)
 	w.loops[slot].split = false
-	w.calls = true
+	if returns {
+		w.leave()
+	}
 }
 
-func (w *bodyWriter) misc(in *instr, slot int) {
+func (w *bodyWriter) misc(r *reader, in *instr, slot int) {
 	switch in.sub {
-	case miscMemoryInit, miscMemoryCopy, miscMemoryFill, miscTableInit, miscTableCopy, miscTableFill, miscTableGrow:
-		// All of these have their length, an i32, on top of the stack;
-		// table.fill and table.grow as well.
-		w.patches = append(w.patches, patch{at: in.start, kind: patchBulk})
-		w.bulk = true
+	case miscMemoryCopy, miscMemoryFill:
+		w.patches = append(w.patches, patch{at: in.start, skip: r.off - in.start, kind: patchMemory, val: in.sub})
+		w.wide, w.narrow = true, true
 		w.loops[slot].split = false // it will call yield
+	case miscMemoryInit, miscTableInit, miscTableCopy, miscTableFill, miscTableGrow:
+		// All of these have their length, an i32, on top of the stack;
+		// table.fill and table.grow as well. Segments and tables are small.
+		w.patches = append(w.patches, patch{at: in.start, kind: patchBulk})
+		w.wide, w.narrow = true, true
+		w.loops[slot].split = false
 	}
 	switch in.sub {
 	case miscMemoryInit, miscDataDrop:
 		w.usesData = true
 	case miscTableGrow:
 		w.growTable = true
-		w.loops[slot].cost += costGrow
+		w.pay(slot, costGrow)
 	}
-}
-
-// splice copies the code from offset from with all patches applied. The
-// scratch locals follow the function's own: an i64, then an i32.
-func (w *bodyWriter) splice(dst, body []byte, from int, scratch uint32) []byte {
-	for _, c := range w.patches {
-		dst = append(dst, body[from:c.at]...)
-		from = c.at + c.skip
-		switch c.kind {
-		case patchFunction:
-			dst = appendU32(dst, c.val)
-		case patchCharge:
-			dst = w.appendCharge(dst, 0, scratch)
-		case patchLoop:
-			if w.splits(int(c.val)) {
-				dst = w.appendSplit(dst, body, w.loops[c.val], scratch)
-			} else {
-				dst = w.appendCharge(dst, c.val, scratch)
-			}
-		case patchLabel:
-			if w.splits(c.slot) {
-				c.val++
-			}
-			dst = appendU32(dst, c.val)
-		case patchEnd:
-			if w.splits(int(c.val)) {
-				dst = append(dst, opEnd)
-			}
-		case patchBulk:
-			dst = appendU32(append(dst, opLocalTee), scratch+1)
-			dst = appendU32(append(dst, opGlobalGet), w.fuel)
-			dst = appendU32(append(dst, opLocalGet), scratch+1)
-			dst = append(dst, opI64ExtendI32U, opI64Const, bulkShift, opI64ShrU)
-			dst = w.appendCheck(dst, scratch)
-		}
-	}
-	return append(dst, body[from:]...)
-}
-
-// splits says whether a loop becomes two. One that costs more than a quantum
-// could never begin.
-func (w *bodyWriter) splits(slot int) bool {
-	return w.loops[slot].split && w.loops[slot].cost < quantum/2
-}
-
-// appendSplit goes behind a loop's header and makes it two, so that the inner
-// one, which does the work, has no call in it: calls cost wazero's compiler
-// the registers in which it keeps the memory's address and the loop's values.
-//
-//	loop  fuel < 0: fuel = yield(fuel)
-//	  loop  fuel -= cost; fuel < 0: br 1
-//	    …
-//	  end
-//	end
-func (w *bodyWriter) appendSplit(dst, body []byte, l loop, scratch uint32) []byte {
-	dst = appendU32(append(dst, opGlobalGet), w.fuel)
-	dst = append(dst, opI64Const, 0, opI64LtS, opIf, typeEmpty)
-	dst = appendU32(append(dst, opGlobalGet), w.fuel)
-	dst = appendU32(append(dst, opCall), w.yield)
-	dst = appendU32(append(dst, opGlobalSet), w.fuel)
-	dst = append(append(dst, opEnd, opLoop), body[l.typ[0]:l.typ[1]]...)
-	dst = appendU32(append(dst, opGlobalGet), w.fuel)
-	dst = appendSigned(append(dst, opI64Const), l.cost)
-	dst = appendU32(append(dst, opI64Sub, opLocalTee), scratch)
-	dst = appendU32(append(dst, opGlobalSet), w.fuel)
-	dst = appendU32(append(dst, opLocalGet), scratch)
-	return append(dst, opI64Const, 0, opI64LtS, opBrIf, 1)
-}
-
-func (w *bodyWriter) appendCharge(dst []byte, slot, scratch uint32) []byte {
-	dst = appendU32(append(dst, opGlobalGet), w.fuel)
-	dst = appendSigned(append(dst, opI64Const), w.loops[slot].cost)
-	return w.appendCheck(dst, scratch)
-}
-
-// appendCheck subtracts and, below zero, calls yield for new fuel. It takes two
-// numbers from the stack and leaves nothing:
-//
-//	i64.sub  local.tee t  global.set fuel
-//	local.get t  i64.const 0  i64.lt_s
-//	if  local.get t  call yield  global.set fuel  end
-func (w *bodyWriter) appendCheck(dst []byte, scratch uint32) []byte {
-	dst = appendU32(append(dst, opI64Sub, opLocalTee), scratch)
-	dst = appendU32(append(dst, opGlobalSet), w.fuel)
-	dst = appendU32(append(dst, opLocalGet), scratch)
-	dst = append(dst, opI64Const, 0, opI64LtS, opIf, typeEmpty)
-	dst = appendU32(append(dst, opLocalGet), scratch)
-	dst = appendU32(append(dst, opCall), w.yield)
-	dst = appendU32(append(dst, opGlobalSet), w.fuel)
-	return append(dst, opEnd)
 }

@@ -4,6 +4,7 @@ package module
 // Numbers: WebAssembly core specification 2.0, section 5.4, and the proposals
 // tail-call and exception-handling.
 const (
+	opUnreachable        = 0x00
 	opBlock              = 0x02
 	opLoop               = 0x03
 	opIf                 = 0x04
@@ -21,13 +22,18 @@ const (
 	opReturnCallIndirect = 0x13
 	opTryTable           = 0x1f
 	opLocalGet           = 0x20
+	opLocalSet           = 0x21
 	opLocalTee           = 0x22
 	opGlobalGet          = 0x23
 	opGlobalSet          = 0x24
 	opMemoryGrow         = 0x40
 	opI32Const           = 0x41
 	opI64Const           = 0x42
+	opI32LtU             = 0x49
+	opI32LeU             = 0x4d
 	opI64LtS             = 0x53
+	opI32Add             = 0x6a
+	opI32Sub             = 0x6b
 	opI64Sub             = 0x7d
 	opI64ShrU            = 0x88
 	opI64ExtendI32U      = 0xad
@@ -157,22 +163,25 @@ func (r *reader) next(in *instr) {
 		}
 	case shapeTryTable:
 		in.block = r.signed(33)
-		r.catches()
+		r.catches(nil)
 	default:
 		r.prefixed(in)
 	}
 }
 
-func (r *reader) catches() {
+// catches reads catch clauses and tells note, if there is one, of their labels.
+func (r *reader) catches(note func(label uint32)) {
 	for n := r.count("catch clauses"); n > 0; n-- {
 		switch kind := r.u8(); kind {
 		case 0, 1:
 			r.u32()
-			r.u32()
 		case 2, 3:
-			r.u32()
 		default:
 			r.fail("unknown catch clause %#x", kind)
+			return
+		}
+		if label := r.u32(); note != nil {
+			note(label)
 		}
 	}
 }

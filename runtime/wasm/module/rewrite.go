@@ -2,7 +2,7 @@ package module
 
 // RewriteVersion changes whenever Rewrite's output for some input does; it is
 // part of the cache's keys.
-const RewriteVersion = "3"
+const RewriteVersion = "4"
 
 // hostModule and yieldName name the one function that rewritten modules import.
 const (
@@ -50,33 +50,40 @@ func Rewrite(wasm []byte) (*Rewritten, error) {
 }
 
 func (w *bodyWriter) codeSection(size int) ([]byte, error) {
-	code := appendU32(make([]byte, 0, size+size/8), uint32(len(w.p.bodies)))
+	w.room = leastRoom + size/2
+	if err := w.plan(); err != nil {
+		return nil, err
+	}
+	code := appendU32(make([]byte, 0, size+size/8), uint32(len(w.p.bodies))+w.pieces.count())
 	var body []byte
 	for i, b := range w.p.bodies {
 		var err error
-		f := w.p.funcs[int(w.p.imported)+i]
-		if body, err = w.rewrite(body[:0], b, w.p.types[f]); err != nil {
+		if body, err = w.rewrite(body[:0], b, w.p.imported+uint32(i)); err != nil {
 			return nil, err
 		}
 		code = append(appendU32(code, uint32(len(body))), body...)
 	}
-	return code, nil
+	return w.appendPieces(code), nil
 }
 
 // assemble writes the module anew, with yield behind the imported functions
 // and the fuel behind the globals.
 func (p *parsed) assemble(w *bodyWriter, code []byte, dropData bool) ([]byte, error) {
-	yieldType := uint32(len(p.types))
 	out := append(make([]byte, 0, len(code)+len(p.dataRaw)+1<<16), "\x00asm\x01\x00\x00\x00"...)
-	types := append(appendU32(nil, yieldType+1), p.typeRaw...)
-	out = appendSection(out, secType, append(types, 0x60, 1, typeI64, 1, typeI64))
+	types := append(appendU32(nil, w.addedType(addedTypes)), p.typeRaw...)
+	types = append(types, 0x60, 1, typeI64, 1, typeI64)
+	types = append(types, 0x60, 2, typeI32, typeI32, 0)
+	out = appendSection(out, secType, append(types, 0x60, 3, typeI32, typeI32, typeI32, 0))
 	imports := append(appendU32(nil, uint32(len(p.imports)+1)), p.importRaw...)
 	imports = append(appendName(appendName(imports, hostModule), yieldName), kindFunction)
-	out = appendSection(out, secImport, appendU32(imports, yieldType))
+	out = appendSection(out, secImport, appendU32(imports, w.addedType(addedYield)))
 	if len(p.bodies) > 0 {
-		funcs := appendU32(nil, uint32(len(p.bodies)))
+		funcs := appendU32(nil, uint32(len(p.bodies))+w.pieces.count())
 		for _, t := range p.funcs[p.imported:] {
 			funcs = appendU32(funcs, t)
+		}
+		for range w.pieces.count() {
+			funcs = appendU32(funcs, w.addedType(addedThree))
 		}
 		out = appendSection(out, secFunction, funcs)
 	}

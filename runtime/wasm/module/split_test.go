@@ -71,7 +71,10 @@ func TestInnermostLoopsAreSplit(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := &bodyWriter{p: p, fuel: p.globals, yield: p.imported}
-			if _, err := w.rewrite(nil, p.bodies[0], p.types[0]); err != nil {
+			if err := w.plan(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.rewrite(nil, p.bodies[0], 0); err != nil {
 				t.Fatal(err)
 			}
 			for i, want := range tc.want {

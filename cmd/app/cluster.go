@@ -11,7 +11,6 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 
-	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/reconcile"
@@ -32,6 +31,7 @@ type Cluster struct {
 	ca        *auth.CA
 	admin     auth.Credential
 	registry  *registry.Registry
+	access    *access
 	listener  net.Listener
 	informers *reconcile.Informers
 	proxy     *netproxy.Proxy
@@ -96,8 +96,10 @@ func (c *Cluster) openStore(ctx context.Context) error {
 func (c *Cluster) openRegistry(ctx context.Context) error {
 	memory := store.New(c.bucket, store.Options{Log: c.log("store")})
 	c.actors.start("store", memory.Run)
+	c.access = c.newAccess()
 	var err error
-	c.registry, err = registry.New(registry.Config{Store: memory, Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR, Admission: admission.Default()})
+	c.registry, err = registry.New(registry.Config{Store: memory, Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR,
+		Admission: c.access.admission(), Reviews: c.access.reviews.Answer})
 	if err != nil {
 		return err
 	}
@@ -111,7 +113,7 @@ func (c *Cluster) openRegistry(ctx context.Context) error {
 		return err
 	}
 	c.actors.start("registry", c.registry.Run)
-	return nil
+	return c.startAccess(ctx)
 }
 
 // while waits for something, but not longer than the parts it depends on live.

@@ -26,8 +26,8 @@ type named struct {
 // informers, which must not run yet.
 func (c *Cluster) wireLoops() ([]named, error) {
 	// Tools that tell controllers' fields from users' know them by these names.
-	controls := api.Named(auth.As(c.registry, auth.User{Name: auth.ControllerUser}), "kube-controller-manager")
-	schedules := api.Named(auth.As(c.registry, auth.User{Name: auth.SchedulerUser}), "kube-scheduler")
+	controls := api.Named(auth.As(c.registry, auth.PartUser(auth.ControllerUser)), "kube-controller-manager")
+	schedules := api.Named(auth.As(c.registry, auth.PartUser(auth.SchedulerUser)), "kube-scheduler")
 	recorder := reconcile.NewRecorder(controls, "wherry", "", c.log("events"))
 	controllers, err := controller.New(controller.Config{
 		Client: controls, Informers: c.informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),

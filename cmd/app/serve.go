@@ -60,7 +60,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	server, err := apiserver.New(apiserver.Config{
 		Client: c.registry, Types: c.types, Kinds: c.registry, Tables: c.registry,
 		Authenticator: auth.Chain(auth.NewClientCertificates(c.ca.Pool(), time.Now)),
-		Authorizer:    auth.Any(auth.Masters{}, auth.NewNodes(c.registry), auth.Public{}),
+		Authorizer:    c.access.authorizer,
 		Nodes:         c.nodes.transport,
 		Extra:         map[string]http.Handler{"/v2/": images},
 		Log:           c.log("apiserver"),

@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"control/store/natskv":          {"control/store"},
 	"control/store/storetest":       {"control/store"},
 	"control/auth":                  {"control/api"},
+	"control/auth/rbac":             {"control/api", "control/auth", "control/reconcile"},
 	"control/admission":             {"control/api", "control/auth"},
 	"control/client":                {"control/api"},
 	"control/reconcile":             {"control/api"},

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/auth"
 )
 
 // Plugin is one judge of writes. Both functions may be nil. They are called
@@ -57,9 +58,25 @@ func (c Chain) Validate(ctx context.Context, r *api.AdmissionRequest) error {
 	return nil
 }
 
-// Default is the chain that every cluster has, in Kubernetes' order.
-func Default() Chain {
-	return Chain{
+// Config is what the built-in plugins work with. Everything is optional; a
+// plugin that lacks something judges without it or is left out.
+type Config struct {
+	// Authorizer and Roles are for the plugins that ask what the sender may do.
+	Authorizer auth.Authorizer
+	Roles      Roles
+}
+
+// Default is the chain that every cluster has, without what needs to know
+// users.
+func Default() Chain { return New(Config{}) }
+
+// New returns the built-in plugins in Kubernetes' order.
+func New(cfg Config) Chain {
+	c := Chain{
 		namespaceLifecycle(),
 	}
+	if cfg.Authorizer != nil && cfg.Roles != nil {
+		c = append(c, roleEscalation(cfg.Authorizer, cfg.Roles))
+	}
+	return c
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -66,6 +67,9 @@ type Resource struct {
 	Namespaced bool
 	ShortNames []string // "po"
 	Categories []string // "all"
+	// Verbs are what may be done with the kind, in alphabetical order; nil:
+	// everything.
+	Verbs []string
 	// Subresources that the kind serves beside itself.
 	Subresources []Subresource
 }
@@ -76,6 +80,27 @@ type Subresource struct {
 	Kind    schema.GroupVersionKind // what it speaks; zero means the resource's own kind
 	Verbs   []string                // as discovery lists them: "get", "patch", "update"
 	Connect bool                    // a stream to a node (log, exec), not an object in the store
+}
+
+// allVerbs is what may be done with most kinds.
+var allVerbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+
+// AllVerbs returns what may be done with the kind, as discovery lists it.
+func (r Resource) AllVerbs() []string {
+	if r.Verbs != nil {
+		return r.Verbs
+	}
+	return allVerbs
+}
+
+// Can tells whether the kind has all of these verbs.
+func (r Resource) Can(verbs ...string) bool {
+	for _, verb := range verbs {
+		if !slices.Contains(r.AllVerbs(), verb) {
+			return false
+		}
+	}
+	return true
 }
 
 // Key returns the key of one object of the resource, or of a collection when

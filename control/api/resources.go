@@ -23,7 +23,7 @@ var (
 		ShortNames: []string{"cm"}}
 	Secrets         = Resource{Version: "v1", Name: "secrets", Singular: "secret", Kind: "Secret", Namespaced: true}
 	ServiceAccounts = Resource{Version: "v1", Name: "serviceaccounts", Singular: "serviceaccount", Kind: "ServiceAccount",
-		Namespaced: true, ShortNames: []string{"sa"}}
+		Namespaced: true, ShortNames: []string{"sa"}, Subresources: []Subresource{tokenRequest}}
 	Events = Resource{Version: "v1", Name: "events", Singular: "event", Kind: "Event", Namespaced: true,
 		ShortNames: []string{"ev"}}
 	EndpointSlices = Resource{Group: "discovery.k8s.io", Version: "v1", Name: "endpointslices", Singular: "endpointslice",

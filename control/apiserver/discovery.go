@@ -108,7 +108,7 @@ func aggregatedResource(res api.Resource) discoveryv2.APIResourceDiscovery {
 	}
 	out := discoveryv2.APIResourceDiscovery{
 		Resource: res.Name, ResponseKind: metaKind(res.GVK()), Scope: scope, SingularResource: res.Singular,
-		Verbs: resourceVerbs(), ShortNames: res.ShortNames, Categories: res.Categories,
+		Verbs: res.AllVerbs(), ShortNames: res.ShortNames, Categories: res.Categories,
 	}
 	for _, sub := range res.Subresources {
 		out.Subresources = append(out.Subresources, discoveryv2.APISubresourceDiscovery{
@@ -127,10 +127,6 @@ func subKind(res api.Resource, sub api.Subresource) schema.GroupVersionKind {
 		return res.GVK()
 	}
 	return sub.Kind
-}
-
-func resourceVerbs() []string {
-	return []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 }
 
 // discover answers /api, /apis, /apis/{group} and /api(s)/[{group}/]{version}.
@@ -285,10 +281,12 @@ func (c *call) sendResources(groupName, versionName string, f format) {
 func legacyResources(res api.Resource) []metav1.APIResource {
 	sum := sha256.Sum256([]byte(res.Group + "/" + res.Version + "/" + res.Kind))
 	out := []metav1.APIResource{{
-		Name: res.Name, SingularName: res.Singular, Namespaced: res.Namespaced, Kind: res.Kind, Verbs: resourceVerbs(),
+		Name: res.Name, SingularName: res.Singular, Namespaced: res.Namespaced, Kind: res.Kind, Verbs: res.AllVerbs(),
 		ShortNames: res.ShortNames, Categories: res.Categories,
-		StorageVersionHash: base64.StdEncoding.EncodeToString(sum[:8]),
 	}}
+	if res.Can("get") { // what is not stored has no version in the store
+		out[0].StorageVersionHash = base64.StdEncoding.EncodeToString(sum[:8])
+	}
 	for _, sub := range res.Subresources {
 		entry := metav1.APIResource{Name: res.Name + "/" + sub.Name, Namespaced: res.Namespaced, Kind: res.Kind, Verbs: sub.Verbs}
 		if kind := subKind(res, sub); kind != res.GVK() {

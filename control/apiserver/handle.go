@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -148,9 +149,9 @@ func (c *call) authenticate() error {
 	return nil
 }
 
-// authorize returns the error that refuses the request, or nil. Somebody
-// unknown is asked to say who they are (401); somebody known is told what they
-// may not do (403).
+// authorize returns the error that refuses the request, or nil: what the
+// sender, known or anonymous, may not do (403). Beside the API, where clients
+// wait for a challenge, somebody unknown is asked who they are (401).
 func (c *call) authorize() error { return c.permit(c.attributes()) }
 
 func (c *call) permit(a auth.Attributes) error {
@@ -161,7 +162,7 @@ func (c *call) permit(a auth.Attributes) error {
 	if allowed {
 		return nil
 	}
-	if c.user.Name == auth.AnonymousUser {
+	if c.user.Name == auth.AnonymousUser && c.beside() {
 		return apierrors.NewUnauthorized("Unauthorized")
 	}
 	text := a.Describe()
@@ -169,6 +170,11 @@ func (c *call) permit(a auth.Attributes) error {
 		text += ": " + reason
 	}
 	return apierrors.NewForbidden(schema.GroupResource{Group: a.Group, Resource: a.Resource}, a.Name, errors.New(text))
+}
+
+// beside tells whether the request is for one of the handlers beside the API.
+func (c *call) beside() bool {
+	return slices.ContainsFunc(c.s.extra, func(prefix string) bool { return strings.HasPrefix(c.r.URL.Path, prefix) })
 }
 
 func (c *call) attributes() auth.Attributes {

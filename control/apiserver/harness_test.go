@@ -18,6 +18,7 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/control/auth/rbac"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
 )
@@ -47,10 +48,15 @@ func newCluster(t *testing.T, change func(*apiserver.Config)) *cluster {
 	must(t, reg.Bootstrap(t.Context()))
 	ca, err := auth.OpenCA(t.TempDir(), time.Now)
 	must(t, err)
+	must(t, rbac.Ensure(t.Context(), reg))
+	roles := rbac.New(log)
+	roles.Follow(reg)
+	background(t, roles.Run)
+	must(t, roles.WaitSynced(t.Context()))
 	config := apiserver.Config{
 		Client: reg, Types: types, Kinds: reg, Tables: reg, Log: log,
 		Authenticator: auth.Chain(auth.NewClientCertificates(ca.Pool(), time.Now)),
-		Authorizer:    auth.Any(auth.Masters{}, auth.NewNodes(reg), auth.Public{}),
+		Authorizer:    auth.Any(auth.Masters{}, auth.NewNodes(reg), roles),
 	}
 	if change != nil {
 		change(&config)

@@ -163,8 +163,8 @@ func TestWhoMay(t *testing.T) {
 	}{
 		{"anonymous health", anonymous, "/healthz", nil, 200, "ok"},
 		{"anonymous version", anonymous, "/version", nil, 200, `"minor": "37"`},
-		{"anonymous pods", anonymous, "/api/v1/pods", nil, 401, `"message":"Unauthorized","reason":"Unauthorized"`},
-		{"anonymous unknown path", anonymous, "/nosuch", nil, 401, "Unauthorized"},
+		{"anonymous pods", anonymous, "/api/v1/pods", nil, 403, `pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" at the cluster scope`},
+		{"anonymous unknown path", anonymous, "/nosuch", nil, 403, `forbidden: User \"system:anonymous\" cannot get path \"/nosuch\"`},
 		{"bad token", anonymous, "/healthz", []string{"Authorization: Bearer x"}, 401, "Unauthorized"},
 		{"node services", node, "/api/v1/services", nil, 200, "ServiceList"},
 		{"node secrets", node, "/api/v1/secrets", nil, 403, `User \"system:node:a\" cannot list resource \"secrets\" in API group \"\" at the cluster scope`},

@@ -34,6 +34,10 @@ func (c *call) impersonate() error {
 		return nil
 	}
 	asked := []auth.Attributes{{Resource: "users", Name: user.Name}}
+	namespace, account, isAccount := auth.SplitServiceAccount(user.Name)
+	if isAccount {
+		asked[0] = auth.Attributes{Resource: "serviceaccounts", Namespace: namespace, Name: account}
+	}
 	for _, group := range header.Values("Impersonate-Group") {
 		user.Groups = append(user.Groups, group)
 		asked = append(asked, auth.Attributes{Resource: "groups", Name: group})
@@ -64,11 +68,16 @@ func (c *call) impersonate() error {
 			return err
 		}
 	}
+	if isAccount && len(user.Groups) == 0 {
+		user.Groups = []string{auth.GroupServiceAccounts, auth.GroupServiceAccounts + ":" + namespace}
+	}
 	own := auth.GroupAuthenticated
 	if user.Name == auth.AnonymousUser {
 		own = auth.GroupUnauthenticated
 	}
-	user.Groups = append(user.Groups, own)
+	if !user.In(own) {
+		user.Groups = append(user.Groups, own)
+	}
 	c.user = user
 	return nil
 }

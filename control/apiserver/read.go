@@ -127,7 +127,7 @@ func (c *call) create() {
 	if err == nil {
 		err = c.checkPlace(obj)
 	}
-	if err == nil && c.t.name == "" {
+	if err == nil && c.t.name == "" && c.t.res.Can("get") {
 		err = c.nameByBody(obj)
 	}
 	if err != nil {

@@ -129,7 +129,7 @@ func (s *Server) chooseVerb(r *http.Request, t *target, oldWatch bool) error {
 	default:
 		return notAllowed(t, r)
 	}
-	if t.sub.Name != "" && !slices.Contains(t.sub.Verbs, t.verb) {
+	if t.sub.Name == "" && !t.res.Can(t.verb) || t.sub.Name != "" && !slices.Contains(t.sub.Verbs, t.verb) {
 		return notAllowed(t, r)
 	}
 	// A namespaced object is created in a namespace.

@@ -21,7 +21,13 @@ func SenderOf(ctx context.Context) User {
 	if u, ok := UserFrom(ctx); ok {
 		return u
 	}
-	return User{Name: ServerUser, Groups: []string{GroupMasters, GroupAuthenticated}}
+	return PartUser(ServerUser)
+}
+
+// PartUser is the user of a part of the server's own process, which is trusted
+// as the server is.
+func PartUser(name string) User {
+	return User{Name: name, Groups: []string{GroupMasters, GroupAuthenticated}}
 }
 
 // As returns a client that sends its requests as u, so that admission and

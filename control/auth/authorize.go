@@ -76,27 +76,6 @@ func (Masters) Authorize(_ context.Context, a Attributes) (bool, string, error) 
 	return a.User.In(GroupMasters), "", nil
 }
 
-// Public allows everybody the health checks and the version, and every known
-// user to discover the API and to ask about themselves, as the cluster roles
-// system:public-info-viewer, system:discovery and system:basic-user do.
-type Public struct{}
-
-// Authorize implements Authorizer.
-func (Public) Authorize(_ context.Context, a Attributes) (bool, string, error) {
-	if a.Resource != "" {
-		self := a.Group == "authorization.k8s.io" && strings.HasPrefix(a.Resource, "selfsubject") ||
-			a.Group == "authentication.k8s.io" && a.Resource == "selfsubjectreviews"
-		return self && a.Verb == "create" && a.User.In(GroupAuthenticated), "", nil
-	}
-	if a.Verb != "get" && a.Verb != "head" {
-		return false, "", nil
-	}
-	if below(a.Path, "/healthz", "/livez", "/readyz", "/version") {
-		return true, "", nil
-	}
-	return a.User.In(GroupAuthenticated) && below(a.Path, "/api", "/apis", "/openapi"), "", nil
-}
-
 // below tells whether a path is one of the roots or lies under one.
 func below(path string, roots ...string) bool {
 	for _, root := range roots {

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"slices"
+	"strings"
 )
 
 // The names that Kubernetes reserves for users and groups.
@@ -12,6 +13,8 @@ const (
 	GroupAuthenticated   = "system:authenticated"
 	GroupMasters         = "system:masters"
 	GroupNodes           = "system:nodes"
+	// GroupBootstrappers has those who come with a bootstrap token: nodes that join.
+	GroupBootstrappers = "system:bootstrappers"
 	// NodeUserPrefix followed by a node's name is the user of that node.
 	NodeUserPrefix = "system:node:"
 	// AdminUser is the user of admin.kubeconfig.
@@ -52,4 +55,27 @@ func WithUser(ctx context.Context, u User) context.Context {
 func UserFrom(ctx context.Context) (u User, ok bool) {
 	u, ok = ctx.Value(userKey{}).(User)
 	return u, ok
+}
+
+// The names of service accounts as users, as Kubernetes makes them.
+const (
+	serviceAccountPrefix = "system:serviceaccount:"
+	// GroupServiceAccounts has all service accounts; with a colon and a
+	// namespace after it, those of the namespace.
+	GroupServiceAccounts = "system:serviceaccounts"
+)
+
+// ServiceAccountUser is the name of the user that a service account is.
+func ServiceAccountUser(namespace, name string) string {
+	return serviceAccountPrefix + namespace + ":" + name
+}
+
+// SplitServiceAccount takes such a name apart; ok is false for other users.
+func SplitServiceAccount(user string) (namespace, name string, ok bool) {
+	rest, ok := strings.CutPrefix(user, serviceAccountPrefix)
+	if !ok {
+		return "", "", false
+	}
+	namespace, name, ok = strings.Cut(rest, ":")
+	return namespace, name, ok && namespace != "" && name != "" && !strings.Contains(name, ":")
 }

@@ -13,6 +13,7 @@ func (cfg *Config) setDefaults() {
 		cfg.Resources = []api.Resource{
 			api.Namespaces, api.Nodes, api.Pods, api.Services, api.Endpoints, api.ConfigMaps, api.Secrets, api.ServiceAccounts,
 			api.Events, api.EndpointSlices, api.Leases, api.Deployments, api.ReplicaSets,
+			api.Roles, api.ClusterRoles, api.RoleBindings, api.ClusterRoleBindings,
 		}
 	}
 	if !cfg.PodCIDR.IsValid() {

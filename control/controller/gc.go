@@ -45,8 +45,8 @@ func newGC(cfg Config) runner {
 	c.loop = cfg.loop("garbage-collector", 16, c)
 	for _, r := range cfg.Resources {
 		c.kinds[r.GVK().GroupKind()] = r
-		if r.Name == api.Events.Name && r.Group == "" {
-			continue // they own nothing, nobody owns them, and they are many
+		if r.Name == api.Events.Name && r.Group == "" || !r.Can("list", "watch") {
+			continue // Events: they own nothing, nobody owns them, and they are many
 		}
 		informer := cfg.Informers.For(r)
 		c.byName[r.GroupResource()] = watched{r, informer}

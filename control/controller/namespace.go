@@ -39,7 +39,7 @@ func newNamespaceEnd(cfg Config) runner {
 		}
 	})
 	for _, r := range cfg.Resources {
-		if !r.Namespaced || r.Name == api.Events.Name {
+		if !r.Namespaced || r.Name == api.Events.Name || !r.Can("list", "watch") {
 			continue
 		}
 		cfg.Informers.For(r).OnChange(func(old, new api.Object) {
@@ -103,7 +103,7 @@ func (c *namespaceEnd) deleteAll(ctx context.Context, namespace string, which fu
 	left := leftovers{counts: map[string]int{}, finalizers: map[string]int{}}
 	var errs []error
 	for _, r := range c.cfg.Resources {
-		if !r.Namespaced || !which(r) {
+		if !r.Namespaced || !which(r) || !r.Can("list", "delete") {
 			continue
 		}
 		list, err := c.cfg.Client.List(ctx, r.Key(namespace, ""), api.ListOptions{})

@@ -49,6 +49,7 @@ func loops(cfg Config) []runner {
 		newEndpointSlices(cfg),
 		newEndpoints(cfg),
 		newServiceAccounts(cfg),
+		newRoleAggregation(cfg),
 		newIPAM(cfg),
 		newNodeLifecycle(cfg),
 		newNamespaceEnd(cfg),

@@ -53,6 +53,10 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 	if err != nil {
 		return nil, err
 	}
+	if k.answer != nil {
+		answer, err := r.ask(ctx, k, key, obj, opts)
+		return answer, r.fail(ctx, key, err)
+	}
 	generated := obj.GetName() == "" && obj.GetGenerateName() != ""
 	for try := 1; ; try++ {
 		if generated {
@@ -75,6 +79,24 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 			return nil, apierrors.NewGenerateNameConflict(key.GroupResource(), key.Name, 1)
 		}
 	}
+}
+
+// ask answers an object of a kind that is a question. Nothing is stored; a
+// dry run gets the same answer.
+func (r *Registry) ask(ctx context.Context, k *kind, key api.Key, obj api.Object, opts api.CreateOptions) (api.Object, error) {
+	k.defaults(obj)
+	request := r.request(k, api.Create, key, write{dry: opts.DryRun, options: createOptions(opts)}, obj, nil)
+	if err := r.admit(ctx, request); err != nil {
+		return nil, err
+	}
+	obj = request.Object
+	if errs := k.validate(obj); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), obj.GetName(), errs)
+	}
+	if err := r.permit(ctx, request); err != nil {
+		return nil, err
+	}
+	return k.answer(ctx, obj)
 }
 
 // adopt checks that obj is of the kind and belongs under key, and returns a

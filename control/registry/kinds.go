@@ -23,7 +23,7 @@ func of[T api.Object](s kinds.Strategy[T]) strategy { return erased[T]{s} }
 // the order of discovery.
 func (r *Registry) builtinKinds() ([]*kind, error) {
 	var all []*kind
-	for _, s := range []strategy{
+	for _, s := range append([]strategy{
 		of(kinds.ConfigMaps()),
 		of(kinds.Endpoints()),
 		of(kinds.Events()),
@@ -63,7 +63,7 @@ func (r *Registry) builtinKinds() ([]*kind, error) {
 		of(kinds.StorageClasses()),
 		of(kinds.VolumeAttachments()),
 		of(kinds.VolumeAttributesClasses()),
-	} {
+	}, r.accessKinds()...) {
 		k, err := s.kind(r.types)
 		if err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/kinds"
 	"wherry.dev/wherry/control/registry/managed"
 	"wherry.dev/wherry/control/store"
 )
@@ -39,6 +41,9 @@ type Config struct {
 	EventTTL time.Duration
 	// Admission judges every write; nil: everything that is valid is admitted.
 	Admission Admission
+	// Reviews answers the questions about identity and access (TokenReview,
+	// SubjectAccessReview and their kin). nil: all are refused.
+	Reviews kinds.Answer
 }
 
 // Registry is the API in process. It implements api.Client and is safe for
@@ -54,6 +59,7 @@ type Registry struct {
 	eventTTL  time.Duration
 	admission Admission
 	scales    *managed.Tracker
+	reviews   kinds.Answer
 }
 
 type groupResource struct{ group, resource string }
@@ -67,9 +73,14 @@ func New(cfg Config) (*Registry, error) {
 		return nil, errors.New("registry: Store and Types must be set")
 	}
 	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission,
-		scales: scales()}
+		reviews: cfg.Reviews, scales: scales()}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.reviews == nil {
+		r.reviews = func(context.Context, api.Object) (api.Object, error) {
+			return nil, apierrors.NewServiceUnavailable("this server answers no questions about access")
+		}
 	}
 	if r.now == nil {
 		r.now = time.Now

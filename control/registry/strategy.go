@@ -46,6 +46,7 @@ type kind struct {
 	columns                                         []metav1.TableColumnDefinition
 	row                                             func(api.Object, time.Time) []any
 	subresources                                    map[string]kinds.Subresource
+	answer                                          func(context.Context, api.Object) (api.Object, error) // nil: objects are stored
 }
 
 // kind erases the type parameter.
@@ -93,7 +94,13 @@ func (s erased[T]) kind(types *api.Types) (*kind, error) {
 	if s.Grace != nil {
 		k.grace = func(obj api.Object, asked *int64) int64 { return s.Grace(obj.(T), asked) }
 	}
+	if s.Answer != nil {
+		k.answer = func(ctx context.Context, obj api.Object) (api.Object, error) { return s.Answer(ctx, obj.(T)) }
+	}
 	k.row = func(obj api.Object, now time.Time) []any { return s.Row(obj.(T), now) }
+	if s.Row == nil {
+		k.columns, k.row = kinds.Plain()
+	}
 	for name, sub := range s.Subresources {
 		k.subresources[name] = sub
 	}

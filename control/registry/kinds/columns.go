@@ -27,6 +27,15 @@ func Foreign(obj api.Object) ([]metav1.TableColumnDefinition, func(api.Object, t
 	}
 }
 
+// Plain are the columns of kinds without any of their own.
+func Plain() ([]metav1.TableColumnDefinition, func(api.Object, time.Time) []any) {
+	defs := columns("Name", "Created At")
+	defs[1].Type = "date"
+	return defs, func(obj api.Object, _ time.Time) []any {
+		return []any{obj.GetName(), obj.GetCreationTimestamp().UTC().Format(time.RFC3339)}
+	}
+}
+
 // columns makes definitions of string columns, Name first. A leading + gives
 // the column priority 1 (-o wide), a leading # makes it a number, a leading !
 // a truth value.

@@ -79,7 +79,11 @@ type Strategy[T api.Object] struct {
 	Release func(ctx context.Context, old T)
 	// Warnings are told to the writer.
 	Warnings func(obj T) []string
+	// Answer makes the kind a question: creating an object returns its answer
+	// and stores nothing.
+	Answer func(ctx context.Context, obj T) (api.Object, error)
 	// Columns and Row are what kubectl get prints. Row's first cell is the name.
+	// Without them it is the name and when the object was created.
 	Columns []metav1.TableColumnDefinition
 	Row     func(obj T, now time.Time) []any
 	// Subresources beyond status and scale.

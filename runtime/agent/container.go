@@ -3,6 +3,7 @@ package agent
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,7 @@ type container struct {
 	name    string
 	init    bool
 	sidecar bool // an init container with restartPolicy Always
+	debug   bool // an ephemeral container
 	index   int  // in its list of the spec
 
 	run      sandbox.Container // nil: does not run
@@ -48,15 +50,21 @@ type stopping struct {
 }
 
 func (c *container) spec(pod *corev1.Pod) *corev1.Container {
-	if c.init {
+	switch {
+	case c.init:
 		return &pod.Spec.InitContainers[c.index]
+	case c.debug: // the API defines the two types as convertible
+		return (*corev1.Container)(&pod.Spec.EphemeralContainers[c.index].EphemeralContainerCommon)
 	}
 	return &pod.Spec.Containers[c.index]
 }
 
 func (c *container) fieldPath() string {
-	if c.init {
+	switch {
+	case c.init:
 		return "spec.initContainers{" + c.name + "}"
+	case c.debug:
+		return "spec.ephemeralContainers{" + c.name + "}"
 	}
 	return "spec.containers{" + c.name + "}"
 }
@@ -75,7 +83,13 @@ func (c *container) shouldRestart(pod *corev1.Pod) bool {
 	if c.terminated == nil {
 		return true
 	}
+	if c.debug {
+		return false
+	}
 	if c.sidecar {
+		return true
+	}
+	if restartRule(c.spec(pod), c.terminated.ExitCode) {
 		return true
 	}
 	policy := pod.Spec.RestartPolicy
@@ -90,6 +104,23 @@ func (c *container) shouldRestart(pod *corev1.Pod) bool {
 	}
 	// Always, which an init container reads as OnFailure.
 	return !c.init || c.terminated.ExitCode != 0
+}
+
+// restartRule reports whether the first of the container's restart rules that
+// matches an exit code demands a restart
+// (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#container-restart-rules).
+func restartRule(spec *corev1.Container, code int32) bool {
+	for i := range spec.RestartPolicyRules {
+		rule := &spec.RestartPolicyRules[i]
+		if rule.ExitCodes == nil {
+			continue
+		}
+		listed := slices.Contains(rule.ExitCodes.Values, code)
+		if listed == (rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
+			return true // both actions there are restart this container
+		}
+	}
+	return false
 }
 
 // done reports whether the next init container may start.
@@ -122,6 +153,7 @@ func (w *worker) load(pod *corev1.Pod) {
 	for _, c := range w.containers() {
 		w.loadContainer(pod, c, now)
 	}
+	w.adopt(pod)
 	if phase := pod.Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
 		w.over, w.admitted, w.frozen = true, true, true
 		return
@@ -138,10 +170,22 @@ func (w *worker) load(pod *corev1.Pod) {
 	w.forgetInit(pod)
 }
 
+// adopt takes in the ephemeral containers that the pod has got since.
+func (w *worker) adopt(pod *corev1.Pod) {
+	for i := len(w.debug); i < len(pod.Spec.EphemeralContainers); i++ {
+		c := &container{name: pod.Spec.EphemeralContainers[i].Name, debug: true, index: i}
+		w.loadContainer(pod, c, time.Now())
+		w.debug = append(w.debug, c)
+	}
+}
+
 func (w *worker) loadContainer(pod *corev1.Pod, c *container, now time.Time) {
 	statuses := pod.Status.ContainerStatuses
-	if c.init {
+	switch {
+	case c.init:
 		statuses = pod.Status.InitContainerStatuses
+	case c.debug:
+		statuses = pod.Status.EphemeralContainerStatuses
 	}
 	c.number = w.agent.logs.LastRun(logPod(pod), c.name) + 1
 	for i := range statuses {

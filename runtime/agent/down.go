@@ -19,6 +19,10 @@ const (
 	// stopSlack is what a runtime may take to kill after the grace period
 	// before its whole sandbox is closed.
 	stopSlack = 10 * time.Second
+	// hookSlack is the one-time extension of the grace period that a container
+	// gets after its preStop hook
+	// (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination-flow).
+	hookSlack = 2 * time.Second
 )
 
 // graceOf is the pod's grace period; a probe may bring its own.
@@ -107,20 +111,23 @@ func (w *worker) kill(pod *corev1.Pod, c *container, grace time.Duration, text s
 		c.probes.end()
 	}
 	c.stop = &stopping{grace: grace, until: until}
-	run, box, p := c.run, w.box, w.prober(pod, c)
-	w.agent.tasks.run(func() { w.stopRun(p, run, box, hook, grace) })
+	box, p := w.box, w.prober(pod, c)
+	w.agent.tasks.run(func() { w.stopRun(p, box, hook, grace) })
 }
 
 // stopRun runs beside the worker. The end of the container wakes the worker.
-func (w *worker) stopRun(p *prober, run sandbox.Container, box sandbox.Sandbox, hook *corev1.Lifecycle, grace time.Duration) {
+func (w *worker) stopRun(p *prober, box sandbox.Sandbox, hook *corev1.Lifecycle, grace time.Duration) {
 	began := time.Now()
 	if hook != nil && hook.PreStop != nil && grace > 0 {
-		w.preStop(p, run, hook.PreStop, grace)
+		w.preStop(p, hook.PreStop, grace)
 	}
 	left := max(grace-time.Since(began), 0)
+	if hook != nil && hook.PreStop != nil {
+		left = max(left, hookSlack) // what the hook has used up is not the guest's fault
+	}
 	ctx, cancel := context.WithTimeout(w.agent.ctx, left+stopSlack)
 	defer cancel()
-	if err := run.Stop(ctx, left); err != nil && w.agent.ctx.Err() == nil {
+	if err := p.run.Stop(ctx, left); err != nil && w.agent.ctx.Err() == nil {
 		w.log.Error("container did not stop in time, closing its sandbox", "container", p.spec.Name, "err", err)
 		_ = w.closeBoxOf(box) // it has said so; the pod's end tries again
 	}

@@ -2,32 +2,42 @@ package agent
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"wherry.dev/wherry/runtime/sandbox"
 )
 
 // preStop runs the hook of a container that is about to be stopped, within
 // its grace period. Its failure is told and changes nothing, as documented.
-func (w *worker) preStop(p *prober, run sandbox.Container, hook *corev1.LifecycleHandler, grace time.Duration) {
+func (w *worker) preStop(p *prober, hook *corev1.LifecycleHandler, grace time.Duration) {
 	ctx, cancel := context.WithTimeout(w.agent.ctx, grace)
 	defer cancel()
-	if text := p.hook(ctx, run, hook); text != "" {
+	if text := p.hook(ctx, hook); text != "" {
 		w.agent.recorder.EventFor(p.ref, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed: %s", text)
 	}
 }
 
 // postStart runs the hook of a container that has just been started. A failure
-// ends the container, as documented.
-func (w *worker) postStart(p *prober, run sandbox.Container, hook *corev1.LifecycleHandler, state *probes) {
-	if text := p.hook(w.agent.ctx, run, hook); text != "" {
+// ends the container, as documented; until it has succeeded the container does
+// not count as running.
+func (w *worker) postStart(p *prober, hook *corev1.LifecycleHandler, state *probes) {
+	if text := p.hook(w.agent.ctx, hook); text != "" {
 		w.agent.recorder.EventFor(p.ref, corev1.EventTypeWarning, failedPostStart, "PostStartHook failed: %s", text)
 		state.demand(failedPostStart, nil)
-		w.poke()
+	} else {
+		close(state.hooked)
 	}
+	w.poke()
+}
+
+func postStartOf(c *corev1.Container) *corev1.LifecycleHandler {
+	if c.Lifecycle == nil {
+		return nil
+	}
+	return c.Lifecycle.PostStart
 }
 
 // failedPostStart is the event's reason, in kubelet's word.
@@ -35,14 +45,14 @@ const failedPostStart = "FailedPostStartHook"
 
 // hook runs a lifecycle hook to its end, or to that of the container or of ctx.
 // It returns why it failed, "" when it did not.
-func (p *prober) hook(ctx context.Context, run sandbox.Container, hook *corev1.LifecycleHandler) string {
+func (p *prober) hook(ctx context.Context, hook *corev1.LifecycleHandler) string {
 	ctx, cancel := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer cancel()
 	watch.Go(func() { // a container that ends by itself needs no hook any more
 		select {
-		case <-run.Done():
+		case <-p.run.Done():
 			cancel()
 		case <-ctx.Done():
 		}
@@ -59,8 +69,17 @@ func (p *prober) hook(ctx context.Context, run sandbox.Container, hook *corev1.L
 		if o := p.httpGet(ctx, hook.HTTPGet); o.result != probeSuccess && ctx.Err() == nil {
 			return o.text
 		}
+	case hook.Exec != nil:
+		code, output, err := p.command(ctx, hook.Exec.Command)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			return err.Error()
+		case code != 0:
+			return fmt.Sprintf("command '%s' exited with %d: %s", strings.Join(hook.Exec.Command, " "), code, output)
+		}
 	default:
-		return "this node runs httpGet and sleep hooks only"
+		return "invalid handler: use exec, httpGet or sleep"
 	}
 	return ""
 }

@@ -44,10 +44,11 @@ type prober struct {
 	ref   *corev1.ObjectReference
 	ip    netip.Addr
 	box   sandbox.Sandbox
+	run   sandbox.Container
 }
 
 func (w *worker) prober(pod *corev1.Pod, c *container) *prober {
-	return &prober{agent: w.agent, spec: c.spec(pod), ip: w.ip, box: w.box, ref: &corev1.ObjectReference{
+	return &prober{agent: w.agent, spec: c.spec(pod), ip: w.ip, box: w.box, run: c.run, ref: &corev1.ObjectReference{
 		APIVersion: "v1", Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, FieldPath: c.fieldPath()}}
 }
 
@@ -59,9 +60,11 @@ func (p *prober) probe(ctx context.Context, h *corev1.ProbeHandler) outcome {
 	case h.TCPSocket != nil:
 		return p.tcp(ctx, h.TCPSocket)
 	case h.GRPC != nil:
-		return outcome{probeUnknown, "grpc probes are not supported by this node; use httpGet or tcpSocket"}
+		return p.grpc(ctx, h.GRPC)
+	case h.Exec != nil:
+		return p.exec(ctx, expandStatic(p.spec, h.Exec.Command))
 	}
-	return outcome{probeUnknown, "exec probes are not supported for wasm containers; use httpGet or tcpSocket"}
+	return outcome{probeUnknown, "missing probe handler: use exec, grpc, httpGet or tcpSocket"}
 }
 
 // port resolves a port number or name against the container's ports.

@@ -15,6 +15,7 @@ import (
 type probes struct {
 	cancel context.CancelFunc
 	begun  chan struct{} // closed when the startup probe has succeeded
+	hooked chan struct{} // closed when the postStart hook has succeeded
 
 	mu      sync.Mutex
 	started bool
@@ -29,7 +30,18 @@ func (p *probes) isStarted() bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.started
+	return p.started && p.isHooked()
+}
+
+// isHooked reports whether the container has passed its postStart hook, which
+// is when it begins to count as running.
+func (p *probes) isHooked() bool {
+	select {
+	case <-p.hooked:
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *probes) isReady() bool {
@@ -38,7 +50,7 @@ func (p *probes) isReady() bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.started && p.ready
+	return p.started && p.ready && p.isHooked()
 }
 
 func (p *probes) verdict() string {
@@ -74,10 +86,13 @@ func (p *probes) end() {
 func (w *worker) startProbes(pod *corev1.Pod, c *container) *probes {
 	spec := c.spec(pod)
 	ctx, cancel := context.WithCancel(w.agent.ctx)
-	p := &probes{cancel: cancel, begun: make(chan struct{}),
+	p := &probes{cancel: cancel, begun: make(chan struct{}), hooked: make(chan struct{}),
 		started: spec.StartupProbe == nil, ready: spec.ReadinessProbe == nil}
 	if p.started {
 		close(p.begun)
+	}
+	if postStartOf(spec) == nil {
+		close(p.hooked)
 	}
 	prober := w.prober(pod, c)
 	for _, l := range []probeLoop{
@@ -119,9 +134,13 @@ func seconds(n, otherwise int32) time.Duration {
 const quickest = 10 * time.Millisecond
 
 func (l *probeLoop) run(ctx context.Context) {
+	first := l.probes.hooked
 	if l.kind != "Startup" {
+		first = l.probes.begun
+	}
+	for _, turn := range []chan struct{}{l.probes.hooked, first} {
 		select {
-		case <-l.probes.begun:
+		case <-turn:
 		case <-ctx.Done():
 			return
 		}

@@ -218,7 +218,7 @@ func mergeStatus(old *corev1.PodStatus, s corev1.PodStatus, now metav1.Time) cor
 	if old.StartTime != nil {
 		s.StartTime = old.StartTime
 	}
-	s.EphemeralContainerStatuses = old.EphemeralContainerStatuses
+	s.EphemeralContainerStatuses = keepIDs(old.EphemeralContainerStatuses, s.EphemeralContainerStatuses)
 	s.Resize = old.Resize
 	s.ResourceClaimStatuses = old.ResourceClaimStatuses
 	s.ExtendedResourceClaimStatus = old.ExtendedResourceClaimStatus

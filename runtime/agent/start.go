@@ -166,9 +166,9 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 	c.id = newContainerID()
 	c.number++
 	c.probes = w.startProbes(pod, c)
-	if hooks := c.spec(pod).Lifecycle; hooks != nil && hooks.PostStart != nil {
+	if hook := postStartOf(c.spec(pod)); hook != nil {
 		p, state := w.prober(pod, c), c.probes
-		w.agent.tasks.run(func() { w.postStart(p, run, hooks.PostStart, state) })
+		w.agent.tasks.run(func() { w.postStart(p, hook, state) })
 	}
 	w.agent.tasks.run(func() {
 		if err := writer.Prepare(); err != nil {

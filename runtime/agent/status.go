@@ -55,6 +55,9 @@ func (w *worker) status(pod *corev1.Pod) corev1.PodStatus {
 	for _, c := range w.main {
 		s.ContainerStatuses = append(s.ContainerStatuses, c.status(pod, creating))
 	}
+	for _, c := range w.debug {
+		s.EphemeralContainerStatuses = append(s.EphemeralContainerStatuses, c.status(pod, "ContainerCreating"))
+	}
 	s.Phase = w.phase(pod)
 	if w.verdict != nil {
 		s.Reason, s.Message = w.verdict.reason, w.verdict.message
@@ -88,8 +91,11 @@ func (c *container) status(pod *corev1.Pod, creating string) corev1.ContainerSta
 		s.Image = c.imageRef
 	}
 	switch {
-	case c.run != nil:
+	case c.run != nil && c.probes.isHooked():
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metaTime(c.began, time.Time{})}
+		s.LastTerminationState.Terminated = c.last
+	case c.run != nil: // in its postStart hook
+		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: creating}
 		s.LastTerminationState.Terminated = c.last
 	case c.waiting != nil:
 		s.State.Waiting = c.waiting
@@ -124,8 +130,10 @@ func (w *worker) phase(pod *corev1.Pod) corev1.PodPhase {
 	}
 	for _, c := range w.main {
 		switch {
-		case c.run != nil:
+		case c.run != nil && (c.probes.isHooked() || c.last != nil):
 			running++
+		case c.run != nil:
+			waiting++ // for its postStart hook
 		case c.terminated == nil:
 			waiting++
 		case c.shouldRestart(pod) && !w.down:

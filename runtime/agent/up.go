@@ -221,6 +221,11 @@ func ports(c *corev1.Container) []sandbox.Port {
 // other, then all others at once.
 func (w *worker) runContainers(ctx context.Context, pod *corev1.Pod) time.Duration {
 	var wait time.Duration
+	for _, c := range w.debug {
+		if c.shouldRestart(pod) {
+			wait = earliest(wait, w.ensure(ctx, pod, c))
+		}
+	}
 	for _, c := range w.init {
 		if w.begun && !c.sidecar {
 			continue // they are over for as long as this sandbox lives
@@ -236,14 +241,14 @@ func (w *worker) runContainers(ctx context.Context, pod *corev1.Pod) time.Durati
 		}
 	}
 	w.begun = true
+	hooked := true // a container starts when the hooks of those before it are over
 	for _, c := range w.main {
 		if c.run != nil {
 			w.keep(pod, c)
-			continue
-		}
-		if c.shouldRestart(pod) {
+		} else if hooked && c.shouldRestart(pod) {
 			wait = earliest(wait, w.ensure(ctx, pod, c))
 		}
+		hooked = hooked && (c.run == nil || c.probes.isHooked())
 	}
 	return wait
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,6 +57,7 @@ type worker struct {
 	deadline   time.Time // when the grace period of the running shutdown ends
 	init       []*container
 	main       []*container
+	debug      []*container
 }
 
 // verdict is an end that was decided over the pod: rejected, or past its
@@ -169,6 +171,7 @@ func (w *worker) step(ctx context.Context, in input) time.Duration {
 	if !w.loaded {
 		w.load(in.pod)
 	}
+	w.adopt(in.pod)
 	w.collect(in.pod)
 	var wait time.Duration
 	switch {
@@ -202,9 +205,7 @@ func earliest(a, b time.Duration) time.Duration {
 }
 
 // containers returns all containers, init containers first.
-func (w *worker) containers() []*container {
-	return append(append(make([]*container, 0, len(w.init)+len(w.main)), w.init...), w.main...)
-}
+func (w *worker) containers() []*container { return slices.Concat(w.init, w.main, w.debug) }
 
 // retry is a plain exponential wait for things that fail before a container
 // exists: volumes, sandboxes.

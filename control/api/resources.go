@@ -14,6 +14,8 @@ var (
 		ShortNames: []string{"po"}, Categories: []string{"all"},
 		Subresources: []Subresource{status,
 			{Name: "binding", Kind: schema.GroupVersionKind{Version: "v1", Kind: "Binding"}, Verbs: []string{"create"}},
+			{Name: "ephemeralcontainers", Verbs: objectVerbs},
+			{Name: "resize", Verbs: objectVerbs},
 			{Name: "log", Verbs: []string{"get"}, Connect: true}}}
 	Services = Resource{Version: "v1", Name: "services", Singular: "service", Kind: "Service", Namespaced: true,
 		ShortNames: []string{"svc"}, Categories: []string{"all"}, Subresources: []Subresource{status}}

@@ -77,7 +77,7 @@ func (r *Registry) builtinKinds() ([]*kind, error) {
 func (r *Registry) pods() kinds.Strategy[*corev1.Pod] {
 	s := kinds.Pods()
 	s.Admit = r.admitPod
-	s.Subresources = map[string]kinds.Subresource{"binding": {Create: r.bind}}
+	s.Subresources["binding"] = kinds.Subresource{Create: r.bind}
 	return s
 }
 

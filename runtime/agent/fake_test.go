@@ -19,6 +19,8 @@ type program func(g *guest) int32
 
 // guest is one scripted container.
 type guest struct {
+	runtime *fakeRuntime
+
 	spec sandbox.ContainerSpec
 	pod  sandbox.Pod
 	told chan struct{} // closed when the guest shall end
@@ -35,6 +37,19 @@ type guest struct {
 
 func (g *guest) Done() <-chan struct{} { return g.done }
 func (g *guest) Exit() sandbox.Exit    { return g.exit }
+
+// Exec does what the runtime's script says, until it is stopped.
+func (g *guest) Exec(_ context.Context, e sandbox.ExecSpec) (sandbox.Container, error) {
+	if g.runtime.exec == nil {
+		return nil, errors.New("scripted guests run nothing else")
+	}
+	other := &guest{runtime: g.runtime, told: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(other.done)
+		other.exit.Code = g.runtime.exec(other.told, e)
+	}()
+	return other, nil
+}
 
 func (g *guest) Usage() sandbox.Usage {
 	return sandbox.Usage{CPU: 1500 * time.Millisecond, Memory: 3 << 20}
@@ -79,6 +94,7 @@ type fakeRuntime struct {
 	prepare  func(sandbox.Image) error
 	start    func(sandbox.ContainerSpec) error
 	dial     func(port uint16) (net.Conn, error)
+	exec     func(told <-chan struct{}, e sandbox.ExecSpec) int32
 	guests   []*guest
 	open     int // sandboxes that are not closed
 	stuck    int // how many attempts to close one fail from now on
@@ -139,7 +155,7 @@ func (b *fakeBox) Start(_ context.Context, c sandbox.ContainerSpec) (sandbox.Con
 	}
 	r.mu.Lock()
 	run := r.programs[c.Name]
-	g := &guest{spec: c, pod: b.pod, told: make(chan struct{}), done: make(chan struct{})}
+	g := &guest{runtime: r, spec: c, pod: b.pod, told: make(chan struct{}), done: make(chan struct{})}
 	r.guests = append(r.guests, g)
 	r.mu.Unlock()
 	if run == nil {

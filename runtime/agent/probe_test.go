@@ -168,7 +168,7 @@ func TestUnsupportedProbe(t *testing.T) {
 		pod := newPod("web", "web")
 		pod.Spec.Containers[0].LivenessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}}
 		c.create(pod)
-		c.waitEvent("web", "Liveness probe errored and resulted in unknown state: container \"web\" cannot run commands")
+		c.waitEvent("web", "Liveness probe errored and resulted in unknown state: failed to exec in container: scripted guests")
 		if n := len(c.runtime.started("")); n != 1 {
 			c.Errorf("%d starts", n)
 		}

@@ -52,6 +52,10 @@ func defaultPod(pod *corev1.Pod) {
 			}
 			c.Resources.Requests[name] = limit.DeepCopy()
 		}
+		defaultResizePolicy(c)
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		defaultContainer((*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon))
 	}
 }
 

@@ -266,13 +266,7 @@ func (v *podValidator) container(c *corev1.Container, at *field.Path, init bool)
 // containers have none of them.
 func (v *podValidator) containerLife(c *corev1.Container, at *field.Path, init bool) (errs field.ErrorList) {
 	sidecar := init && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-	if c.RestartPolicy != nil && init && !sidecar {
-		errs = append(errs, field.NotSupported(at.Child("restartPolicy"), *c.RestartPolicy,
-			[]corev1.ContainerRestartPolicy{corev1.ContainerRestartPolicyAlways}))
-	}
-	if c.RestartPolicy != nil && !init {
-		errs = append(errs, field.Forbidden(at.Child("restartPolicy"), "may not be set for non-init containers"))
-	}
+	errs = append(errs, validateRestart(c, at)...)
 	probes := []struct {
 		name  string
 		probe *corev1.Probe

@@ -7,11 +7,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// maxRestartRules and maxExitCodes bound what one container may say about its
+// maxRestartRules and maxRuleCodes bound what one container may say about its
 // restarts.
 const (
 	maxRestartRules = 20
-	maxExitCodes    = 255
+	maxRuleCodes    = 255
 )
 
 var (
@@ -49,8 +49,8 @@ func validateRestart(c *corev1.Container, at *field.Path) (errs field.ErrorList)
 		if !slices.Contains(exitCodeOperators, rule.ExitCodes.Operator) {
 			errs = append(errs, field.NotSupported(at.Child("operator"), rule.ExitCodes.Operator, exitCodeOperators))
 		}
-		if n := len(rule.ExitCodes.Values); n > maxExitCodes {
-			errs = append(errs, field.TooMany(at.Child("values"), n, maxExitCodes))
+		if n := len(rule.ExitCodes.Values); n > maxRuleCodes {
+			errs = append(errs, field.TooMany(at.Child("values"), n, maxRuleCodes))
 		}
 	}
 	return errs

@@ -33,6 +33,18 @@ func (w *worker) postStart(p *prober, hook *corev1.LifecycleHandler, state *prob
 	w.poke()
 }
 
+// hooking reports whether the container's first start is under way and not past
+// its postStart hook. One that fails to start does not hold the others up.
+func (c *container) hooking(pod *corev1.Pod) bool {
+	switch {
+	case postStartOf(c.spec(pod)) == nil:
+		return false
+	case c.run != nil:
+		return !c.probes.isHooked()
+	}
+	return c.terminated == nil && c.waiting == nil
+}
+
 func postStartOf(c *corev1.Container) *corev1.LifecycleHandler {
 	if c.Lifecycle == nil {
 		return nil

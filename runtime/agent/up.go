@@ -248,7 +248,7 @@ func (w *worker) runContainers(ctx context.Context, pod *corev1.Pod) time.Durati
 		} else if hooked && c.shouldRestart(pod) {
 			wait = earliest(wait, w.ensure(ctx, pod, c))
 		}
-		hooked = hooked && (c.run == nil || c.probes.isHooked())
+		hooked = hooked && !c.hooking(pod)
 	}
 	return wait
 }

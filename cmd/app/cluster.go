@@ -67,6 +67,14 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.cfg.check(); err != nil {
 		return err
 	}
+	var err error
+	if c.types, err = api.NewTypes(); err != nil {
+		return err
+	}
+	loaded := make(chan struct{})
+	defer func() { <-loaded }()
+	// While the store is read.
+	go func() { defer close(loaded); registry.LoadSchemas(c.types) }()
 	for _, step := range []func(context.Context) error{
 		c.openStore, c.openAuth, c.openRegistry, c.serve, c.startLoops, c.startNodes,
 	} {
@@ -82,9 +90,6 @@ func (c *Cluster) openStore(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if c.types, err = api.NewTypes(); err != nil {
-		return err
-	}
 	c.bucket, err = natskv.Open(ctx, natskv.Config{Dir: filepath.Join(c.cfg.DataDir, storeDir), Log: c.log("store")})
 	if err != nil {
 		return fmt.Errorf("open the store in %s: %w", c.cfg.DataDir, err)

@@ -33,6 +33,11 @@ func mergeSchema(types *api.Types) func() (managedfields.TypeConverter, error) {
 	}
 }
 
+// LoadSchemas reads how the kinds of Kubernetes' groups merge, which the first
+// write would have to wait for. It takes some tenths of a second of one
+// processor, once per process.
+func LoadSchemas(types *api.Types) { applyconfigurations.NewTypeConverter(types.Scheme) }
+
 // deducedSchema merges maps by key and replaces everything else.
 func deducedSchema() (managedfields.TypeConverter, error) {
 	return managedfields.NewDeducedTypeConverter(), nil
@@ -147,7 +152,7 @@ func appliedTo(key api.Key, obj api.Object) error {
 
 // scales tracks the managed fields of scales. They are those of the parent
 // about its number of replicas, in other words.
-func scales() *managed.Tracker {
+func scales(texts *managed.Texts) *managed.Tracker {
 	gvk := autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 	return managed.NewTracker(managed.Kind{
 		Hub: gvk,
@@ -160,7 +165,7 @@ func scales() *managed.Tracker {
 		Default: func(api.Object) {},
 		// The library has no schema for it, and it has nothing to merge.
 		Schema: deducedSchema,
-	})
+	}, texts)
 }
 
 // replicasPaths says where each version of a kind keeps what /scale writes.

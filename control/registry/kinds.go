@@ -9,11 +9,12 @@ import (
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
+	"wherry.dev/wherry/control/registry/managed"
 )
 
 // strategy is a Strategy of any kind.
 type strategy interface {
-	kind(types *api.Types) (*kind, error)
+	kind(types *api.Types, texts *managed.Texts) (*kind, error)
 }
 
 // of hides a kind's type from the table.
@@ -64,7 +65,7 @@ func (r *Registry) builtinKinds() ([]*kind, error) {
 		of(kinds.VolumeAttachments()),
 		of(kinds.VolumeAttributesClasses()),
 	}, r.accessKinds()...) {
-		k, err := s.kind(r.types)
+		k, err := s.kind(r.types, &r.texts)
 		if err != nil {
 			return nil, err
 		}

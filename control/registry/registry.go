@@ -60,6 +60,7 @@ type Registry struct {
 	admission Admission
 	scales    *managed.Tracker
 	reviews   kinds.Answer
+	texts     managed.Texts
 }
 
 type groupResource struct{ group, resource string }
@@ -73,7 +74,8 @@ func New(cfg Config) (*Registry, error) {
 		return nil, errors.New("registry: Store and Types must be set")
 	}
 	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission,
-		reviews: cfg.Reviews, scales: scales()}
+		reviews: cfg.Reviews}
+	r.scales = scales(&r.texts)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -181,6 +183,9 @@ func (r *Registry) decode(k *kind, entry *store.Entry) (api.Object, error) {
 		}
 		obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
 		obj.SetResourceVersion(api.FormatRevision(e.Revision))
+		if entries := obj.GetManagedFields(); len(entries) > 0 {
+			r.texts.Share(entries)
+		}
 		return obj, nil
 	})
 	if err != nil {

@@ -50,7 +50,7 @@ type kind struct {
 }
 
 // kind erases the type parameter.
-func (s erased[T]) kind(types *api.Types) (*kind, error) {
+func (s erased[T]) kind(types *api.Types, texts *managed.Texts) (*kind, error) {
 	k := &kind{
 		resource: s.Resource, name: s.Name,
 		hasStatus: s.Status != nil, createOnUpdate: s.CreateOnUpdate, conditional: s.ConditionalUpdate,
@@ -132,7 +132,7 @@ func (s erased[T]) kind(types *api.Types) (*kind, error) {
 	case merge == nil:
 		merge = mergeSchema(types)
 	}
-	k.tracker = managed.NewTracker(managed.Kind{Hub: s.Resource.GVK(), New: k.newAs, Convert: k.convert, Default: k.defaults, Schema: merge})
+	k.tracker = managed.NewTracker(managed.Kind{Hub: s.Resource.GVK(), New: k.newAs, Convert: k.convert, Default: k.defaults, Schema: merge}, texts)
 	return k, nil
 }
 

@@ -52,6 +52,8 @@ type Tracker struct {
 	schemaErr  error
 
 	managers sync.Map // managerKey to *managedfields.FieldManager
+	quicks   sync.Map // managerKey to *quick
+	texts    *Texts
 }
 
 type managerKey struct {
@@ -60,13 +62,21 @@ type managerKey struct {
 	reset       string // joined by commas
 }
 
-// NewTracker returns a tracker for a kind.
-func NewTracker(kind Kind) *Tracker { return &Tracker{kind: kind} }
+// NewTracker returns a tracker for a kind. Trackers may share texts.
+func NewTracker(kind Kind, texts *Texts) *Tracker { return &Tracker{kind: kind, texts: texts} }
 
 // Update writes managedFields into obj, which w.Manager is about to store in
 // place of live (nil: obj is new). What obj itself says in managedFields counts
 // unless it comes through a subresource. Other fields of obj do not change.
 func (t *Tracker) Update(live, obj api.Object, w Writer) error {
+	if t.fast(live, obj, w) {
+		return nil
+	}
+	return t.slow(live, obj, w)
+}
+
+// slow is Update by the library.
+func (t *Tracker) slow(live, obj api.Object, w Writer) error {
 	manager, err := t.manager(w)
 	if err != nil {
 		return err
@@ -161,11 +171,16 @@ func (t *Tracker) manager(w Writer) (*managedfields.FieldManager, error) {
 func resetSet(fields []string) *fieldpath.Set {
 	set := fieldpath.NewSet()
 	for _, field := range fields {
-		var path fieldpath.Path
-		for name := range strings.SplitSeq(field, ".") {
-			path = append(path, fieldpath.FieldNameElement(name))
-		}
-		set.Insert(path)
+		set.Insert(pathOf(field))
 	}
 	return set
+}
+
+// pathOf reads a dotted path.
+func pathOf(field string) fieldpath.Path {
+	var path fieldpath.Path
+	for name := range strings.SplitSeq(field, ".") {
+		path = append(path, fieldpath.FieldNameElement(name))
+	}
+	return path
 }

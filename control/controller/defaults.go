@@ -12,7 +12,8 @@ func (cfg *Config) setDefaults() {
 	if cfg.Resources == nil {
 		cfg.Resources = []api.Resource{
 			api.Namespaces, api.Nodes, api.Pods, api.Services, api.Endpoints, api.ConfigMaps, api.Secrets, api.ServiceAccounts,
-			api.Events, api.EndpointSlices, api.Leases, api.Deployments, api.ReplicaSets,
+			api.Events, api.EndpointSlices, api.Leases, api.Deployments, api.ReplicaSets, api.ReplicationControllers,
+			api.StatefulSets, api.DaemonSets, api.ControllerRevisions, api.Jobs, api.CronJobs,
 			api.Roles, api.ClusterRoles, api.RoleBindings, api.ClusterRoleBindings,
 		}
 	}

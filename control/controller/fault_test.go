@@ -153,3 +153,59 @@ func (b *bed) onPods(f func(old, new *corev1.Pod, all map[string]*corev1.Pod)) {
 		}
 	})
 }
+
+// crashing is a client of a process that dies after a number of writes: the
+// answer of the last one is lost, and no further one is sent.
+type crashing struct {
+	api.Client
+
+	mu   sync.Mutex
+	left int // writes
+	dead bool
+}
+
+// crashed says that the process has died since the last call, and lets the
+// next one live.
+func (c *crashing) crashed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := c.dead
+	c.dead = false
+	return was
+}
+
+func (c *crashing) write(key api.Key, do func() (api.Object, error)) (api.Object, error) {
+	c.mu.Lock()
+	if key.Resource == "events" {
+		c.mu.Unlock()
+		return do()
+	}
+	c.left--
+	last, dead := c.left == 0, c.dead
+	c.dead = dead || last
+	c.mu.Unlock()
+	if dead {
+		return nil, errLost
+	}
+	obj, err := do()
+	if last {
+		return nil, errLost
+	}
+	return obj, err
+}
+
+func (c *crashing) Create(ctx context.Context, key api.Key, obj api.Object, opts api.CreateOptions) (api.Object, error) {
+	return c.write(key, func() (api.Object, error) { return c.Client.Create(ctx, key, obj, opts) })
+}
+
+func (c *crashing) Update(ctx context.Context, key api.Key, obj api.Object, opts api.UpdateOptions) (api.Object, error) {
+	return c.write(key, func() (api.Object, error) { return c.Client.Update(ctx, key, obj, opts) })
+}
+
+func (c *crashing) Patch(ctx context.Context, key api.Key, patch api.Patch, opts api.PatchOptions) (api.Object, error) {
+	return c.write(key, func() (api.Object, error) { return c.Client.Patch(ctx, key, patch, opts) })
+}
+
+func (c *crashing) Delete(ctx context.Context, key api.Key, opts api.DeleteOptions) (api.Object, error) {
+	return c.write(key, func() (api.Object, error) { return c.Client.Delete(ctx, key, opts) })
+}

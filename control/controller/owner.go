@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -55,6 +56,8 @@ type owners struct {
 	owner   api.Resource
 	owned   api.Resource
 	objects *reconcile.Informer // of the owned kind, with indexOwners
+	// finalizer is added to what is adopted; "": none.
+	finalizer string
 }
 
 // claim returns the objects that owner controls, after adopting matching
@@ -120,7 +123,11 @@ func (o owners) mayAdopt(ctx context.Context, owner api.Object) error {
 // adopt makes owner the controller of obj. It returns nil when obj is gone.
 func (o owners) adopt(ctx context.Context, obj, owner api.Object) (api.Object, error) {
 	refs := append([]metav1.OwnerReference{}, obj.GetOwnerReferences()...)
-	adopted, err := o.setOwners(ctx, obj, append(refs, *controllerRef(owner, o.owner)))
+	change := map[string]any{"ownerReferences": append(refs, *controllerRef(owner, o.owner))}
+	if o.finalizer != "" && !slices.Contains(obj.GetFinalizers(), o.finalizer) {
+		change["finalizers"] = append(slices.Clone(obj.GetFinalizers()), o.finalizer)
+	}
+	adopted, err := o.setMetadata(ctx, obj, change)
 	if err != nil {
 		return nil, ignoreGone(fmt.Errorf("adopt %s: %w", o.owned.KeyOf(obj), err))
 	}
@@ -135,18 +142,17 @@ func (o owners) release(ctx context.Context, obj, owner api.Object) error {
 			refs = append(refs, ref)
 		}
 	}
-	if _, err := o.setOwners(ctx, obj, refs); err != nil {
+	if _, err := o.setMetadata(ctx, obj, map[string]any{"ownerReferences": refs}); err != nil {
 		return ignoreGone(fmt.Errorf("release %s: %w", o.owned.KeyOf(obj), err))
 	}
 	return nil
 }
 
-// setOwners replaces the owners of obj if nobody has changed it meanwhile: the
-// list in a merge patch is the whole list.
-func (o owners) setOwners(ctx context.Context, obj api.Object, refs []metav1.OwnerReference) (api.Object, error) {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": obj.GetUID(), "resourceVersion": obj.GetResourceVersion(), "ownerReferences": refs,
-	}})
+// setMetadata replaces lists in obj's metadata if nobody has changed it
+// meanwhile: a list in a merge patch is the whole list.
+func (o owners) setMetadata(ctx context.Context, obj api.Object, change map[string]any) (api.Object, error) {
+	change["uid"], change["resourceVersion"] = obj.GetUID(), obj.GetResourceVersion()
+	patch, err := json.Marshal(map[string]any{"metadata": change})
 	if err != nil {
 		return nil, err
 	}

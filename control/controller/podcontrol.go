@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -61,22 +62,28 @@ func generated(prefix string) string {
 // create makes pods, at first one, then twice as many at a time as long as
 // all succeed: when all fail for the same reason (a quota, a bad template) one
 // request finds it out instead of hundreds.
-func (c podControl) create(ctx context.Context, owner api.Object, pods []*corev1.Pod) error {
+// made is how many of them there are now for sure.
+func (c podControl) create(ctx context.Context, owner api.Object, pods []*corev1.Pod) (made int, err error) {
+	var done atomic.Int64
 	for batch, left := 1, pods; len(left) > 0; batch *= 2 {
 		now := left[:min(batch, len(left))]
 		left = left[len(now):]
 		err := each(len(now), func(i int) error {
 			c.expect.expectCreation(owner.GetUID(), now[i].Name)
-			return c.createOne(ctx, owner, now[i])
+			err := c.createOne(ctx, owner, now[i])
+			if err == nil {
+				done.Add(1)
+			}
+			return err
 		})
 		if namespaceGoing(err) {
-			return nil // the owner goes with it
+			return int(done.Load()), nil // the owner goes with it
 		}
 		if err != nil {
-			return err
+			return int(done.Load()), err
 		}
 	}
-	return nil
+	return int(done.Load()), nil
 }
 
 func (c podControl) createOne(ctx context.Context, owner api.Object, pod *corev1.Pod) error {

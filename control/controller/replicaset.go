@@ -161,7 +161,8 @@ func (r *replicaSets) scale(ctx context.Context, rs *appsv1.ReplicaSet, owned []
 	for i := range pods {
 		pods[i] = podFrom(rs, r.kind.resource, &rs.Spec.Template, rs.Name+"-")
 	}
-	return true, r.control.create(ctx, rs, pods)
+	_, err = r.control.create(ctx, rs, pods)
+	return true, err
 }
 
 // related are the pods of all ReplicaSets with the same controller.

@@ -10,15 +10,15 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
-// replicationControllers is the engine of ReplicaSets for the kind before
+// newReplicationControllers is the engine of ReplicaSets for the kind before
 // them.
-func replicationControllers(resource api.Resource) replicaKind {
-	return replicaKind{
-		resource: resource, loop: "replicationcontroller", component: "replication-controller",
+func newReplicationControllers(cfg Config) runner {
+	return newReplicas(cfg, replicaKind{
+		resource: api.ReplicationControllers, loop: "replicationcontroller", component: "replication-controller",
 		view: func(obj api.Object) (*appsv1.ReplicaSet, error) {
 			rc, ok := obj.(*corev1.ReplicationController)
 			if !ok {
-				return nil, fmt.Errorf("%s is a %T", resource.KeyOf(obj), obj)
+				return nil, fmt.Errorf("%s is a %T", api.ReplicationControllers.KeyOf(obj), obj)
 			}
 			return viewReplicationController(rc), nil
 		},
@@ -27,7 +27,7 @@ func replicationControllers(resource api.Resource) replicaKind {
 			rc.Status = replicationControllerStatus(status)
 			return rc
 		},
-	}
+	})
 }
 
 // viewReplicationController shows a ReplicationController as a ReplicaSet. It

@@ -46,6 +46,10 @@ func loops(cfg Config) []runner {
 	return []runner{
 		newDeployments(cfg),
 		newReplicaSets(cfg),
+		newReplicationControllers(cfg),
+		newJobs(cfg),
+		newJobOrphans(cfg),
+		newFinishedJobs(cfg),
 		newEndpointSlices(cfg),
 		newEndpoints(cfg),
 		newServiceAccounts(cfg),

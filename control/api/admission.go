@@ -1,6 +1,8 @@
 package api
 
-import "k8s.io/apimachinery/pkg/runtime"
+import (
+	"k8s.io/apimachinery/pkg/runtime"
+)
 
 // Operation is what a request wants to do, in the words of the admission API.
 type Operation string

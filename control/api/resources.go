@@ -1,6 +1,8 @@
 package api
 
-import "k8s.io/apimachinery/pkg/runtime/schema"
+import (
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
 
 // The served kinds. Registry strategies, controllers and agents name them by
 // these values.

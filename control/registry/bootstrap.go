@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,9 +25,10 @@ const apiService = "kubernetes"
 func (r *Registry) APIServiceIP() netip.Addr { return r.ips.api() }
 
 // Bootstrap creates what every cluster has: the namespaces default,
-// kube-system, kube-public and kube-node-lease, the priority classes of the system, and the
-// Service default/kubernetes. It is idempotent. Where the API server listens is told
-// to PublishAPIServer.
+// kube-system, kube-public and kube-node-lease, the priority classes of the
+// system, what flow control must have, the network of Services and the Service
+// default/kubernetes. It is idempotent. Where the API server listens is told to
+// PublishAPIServer.
 func (r *Registry) Bootstrap(ctx context.Context) error {
 	if err := r.store.WaitReady(ctx); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
@@ -38,17 +40,21 @@ func (r *Registry) Bootstrap(ctx context.Context) error {
 // because somebody has deleted it: without kube-node-lease, for instance, no
 // node can say that it lives.
 func (r *Registry) ensureBasics(ctx context.Context) error {
+	var basics []basic
 	for _, name := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic, corev1.NamespaceNodeLease} {
-		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		if err := r.ensure(ctx, api.Namespaces, ns); err != nil {
-			return err
-		}
+		basics = append(basics, basic{api.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}})
 	}
 	for _, class := range kinds.SystemPriorityClasses() {
-		if err := r.ensure(ctx, api.PriorityClasses, class); err != nil {
-			return err
-		}
+		basics = append(basics, basic{api.PriorityClasses, class})
 	}
+	for _, level := range kinds.MandatoryPriorityLevels() {
+		basics = append(basics, basic{api.PriorityLevelConfigurations, level})
+	}
+	for _, schema := range kinds.MandatoryFlowSchemas() {
+		basics = append(basics, basic{api.FlowSchemas, schema})
+	}
+	basics = append(basics, basic{api.ServiceCIDRs, &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: apiService},
+		Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{r.ips.prefix.String()}}}})
 	service := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: apiService, Labels: apiLabels()},
 		Spec: corev1.ServiceSpec{
@@ -57,7 +63,18 @@ func (r *Registry) ensureBasics(ctx context.Context) error {
 				Protocol: corev1.ProtocolTCP}},
 		},
 	}
-	return r.ensure(ctx, api.Services, service)
+	for _, b := range append(basics, basic{api.Services, service}) {
+		if err := r.ensure(ctx, b.resource, b.object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// basic is an object that every cluster has.
+type basic struct {
+	resource api.Resource
+	object   api.Object
 }
 
 func apiLabels() map[string]string {

@@ -1,11 +1,13 @@
 package kinds
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -18,6 +20,7 @@ func Events() Strategy[*corev1.Event] {
 		Validate:       validateEvent,
 		ValidateUpdate: func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e) },
 		Fields:         eventFields(),
+		Versions:       []Version[*corev1.Event]{eventVersion()},
 		CreateOnUpdate: true,
 		NoDependents:   true,
 		Columns: columns("Last Seen", "Type", "Reason", "Object", "+Subobject", "+Source", "Message",
@@ -26,7 +29,37 @@ func Events() Strategy[*corev1.Event] {
 	}
 }
 
+// The limits of events that say when they happened.
+const (
+	maxEventText = 128
+	maxEventNote = 1024
+)
+
+// validateEvent checks where an event lies, and of an event of the newer form,
+// which has an eventTime, everything else.
 func validateEvent(e *corev1.Event) field.ErrorList {
+	errs := validateEventPlace(e)
+	if e.EventTime.IsZero() {
+		return errs
+	}
+	if name := e.ReportingController; name == "" {
+		errs = append(errs, field.Required(field.NewPath("reportingController"), ""))
+	} else {
+		errs = append(errs, invalid(field.NewPath("reportingController"), name, validation.IsQualifiedName(name))...)
+	}
+	for _, text := range []struct{ name, value string }{{"reportingInstance", e.ReportingInstance}, {"action", e.Action}, {"reason", e.Reason}} {
+		errs = append(errs, required(text.value, field.NewPath(text.name), "")...)
+		if len(text.value) > maxEventText {
+			errs = append(errs, field.Invalid(field.NewPath(text.name), "", fmt.Sprintf("can have at most %v characters", maxEventText)))
+		}
+	}
+	if len(e.Message) > maxEventNote {
+		errs = append(errs, field.Invalid(field.NewPath("message"), "", fmt.Sprintf("can have at most %v characters", maxEventNote)))
+	}
+	return errs
+}
+
+func validateEventPlace(e *corev1.Event) field.ErrorList {
 	at := field.NewPath("involvedObject", "namespace")
 	wanted := e.InvolvedObject.Namespace
 	if wanted == "" {

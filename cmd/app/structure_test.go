@@ -39,7 +39,7 @@ var mayImport = map[string][]string{
 	"control/registry/managed":      {"control/api"},
 	"control/apiserver":             {"control/api", "control/auth", "control/apiserver/openapi"},
 	"control/apiserver/openapi":     {"control/api"},
-	"control/apiserver/openapi/gen": {"control/api"},
+	"control/apiserver/openapi/gen": {"control/api", "control/registry", "control/store"},
 	"runtime/sandbox/sandboxtest":   {"runtime/sandbox"},
 	"runtime/agent/podlog":          {},
 	"runtime/wasm/memconn":          {},

@@ -27,29 +27,37 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry"
+	"wherry.dev/wherry/control/store"
 )
 
 // served are the resources that get paths; what they consist of gets
-// definitions. A test holds it against what the registry serves.
-func served() []api.Resource {
-	return []api.Resource{
-		api.Namespaces, api.Nodes, api.Pods, api.Services, api.Endpoints, api.ConfigMaps, api.Secrets,
-		api.ServiceAccounts, api.Events, api.EndpointSlices, api.Leases, api.Deployments, api.ReplicaSets,
+// definitions. They are those of the registry, so that no kind is forgotten.
+func served(types *api.Types) ([]api.Resource, error) {
+	r, err := registry.New(registry.Config{Types: types, Store: store.New(store.NewMemory(), store.Options{})})
+	if err != nil {
+		return nil, err
 	}
+	return r.Catalog().Resources(), nil
 }
 
 // builder makes the documents.
 type builder struct {
 	types                        *api.Types
+	served                       []api.Resource
 	kinds                        map[string][]any // definition name to its group, version, kind entries
 	deleteOptions, status, patch any
 }
 
-func newBuilder(types *api.Types) *builder {
-	b := &builder{types: types, kinds: map[string][]any{},
+func newBuilder(types *api.Types) (*builder, error) {
+	resources, err := served(types)
+	if err != nil {
+		return nil, err
+	}
+	b := &builder{types: types, served: resources, kinds: map[string][]any{},
 		deleteOptions: metav1.DeleteOptions{}, status: metav1.Status{}, patch: metav1.Patch{}}
 	groups := map[schema.GroupVersion]bool{{Version: "v1"}: true, {Group: "autoscaling", Version: "v1"}: true}
-	for _, res := range served() {
+	for _, res := range b.served {
 		groups[schema.GroupVersion{Group: res.Group, Version: res.Version}] = true
 	}
 	known := types.Scheme.AllKnownTypes()
@@ -59,7 +67,7 @@ func newBuilder(types *api.Types) *builder {
 			b.kinds[name] = append(b.kinds[name], gvkOf(gvk))
 		}
 	}
-	return b
+	return b, nil
 }
 
 func gvkOf(gvk schema.GroupVersionKind) map[string]any {
@@ -108,9 +116,12 @@ func secondPass(dir string) error {
 	if err != nil {
 		return err
 	}
-	b := newBuilder(types)
+	b, err := newBuilder(types)
+	if err != nil {
+		return err
+	}
 	byPath := map[string]*container{}
-	for _, res := range served() {
+	for _, res := range b.served {
 		path := "apis/" + res.GroupVersion()
 		if res.Group == "" {
 			path = "api/" + res.Version

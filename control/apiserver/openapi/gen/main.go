@@ -11,18 +11,71 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"wherry.dev/wherry/control/api"
 )
 
 // typePackages are where the served kinds and what they consist of come from.
-func typePackages() []string {
-	return []string{
-		"k8s.io/api/apps/v1", "k8s.io/api/autoscaling/v1", "k8s.io/api/coordination/v1", "k8s.io/api/core/v1",
-		"k8s.io/api/discovery/v1", "k8s.io/apimachinery/pkg/api/resource", "k8s.io/apimachinery/pkg/apis/meta/v1",
-		"k8s.io/apimachinery/pkg/runtime", "k8s.io/apimachinery/pkg/util/intstr", "k8s.io/apimachinery/pkg/version",
+func typePackages() ([]string, error) {
+	types, err := api.NewTypes()
+	if err != nil {
+		return nil, err
+	}
+	resources, err := served(types)
+	if err != nil {
+		return nil, err
+	}
+	packages := map[string]bool{"k8s.io/apimachinery/pkg/apis/meta/v1": true, "k8s.io/apimachinery/pkg/runtime": true,
+		"k8s.io/apimachinery/pkg/util/intstr": true, "k8s.io/apimachinery/pkg/version": true}
+	seen := map[reflect.Type]bool{}
+	for _, res := range resources {
+		kinds := []schema.GroupVersionKind{res.GVK()}
+		for _, sub := range res.Subresources {
+			if !sub.Kind.Empty() {
+				kinds = append(kinds, sub.Kind)
+			}
+		}
+		for _, kind := range kinds {
+			obj, err := types.Scheme.New(kind)
+			if err != nil {
+				return nil, err
+			}
+			packagesOf(reflect.TypeOf(obj), seen, packages)
+		}
+	}
+	return slices.Sorted(maps.Keys(packages)), nil
+}
+
+// packagesOf notes the packages of Kubernetes' API that a type is made of.
+func packagesOf(t reflect.Type, seen map[reflect.Type]bool, packages map[string]bool) {
+	if seen[t] {
+		return
+	}
+	seen[t] = true
+	if path := t.PkgPath(); strings.HasPrefix(path, "k8s.io/api") {
+		packages[path] = true
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array:
+		packagesOf(t.Elem(), seen, packages)
+	case reflect.Map:
+		packagesOf(t.Key(), seen, packages)
+		packagesOf(t.Elem(), seen, packages)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if t.Field(i).IsExported() {
+				packagesOf(t.Field(i).Type, seen, packages)
+			}
+		}
 	}
 }
 
@@ -52,9 +105,13 @@ func firstPass(dir string) (err error) {
 	if err := os.WriteFile(header, nil, 0o644); err != nil {
 		return err
 	}
+	packages, err := typePackages()
+	if err != nil {
+		return err
+	}
 	args := append([]string{"run", "k8s.io/kube-openapi/cmd/openapi-gen@" + strings.TrimSpace(version),
 		"--output-dir", gen, "--output-pkg", "main", "--output-file", filepath.Base(made),
-		"--report-filename", os.DevNull, "--go-header-file", header}, typePackages()...)
+		"--report-filename", os.DevNull, "--go-header-file", header}, packages...)
 	// The tool is built as its own module says, and loads types as ours does.
 	if _, err := command("", "go", args...); err != nil {
 		return err

@@ -2,6 +2,9 @@ package api
 
 // The kinds of volumes, networks, nodes and policies.
 var (
+	Bindings          = Resource{Version: "v1", Name: "bindings", Singular: "binding", Kind: "Binding", Namespaced: true, Verbs: []string{"create"}}
+	ComponentStatuses = Resource{Version: "v1", Name: "componentstatuses", Singular: "componentstatus", Kind: "ComponentStatus",
+		ShortNames: []string{"cs"}, Verbs: []string{"get", "list"}}
 	LimitRanges = Resource{Version: "v1", Name: "limitranges", Singular: "limitrange", Kind: "LimitRange", Namespaced: true,
 		ShortNames: []string{"limits"}}
 	ResourceQuotas = Resource{Version: "v1", Name: "resourcequotas", Singular: "resourcequota", Kind: "ResourceQuota", Namespaced: true,

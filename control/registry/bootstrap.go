@@ -53,6 +53,9 @@ func (r *Registry) ensureBasics(ctx context.Context) error {
 	for _, schema := range kinds.MandatoryFlowSchemas() {
 		basics = append(basics, basic{api.FlowSchemas, schema})
 	}
+	for _, component := range kinds.Components() {
+		basics = append(basics, basic{api.ComponentStatuses, component})
+	}
 	basics = append(basics, basic{api.ServiceCIDRs, &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: apiService},
 		Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{r.ips.prefix.String()}}}})
 	service := &corev1.Service{

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,10 @@ func of[T api.Object](s kinds.Strategy[T]) strategy { return erased[T]{s} }
 func (r *Registry) builtinKinds() ([]*kind, error) {
 	var all []*kind
 	for _, s := range append([]strategy{
+		of(kinds.Bindings(func(ctx context.Context, b api.Object) (api.Object, error) {
+			return r.bind(ctx, api.Pods.KeyOf(b), b, api.CreateOptions{Subresource: "binding"})
+		})),
+		of(kinds.ComponentStatuses()),
 		of(kinds.ConfigMaps()),
 		of(kinds.Endpoints()),
 		of(kinds.Events()),

@@ -182,7 +182,7 @@ func TestSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if total > 700<<10 {
+	if total > 2<<20 {
 		t.Errorf("the embedded documents have grown to %d bytes", total)
 	}
 }

@@ -77,10 +77,14 @@ func gvkOf(gvk schema.GroupVersionKind) map[string]any {
 // sample is a value of the type, as the builders look types up.
 func (b *builder) sample(obj any) any { return reflect.ValueOf(obj).Elem().Interface() }
 
+// models are the types of a kind and of its list, nil where there is none.
 func (b *builder) models(res api.Resource) (object, list any, err error) {
 	one, err := b.types.Scheme.New(res.GVK())
 	if err != nil {
 		return nil, nil, err
+	}
+	if !res.Can("list") {
+		return b.sample(one), nil, nil
 	}
 	gvk := res.GVK()
 	gvk.Kind += "List"

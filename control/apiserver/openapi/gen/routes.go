@@ -195,6 +195,9 @@ func (b *builder) resourceRoutes(res api.Resource) ([]common.Route, error) {
 	}
 	var routes []common.Route
 	add := func(r route, request any, answers ...common.StatusCodeResponse) {
+		if !res.Can(verbOf[r.action]) {
+			return
+		}
 		r.request, r.responses = request, answers
 		if r.action == "list" {
 			r.produces = streamTypes()
@@ -231,6 +234,10 @@ func (b *builder) resourceRoutes(res api.Resource) ([]common.Route, error) {
 	}
 	return routes, nil
 }
+
+// verbOf names the verb of an action in OpenAPI's words.
+var verbOf = map[string]string{"list": "list", "get": "get", "post": "create", "put": "update", "patch": "patch", "delete": "delete",
+	"deletecollection": "deletecollection"}
 
 func (b *builder) subRoutes(res api.Resource, sub api.Subresource, path, suffix string, named []common.Parameter) ([]common.Route, error) {
 	kind := sub.Kind

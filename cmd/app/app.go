@@ -72,7 +72,7 @@ func newRoot(streams Streams) *cobra.Command {
 	at.bind(root.PersistentFlags())
 	root.AddCommand(newUp(&at, streams), newPush(&at, streams), newKubectl(&at, streams),
 		newStatus(&at, streams), newDoctor(&at, streams), newReset(&at, streams), newKubeconfig(&at, streams),
-		newLogs(&at, streams), newNew(streams), newDev(&at, streams), newVersion(streams))
+		newLogs(&at, streams), newNew(streams), newDev(&at, streams), newDashboard(&at, streams), newVersion(streams))
 	return root
 }
 

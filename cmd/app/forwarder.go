@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,7 @@ func newForwarder(config *rest.Config, address, namespace string) (*forwarder, e
 	if err != nil {
 		return nil, fmt.Errorf("the kubeconfig's server %q is no URL: %w", config.Host, err)
 	}
+	base.Path = cmp.Or(base.Path, "/") // or JoinPath makes relative paths
 	f := &forwarder{address: address, namespace: namespace, base: base}
 	f.proxy = &httputil.ReverseProxy{Rewrite: f.rewrite, Transport: transport, FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
@@ -65,7 +67,7 @@ func (f *forwarder) rewrite(r *httputil.ProxyRequest) {
 	f.mu.RLock()
 	service := f.service
 	f.mu.RUnlock()
-	r.SetURL(f.base.JoinPath("api/v1/namespaces", f.namespace, "services", service, "proxy"))
+	r.SetURL(f.base.JoinPath("/api/v1/namespaces", f.namespace, "services", service, "proxy"))
 	r.SetXForwarded()
 }
 

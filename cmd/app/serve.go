@@ -19,6 +19,7 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/control/dashboard"
 	"wherry.dev/wherry/runtime/image/distribution"
 )
 
@@ -56,13 +57,17 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("issue the serving certificate: %w", err)
 	}
+	page, err := dashboard.Handler()
+	if err != nil {
+		return err
+	}
 	c.nodes = newNodes(c)
 	server, err := apiserver.New(apiserver.Config{
 		Client: c.registry, Types: c.types, Kinds: c.registry, Tables: c.registry,
 		Authenticator: auth.Chain(auth.NewClientCertificates(c.ca.Pool(), time.Now)),
-		Authorizer:    c.access.authorizer,
+		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
 		Nodes:         c.nodes.transport,
-		Extra:         map[string]http.Handler{"/v2/": images},
+		Extra:         map[string]http.Handler{"/v2/": images, dashboard.Path: page},
 		Log:           c.log("apiserver"),
 	})
 	if err != nil {

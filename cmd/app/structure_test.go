@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"control/auth/rbac":             {"control/api", "control/auth", "control/reconcile"},
 	"control/admission":             {"control/api", "control/auth"},
 	"control/client":                {"control/api"},
+	"control/dashboard":             {},
 	"control/reconcile":             {"control/api"},
 	"control/registry":              {"control/api", "control/store", "control/auth", "control/registry/kinds", "control/registry/managed"},
 	"control/registry/kinds":        {"control/api"},

@@ -66,15 +66,24 @@ func (c *call) watch() {
 		return
 	}
 	out := &stream{call: c, format: f}
-	out.begin()
-	if err != nil {
-		// A position that is too old is an event, as when it becomes so later.
-		_ = out.fail(err)
+	run := func() {
+		if err != nil {
+			// A position that is too old is an event, as when it becomes so later.
+			_ = out.fail(err)
+			return
+		}
+		defer c.s.frames.open()()
+		out.copy(ctx, cancel, source)
+	}
+	if source != nil {
+		defer source.Stop()
+	}
+	if wantsSocket(c.r) {
+		c.overSocket(cancel, out, run)
 		return
 	}
-	defer source.Stop()
-	defer c.s.frames.open()()
-	out.copy(ctx, cancel, source)
+	out.begin()
+	run()
 }
 
 // fromNow sets the start of a watch that wants no initial events.
@@ -89,12 +98,13 @@ func (c *call) fromNow(ctx context.Context, opts *api.ListOptions) error {
 
 // stream writes watch events.
 type stream struct {
-	call    *call
-	format  format
-	control *http.ResponseController
-	frames  io.Writer
-	encoded bytes.Buffer
-	events  int
+	call     *call
+	format   format
+	frames   io.Writer // takes one event per Write
+	flush    func() error
+	deadline func(time.Time) // of what is written next
+	encoded  bytes.Buffer
+	events   int
 }
 
 type next struct {
@@ -113,14 +123,14 @@ func (s *stream) begin() {
 	}
 	s.call.w.Header().Set("Content-Type", mediaType)
 	s.frames = s.format.info.StreamSerializer.Framer.NewFrameWriter(s.call.w)
-	s.control = http.NewResponseController(s.call.w)
+	control := http.NewResponseController(s.call.w)
+	s.deadline = func(at time.Time) { _ = control.SetWriteDeadline(at) }
+	s.flush = func() error {
+		s.deadline(time.Now().Add(stuckClient))
+		return control.Flush()
+	}
 	s.call.w.WriteHeader(http.StatusOK)
 	_ = s.flush()
-}
-
-func (s *stream) flush() error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(stuckClient))
-	return s.control.Flush()
 }
 
 // copy moves events from the source to the client: all that are ready are
@@ -154,7 +164,7 @@ func (s *stream) copy(ctx context.Context, cancel context.CancelFunc, source api
 			}
 			return
 		}
-		_ = s.control.SetWriteDeadline(time.Now().Add(stuckClient))
+		s.deadline(time.Now().Add(stuckClient))
 		if err := s.event(n.event); err != nil {
 			if ctx.Err() == nil {
 				s.call.s.log.Debug("watch ended", "path", s.call.r.URL.Path, "error", err)

@@ -88,14 +88,39 @@ async function list(path, sink) {
 
 /** watch reads one stream and returns where the next one goes on; "" means that only a new list helps. */
 async function watch(path, version, sink) {
-  const response = await send(`${path}?watch=1&allowWatchBookmarks=true&timeoutSeconds=600&resourceVersion=${version}`);
-  for await (const line of lines(response)) {
-    if (!line) continue;
-    const { type, object } = JSON.parse(line);
+  const query = `${path}?watch=1&allowWatchBookmarks=true&timeoutSeconds=600&resourceVersion=${version}`;
+  for await (const { type, object } of events(query)) {
     if (type === "ERROR") return "";
     version = object.metadata.resourceVersion;
     if (type === "DELETED") sink.remove(object);
     else if (type !== "BOOKMARK") sink.put(object);
   }
   return version;
+}
+
+/**
+ * events yields the events of a watch. Without TLS a browser speaks HTTP/1.1
+ * and opens six connections to a server at the most; WebSockets do not count.
+ */
+async function* events(query) {
+  if (location.protocol === "http:") {
+    yield* messages(new WebSocket(`ws://${location.host}${query}`));
+    return;
+  }
+  for await (const line of lines(await send(query))) if (line) yield JSON.parse(line);
+}
+
+/** messages yields what a socket receives until it is closed. */
+async function* messages(socket) {
+  const queue = [];
+  let wake = () => {}, ended = false, opened = false;
+  socket.onopen = () => (opened = true);
+  socket.onmessage = ({ data }) => (queue.push(data), wake());
+  socket.onclose = () => ((ended = true), wake());
+  for (;;) {
+    while (queue.length) yield JSON.parse(queue.shift());
+    if (ended && !opened) throw new Error("the watch was refused");
+    if (ended) return;
+    await new Promise((resolve) => (wake = resolve));
+  }
 }

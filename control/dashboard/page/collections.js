@@ -3,6 +3,7 @@
 // thousand pods fit into a page.
 
 import { follow } from "./api.js";
+import { bytes, quantity } from "./time.js";
 
 const age = (meta) => Date.parse(meta.creationTimestamp) || 0;
 const base = (o) => ({ uid: o.metadata.uid, name: o.metadata.name, namespace: o.metadata.namespace || "", created: age(o.metadata) });
@@ -42,7 +43,7 @@ function node(o) {
   return {
     ...base(o), state, level: ready?.status === "True" ? (o.spec?.unschedulable ? "warn" : "good") : "bad",
     platform: `${info.operatingSystem}/${info.architecture}`, runtime: info.containerRuntimeVersion || "", version: info.kubeletVersion || "",
-    capacity: Number(o.status?.allocatable?.pods || 0), cpu: o.status?.allocatable?.cpu || "", memory: o.status?.allocatable?.memory || "",
+    capacity: quantity(o.status?.allocatable?.pods), cpu: o.status?.allocatable?.cpu || "", memory: bytes(quantity(o.status?.allocatable?.memory)),
   };
 }
 

@@ -20,3 +20,17 @@ export function steps(message) {
   const [, rest = ""] = message.split(": ");
   return [...rest.matchAll(/([a-z ]+?) ([\d.]+) (ms|s|µs|us)(?:,|$)/g)].map(([, name, number, unit]) => ({ name: name.trim(), ms: Number(number) * units[unit] }));
 }
+
+const suffixes = { m: 1e-3, k: 1e3, M: 1e6, G: 1e9, T: 1e12, Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40 };
+
+/** quantity reads a Kubernetes quantity such as "10k" or "500m". */
+export function quantity(text) {
+  const [, number, suffix] = /^([\d.]+(?:e\d+)?)([A-Za-z]*)$/.exec(String(text ?? "")) || [];
+  return number === undefined ? 0 : Number(number) * (suffix ? suffixes[suffix] || 0 : 1);
+}
+
+/** bytes renders an amount of memory. */
+export function bytes(n) {
+  for (const [unit, size] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]) if (n >= size) return `${(n / size).toPrecision(3)} ${unit}`;
+  return `${n} B`;
+}

@@ -1,6 +1,6 @@
 // Objects as YAML, for reading.
 
-const plain = /^[A-Za-z_./][A-Za-z0-9_./@-]*( [A-Za-z0-9_./@()-]+)*$/;
+const plain = /^[A-Za-z_./]([A-Za-z0-9_./@:-]*[A-Za-z0-9_./@-])?( [A-Za-z0-9_./@()-]+)*$/;
 const special = /^(true|false|null|yes|no|on|off|y|n|~)$/i;
 
 function scalar(value) {

@@ -98,6 +98,13 @@ type ContainerSpec struct {
 	// and edited line by line, ^C ends the guest with code 130, ^D is the end of
 	// the input, and a line ends with CR LF. Stderr is Stdout then.
 	TTY bool
+	// Invoke names an exported function that is called instead of the program's
+	// start, with Args[1:] as its numbers; its results are written to Stdout, one
+	// line. A library's _initialize runs before. Empty: the program's start.
+	Invoke string
+	// Fuel ends the guest when it has done so much work, in units of about one
+	// WebAssembly instruction; 0: no bound.
+	Fuel int64
 }
 
 // Resources are what a container may use. They can be changed while it runs.

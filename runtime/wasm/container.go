@@ -43,6 +43,7 @@ func newContainer(s *podSandbox, spec sandbox.ContainerSpec, p *program) *contai
 	c := &container{sandbox: s, spec: spec, program: p, done: make(chan struct{})}
 	c.meter = module.NewMeter(spec.CPULimit)
 	c.meter.Share(s.runtime.cpus, spec.CPURequest)
+	c.meter.Bound(spec.Fuel)
 	c.memory = module.NewGauge(spec.MemoryLimit)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
@@ -156,7 +157,7 @@ func (c *container) run(ready chan<- error, left <-chan struct{}) {
 	case <-left:
 	}
 	if err == nil {
-		_, err = in.ExportedFunction(startFunction).Call(ctx)
+		err = c.enter(ctx, in)
 		_ = in.Close(ctx)
 	}
 	c.cancel()

@@ -45,7 +45,7 @@ const startFunction = "_start"
 func newEngine(cfg Config) (*engine, error) {
 	cache, err := module.NewCache(module.Config{
 		Dir: cfg.Dir, Log: cfg.Log, OnCompile: cfg.OnCompile,
-		HostImports: func(from, name string) bool { return from == wasi.ModuleName && wasi.Has(name) },
+		HostImports: offered,
 	})
 	if err != nil {
 		return nil, err
@@ -85,19 +85,37 @@ func (e *engine) runtime(ctx context.Context, v wasi.Variant) (wazero.Runtime, e
 
 // prepare does all that can be done before a container starts.
 func (e *engine) prepare(ctx context.Context, image sandbox.Image) error {
-	if err := e.cache.Prepare(ctx, image.Module, image.ModuleSum); err != nil {
-		var invalid *module.InvalidError
-		if errors.As(err, &invalid) {
-			return &sandbox.InvalidImageError{Ref: image.Ref, Reason: invalid.Reason}
-		}
-		return fmt.Errorf("prepare image %q: %w", image.Ref, err)
+	if err := e.admit(ctx, image); err != nil {
+		return err
 	}
 	p, err := e.loadPrepared(ctx, image)
 	if err != nil {
 		return err
 	}
-	p.release() // it stays in memory for a while
-	return nil
+	defer p.release() // it stays in memory for a while
+	return p.checkStart(image.Ref)
+}
+
+// admit prepares the module of an image, which may be a library.
+func (e *engine) admit(ctx context.Context, image sandbox.Image) error {
+	err := e.cache.Prepare(ctx, image.Module, image.ModuleSum)
+	var invalid *module.InvalidError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &invalid):
+		return &sandbox.InvalidImageError{Ref: image.Ref, Reason: invalid.Reason}
+	}
+	return fmt.Errorf("prepare image %q: %w", image.Ref, err)
+}
+
+// checkStart refuses a module that cannot be started as a program.
+func (p *program) checkStart(ref string) error {
+	if exports(p.module.Info(), startFunction) {
+		return nil
+	}
+	return &sandbox.InvalidImageError{Ref: ref, Reason: fmt.Sprintf(
+		"the module exports no function %q, so it is a library; build it as a command (a program with a main function)", startFunction)}
 }
 
 // load returns the program of an image, preparing it if nobody has.
@@ -106,7 +124,7 @@ func (e *engine) load(ctx context.Context, image sandbox.Image) (*program, error
 	if !errors.Is(err, module.ErrNotPrepared) {
 		return p, err
 	}
-	if err := e.prepare(ctx, image); err != nil {
+	if err := e.admit(ctx, image); err != nil {
 		return nil, err
 	}
 	return e.loadPrepared(ctx, image)
@@ -135,10 +153,6 @@ func (e *engine) loadInUse(ctx context.Context, image sandbox.Image) (*program, 
 	}
 	if err != nil {
 		return nil, err
-	}
-	if !exports(m.Info(), startFunction) {
-		return nil, &sandbox.InvalidImageError{Ref: image.Ref, Reason: fmt.Sprintf(
-			"the module exports no function %q, so it is a library; build it as a command (a program with a main function)", startFunction)}
 	}
 	return &program{module: m, goModule: m.Info().GoModule}, nil
 }

@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/tetratelabs/wazero/sys"
@@ -47,6 +48,9 @@ func (c *container) verdict(err error) sandbox.Exit {
 			e.Message = "killed"
 		}
 		return e
+	}
+	if c.meter.Spent() {
+		return sandbox.Exit{Code: exitKilled, Reason: reasonError, Message: fmt.Sprintf("the guest has used its fuel of %d units", c.spec.Fuel)}
 	}
 	var exit *sys.ExitError
 	switch {

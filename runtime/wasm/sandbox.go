@@ -49,6 +49,10 @@ func (s *podSandbox) Start(ctx context.Context, spec sandbox.ContainerSpec) (san
 	if err != nil {
 		return nil, err
 	}
+	if err := program.checkEntry(spec); err != nil {
+		program.release()
+		return nil, err
+	}
 	c := newContainer(s, spec, program)
 	if err := s.add(c); err != nil {
 		program.release()

@@ -34,7 +34,7 @@ func (c *Cache) build(ctx context.Context, path, sum string) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkImports(out.Info, c.cfg.HostImports); err != nil {
+	if err := CheckImports(out.Info, c.cfg.HostImports); err != nil {
 		return nil, err
 	}
 	// Everything is written into a temporary directory first, on the same file

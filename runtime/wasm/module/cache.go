@@ -216,7 +216,7 @@ func (c *Cache) ready(path, sum string) (*entry, error) {
 	switch {
 	case err == nil:
 		// What the host offers may be less than when the entry was made.
-		return e, checkImports(e.Info, c.cfg.HostImports)
+		return e, CheckImports(e.Info, c.cfg.HostImports)
 	case errors.Is(err, errCorrupt):
 		c.cfg.Log.Warn("module cache entry is corrupt and is built again", "sum", sum, "err", err)
 		c.discard(e)

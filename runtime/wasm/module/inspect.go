@@ -22,41 +22,42 @@ const maxPages = 65536
 
 // Info says what a module is without running it.
 type Info struct {
-	Imports []Import
-	Exports []Export
+	Imports []Import `json:"imports"`
+	Exports []Export `json:"exports"`
 	// Languages are the source languages that the producers section names,
 	// e.g. "Go", "Rust", "C11".
-	Languages []string
+	Languages []string `json:"languages"`
 	// GoModule: built by the Go toolchain (TinyGo's modules are not).
-	GoModule bool
+	GoModule bool `json:"goModule"`
 	// SockAcceptParams is the number of parameters with which sock_accept of
 	// WASI is imported: 3 in WASI and in the second version of WasmEdge's
 	// sockets, 2 in the first, 0 when it is not imported.
-	SockAcceptParams int
+	SockAcceptParams int `json:"sockAcceptParams"`
 	// HasMemory, and its bounds in pages of 64 KiB. A memory without a declared
 	// maximum has 65536.
-	HasMemory      bool
-	MinMemoryPages uint32
-	MaxMemoryPages uint32
+	HasMemory      bool   `json:"hasMemory"`
+	MinMemoryPages uint32 `json:"minMemoryPages"`
+	MaxMemoryPages uint32 `json:"maxMemoryPages"`
 	// DataBytes and DataSegments measure the initial memory.
-	DataBytes    int64
-	DataSegments int
-	Functions    int  // defined ones
-	HasStart     bool // a start section, which runs while instantiating
+	DataBytes    int64 `json:"dataBytes"`
+	DataSegments int   `json:"dataSegments"`
+	Functions    int   `json:"functions"` // defined ones
+	HasStart     bool  `json:"hasStart"`  // a start section, which runs while instantiating
 }
 
 // Import is one thing that a module asks of its host.
 type Import struct {
-	Module, Name string
-	Kind         string // "function", "table", "memory", "global" or "tag"
-	Params       int    // of a function
-	Results      int    // of a function
+	Module  string `json:"module"`
+	Name    string `json:"name"`
+	Kind    string `json:"kind"`    // "function", "table", "memory", "global" or "tag"
+	Params  int    `json:"params"`  // of a function
+	Results int    `json:"results"` // of a function
 }
 
 // Export is one thing that a module offers.
 type Export struct {
-	Name string
-	Kind string // as in Import
+	Name string `json:"name"`
+	Kind string `json:"kind"` // as in Import
 }
 
 // Inspect reads a module's facts and refuses what could never run, with an
@@ -131,8 +132,9 @@ func kindName(kind byte) string {
 	return "unknown"
 }
 
-// checkImports refuses what the host does not offer and names all of it.
-func checkImports(info *Info, offered func(module, name string) bool) error {
+// CheckImports refuses what the host does not offer and names all of it, with
+// an *InvalidError.
+func CheckImports(info *Info, offered func(module, name string) bool) error {
 	var missing []string
 	for _, e := range info.Imports {
 		switch {

@@ -85,7 +85,7 @@ func TestCheckImports(t *testing.T) {
 				tc.imports[i].Kind = "function"
 			}
 		}
-		err := checkImports(&Info{Imports: tc.imports}, offered)
+		err := CheckImports(&Info{Imports: tc.imports}, offered)
 		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 			t.Errorf("%v: %v, want %q", tc.imports, err, tc.want)
 		}

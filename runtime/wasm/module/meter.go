@@ -22,6 +22,8 @@ const (
 	quantum = 200_000
 	// throttlePeriod is how long a guest over its CPU limit rests, at least, so
 	// that a small limit does not mean thousands of wake-ups a second.
+	// leastRation is more than any charge: with less, a loop could never go on.
+	leastRation    = 2 * mostSplit * maxCopies
 	throttlePeriod = 10 * time.Millisecond
 	// burstPeriod is the time for which an idle guest saves up its share, as
 	// the period of a Linux CFS quota.
@@ -38,6 +40,9 @@ type Meter struct {
 	used   atomic.Int64 // nanoseconds
 	fuel   atomic.Int64
 	idle   atomic.Int64 // nanoseconds parked since the last yield
+	budget int64        // of fuel; 0: no bound
+	given  int64        // what the last yield of a guest with a budget gave
+	spent  atomic.Bool
 
 	cpus *Processors // nil: every guest runs at once
 	turn *turn
@@ -93,6 +98,13 @@ func (m *Meter) Kill() {
 	}
 }
 
+// Bound ends the guest, as Kill does, once it has used so much fuel. It comes
+// before the first call of the guest.
+func (m *Meter) Bound(fuel int64) { m.budget = fuel }
+
+// Spent says whether the guest was ended because it had used all of its fuel.
+func (m *Meter) Spent() bool { return m.spent.Load() }
+
 // Killed says whether Kill was called; it tells a killed guest from one that
 // exited with the same code.
 func (m *Meter) Killed() bool { return m.killed.Load() }
@@ -143,7 +155,22 @@ func (m *Meter) yield(fuel int64) int64 {
 	m.last = m.now()
 	m.mu.Unlock()
 	m.idle.Store(0)
-	return quantum
+	if m.budget == 0 {
+		return quantum
+	}
+	return m.ration()
+}
+
+// ration is the fuel until the next yield of a guest with a budget.
+func (m *Meter) ration() int64 {
+	left := m.budget - m.fuel.Load()
+	if left <= 0 {
+		m.spent.Store(true)
+		m.Kill()
+		m.exitIfKilled()
+	}
+	m.given = min(quantum, max(left, leastRation))
+	return m.given
 }
 
 func (m *Meter) exitIfKilled() {
@@ -159,7 +186,10 @@ func (m *Meter) account(fuel int64) (slice, rest time.Duration) {
 	now := m.now()
 	burned := -fuel
 	if m.last > 0 {
-		burned += quantum
+		if m.given == 0 {
+			m.given = quantum
+		}
+		burned += m.given
 		slice = now - m.last - time.Duration(m.idle.Swap(0))
 		slice = max(0, min(slice, time.Duration(burned)*maxTimePerFuel()))
 	}

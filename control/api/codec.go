@@ -84,6 +84,12 @@ func (t *Types) Decode(data []byte) (Object, error) {
 	if !ok {
 		return nil, fmt.Errorf("decode stored object: %T has no metadata", decoded)
 	}
+	if set, ok := obj.(*appsv1.StatefulSet); ok {
+		// The kind of an object inside another one is not part of protobuf.
+		for i := range set.Spec.VolumeClaimTemplates {
+			set.Spec.VolumeClaimTemplates[i].SetGroupVersionKind(PersistentVolumeClaims.GVK())
+		}
+	}
 	return obj, nil
 }
 

@@ -56,6 +56,8 @@ type owners struct {
 	owner   api.Resource
 	owned   api.Resource
 	objects *reconcile.Informer // of the owned kind, with indexOwners
+	// member says whether an orphan may be adopted at all; nil: any.
+	member func(owner, obj api.Object) bool
 	// finalizer is added to what is adopted; "": none.
 	finalizer string
 }
@@ -85,7 +87,7 @@ func (o owners) claim(ctx context.Context, owner api.Object, selector labels.Sel
 	}
 	checked := false
 	for _, obj := range o.objects.ByIndex(byOrphanage, owner.GetNamespace()) {
-		if obj.GetDeletionTimestamp() != nil || !selector.Matches(labels.Set(obj.GetLabels())) {
+		if obj.GetDeletionTimestamp() != nil || !selector.Matches(labels.Set(obj.GetLabels())) || o.member != nil && !o.member(owner, obj) {
 			continue
 		}
 		if !checked {

@@ -2,6 +2,7 @@ package kinds
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -95,7 +96,22 @@ func validateStatefulSet(s *appsv1.StatefulSet) (errs field.ErrorList) {
 	if spec.ServiceName != "" {
 		errs = append(errs, invalid(at.Child("serviceName"), spec.ServiceName, validation.IsDNS1123Label(spec.ServiceName))...)
 	}
-	return append(errs, validateSelectorOf(spec.Selector, &spec.Template, at, "statefulset", "StatefulSet")...)
+	return append(errs, validateSelectorOf(spec.Selector, withClaims(spec), at, "statefulset", "StatefulSet")...)
+}
+
+// withClaims is the template as the controller completes it: each claim
+// template makes a volume, in place of one of the same name.
+func withClaims(spec *appsv1.StatefulSetSpec) *corev1.PodTemplateSpec {
+	if len(spec.VolumeClaimTemplates) == 0 {
+		return &spec.Template
+	}
+	t := spec.Template.DeepCopy()
+	for _, claim := range spec.VolumeClaimTemplates {
+		t.Spec.Volumes = slices.DeleteFunc(t.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == claim.Name })
+		t.Spec.Volumes = append(t.Spec.Volumes, corev1.Volume{Name: claim.Name, VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name}}})
+	}
+	return t
 }
 
 func validateStatefulSetStrategy(s *appsv1.StatefulSetUpdateStrategy, at *field.Path) field.ErrorList {

@@ -3,8 +3,16 @@ package app
 import (
 	"context"
 	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"wherry.dev/wherry/control/admission"
+	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/auth/rbac"
 )
@@ -41,4 +49,42 @@ func (c *Cluster) startAccess(ctx context.Context) error {
 	a.authorizer = auth.Any(auth.Masters{}, auth.NewNodes(c.registry), a.roles)
 	a.reviews.Authorizer = a.authorizer
 	return nil
+}
+
+// authenticator finds out who sends a request, by certificate or token.
+func (c *Cluster) authenticator() auth.Authenticator {
+	return auth.Chain(auth.NewClientCertificates(c.ca.Pool(), time.Now),
+		auth.Bearer(auth.BootstrapTokens{Client: c.registry, Now: time.Now}))
+}
+
+// publishClusterInfo tells whoever wants to join where the cluster is: the
+// controllers sign it with the bootstrap tokens, so that those who have one can
+// trust what they read.
+func (c *Cluster) publishClusterInfo(ctx context.Context) error {
+	config := clientcmdapi.NewConfig()
+	config.Clusters[""] = &clientcmdapi.Cluster{Server: c.URL(), CertificateAuthorityData: c.ca.PEM()}
+	text, err := clientcmd.Write(*config)
+	if err != nil {
+		return fmt.Errorf("publish the cluster's address: %w", err)
+	}
+	key := api.ConfigMaps.Key(metav1.NamespacePublic, auth.ClusterInfoName)
+	for {
+		old, err := api.Get[*corev1.ConfigMap](ctx, c.registry, key)
+		switch {
+		case apierrors.IsNotFound(err):
+			_, err = c.registry.Create(ctx, key, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
+				Data: map[string]string{auth.ClusterInfoKubeconfig: string(text)}}, api.CreateOptions{})
+		case err == nil && old.Data[auth.ClusterInfoKubeconfig] != string(text):
+			changed := old.DeepCopy()
+			changed.Data = map[string]string{auth.ClusterInfoKubeconfig: string(text)}
+			_, err = c.registry.Update(ctx, key, changed, api.UpdateOptions{})
+		}
+		if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+			continue // another server was faster
+		}
+		if err != nil {
+			return fmt.Errorf("publish the cluster's address: %w", err)
+		}
+		return nil
+	}
 }

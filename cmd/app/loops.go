@@ -31,7 +31,7 @@ func (c *Cluster) wireLoops() ([]named, error) {
 	recorder := reconcile.NewRecorder(controls, "wherry", "", c.log("events"))
 	controllers, err := controller.New(controller.Config{
 		Client: controls, Informers: c.informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),
-		Resources: c.registry.Resources(), PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
+		Resources: c.registry.Resources(), Signer: c.ca, PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
 	if err != nil {
 		return nil, err
 	}

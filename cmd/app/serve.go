@@ -64,7 +64,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	c.nodes = newNodes(c)
 	server, err := apiserver.New(apiserver.Config{
 		Client: c.registry, Types: c.types, Kinds: c.registry, Tables: c.registry,
-		Authenticator: auth.Chain(auth.NewClientCertificates(c.ca.Pool(), time.Now)),
+		Authenticator: c.authenticator(),
 		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
 		Nodes:         c.nodes.transport,
 		Extra:         map[string]http.Handler{"/v2/": images, dashboard.Path: page},
@@ -75,7 +75,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	}
 	served = true
 	c.actors.start("API server", func(ctx context.Context) error { return server.Serve(ctx, c.listener, tlsConfig) })
-	if err := c.publishAddress(ctx); err != nil {
+	if err := errors.Join(c.publishAddress(ctx), c.publishClusterInfo(ctx)); err != nil {
 		return err
 	}
 	if err := c.writeKubeconfigs(); err != nil {

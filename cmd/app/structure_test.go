@@ -57,7 +57,7 @@ var mayImport = map[string][]string{
 	"samples":                       {},
 	"samples/relay":                 {"runtime/guest", "runtime/guest/guesthttp"},
 	// layer 2
-	"control/controller": {"control/api", "control/reconcile"},
+	"control/controller": {"control/api", "control/auth", "control/reconcile"},
 	"control/scheduler":  {"control/api", "control/reconcile"},
 	"netproxy":           {"control/api", "control/reconcile"},
 	"runtime/agent":      {"control/api", "control/reconcile", "runtime/agent/podlog", "runtime/sandbox", "runtime/image", "runtime/volume"},

@@ -75,6 +75,10 @@ func New(cfg Config) Chain {
 	c := Chain{
 		namespaceLifecycle(),
 	}
+	if cfg.Authorizer != nil {
+		c = append(c, certificateApproval(cfg.Authorizer), certificateSigning(cfg.Authorizer))
+	}
+	c = append(c, certificateSubject())
 	if cfg.Authorizer != nil && cfg.Roles != nil {
 		c = append(c, roleEscalation(cfg.Authorizer, cfg.Roles))
 	}

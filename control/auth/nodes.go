@@ -47,6 +47,9 @@ func (n *Nodes) Authorize(ctx context.Context, a Attributes) (bool, string, erro
 	case "coordination.k8s.io":
 		own := a.Name == node || a.Verb == "create" && a.Name == ""
 		return a.Resource == "leases" && a.Namespace == leaseNamespace && own && a.Verb != "deletecollection", "a node may use its own lease only", nil
+	case "certificates.k8s.io":
+		// Whether it gets what it asks for is decided by the request's content.
+		return a.Resource == "certificatesigningrequests" && a.Subresource == "" && (reads(a.Verb) || a.Verb == "create"), "", nil
 	case "events.k8s.io":
 		return a.Resource == "events" && records(a.Verb), "", nil
 	}

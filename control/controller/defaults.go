@@ -15,6 +15,7 @@ func (cfg *Config) setDefaults() {
 			api.Events, api.EndpointSlices, api.Leases, api.Deployments, api.ReplicaSets, api.ReplicationControllers,
 			api.StatefulSets, api.DaemonSets, api.ControllerRevisions, api.Jobs, api.CronJobs, api.PersistentVolumeClaims,
 			api.Roles, api.ClusterRoles, api.RoleBindings, api.ClusterRoleBindings,
+			api.CertificateSigningRequests,
 		}
 	}
 	if !cfg.PodCIDR.IsValid() {

@@ -26,6 +26,8 @@ type Config struct {
 	// Resources are all served kinds: what the garbage collector and the end of
 	// a namespace look after. nil: those of package api.
 	Resources []api.Resource
+	// Signer issues what CertificateSigningRequests ask for; nil: nobody does.
+	Signer CertificateSigner
 	// PodCIDR is the network out of which nodes get their blocks of pod
 	// addresses, NodeBlockBits the length of a block's prefix; zero:
 	// 127.64.0.0/10 and 18.
@@ -57,6 +59,8 @@ func loops(cfg Config) []runner {
 		newEndpoints(cfg),
 		newServiceAccounts(cfg),
 		newRoleAggregation(cfg),
+		newCertificates(cfg),
+		newBootstrapTokens(cfg),
 		newIPAM(cfg),
 		newNodeLifecycle(cfg),
 		newNamespaceEnd(cfg),

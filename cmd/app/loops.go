@@ -69,6 +69,15 @@ func (c *Cluster) dialEndpoint(ctx context.Context, endpoint netip.AddrPort, pee
 	return dialer.DialContext(ctx, "tcp", endpoint.String())
 }
 
+// dialAny connects the API server's proxies.
+func (c *Cluster) dialAny(ctx context.Context, network, address string) (net.Conn, error) {
+	if at, err := netip.ParseAddrPort(address); err == nil && network == "tcp" {
+		return c.dialEndpoint(ctx, at, nil)
+	}
+	var dialer net.Dialer
+	return dialer.DialContext(ctx, network, address)
+}
+
 // resolve answers guests that look a name up: the cluster's names from the
 // proxy's table, all others as the machine resolves them.
 func (c *Cluster) resolve(ctx context.Context, pod sandbox.Pod, host string) ([]netip.Addr, error) {

@@ -67,6 +67,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		Authenticator: c.authenticator(),
 		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
 		Nodes:         c.nodes.transport,
+		Dial:          c.dialAny,
 		Extra:         map[string]http.Handler{"/v2/": images, dashboard.Path: page},
 		Log:           c.log("apiserver"),
 	})

@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"control/apiserver/openapi/gen": {"control/api", "control/registry", "control/store"},
 	"runtime/sandbox/sandboxtest":   {"runtime/sandbox"},
 	"runtime/agent/podlog":          {},
+	"runtime/agent/stream":          {},
 	"runtime/wasm/memconn":          {},
 	"runtime/wasm/module":           {},
 	"runtime/wasm/wasi":             {"runtime/wasm/memconn"},
@@ -60,7 +61,7 @@ var mayImport = map[string][]string{
 	"control/controller": {"control/api", "control/auth", "control/reconcile"},
 	"control/scheduler":  {"control/api", "control/reconcile"},
 	"netproxy":           {"control/api", "control/reconcile"},
-	"runtime/agent":      {"control/api", "control/reconcile", "runtime/agent/podlog", "runtime/sandbox", "runtime/image", "runtime/volume"},
+	"runtime/agent":      {"control/api", "control/reconcile", "runtime/agent/podlog", "runtime/agent/stream", "runtime/sandbox", "runtime/image", "runtime/volume"},
 	// leaves of cmd/app
 	"cmd/app/console": {},
 	"cmd/app/dev":     {},

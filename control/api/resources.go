@@ -11,16 +11,20 @@ var (
 		ShortNames:   []string{"ns"},
 		Subresources: []Subresource{status, {Name: "finalize", Verbs: []string{"update"}}}}
 	Nodes = Resource{Version: "v1", Name: "nodes", Singular: "node", Kind: "Node",
-		ShortNames: []string{"no"}, Subresources: []Subresource{status}}
+		ShortNames: []string{"no"}, Subresources: []Subresource{status, proxyTo("NodeProxyOptions")}}
 	Pods = Resource{Version: "v1", Name: "pods", Singular: "pod", Kind: "Pod", Namespaced: true,
 		ShortNames: []string{"po"}, Categories: []string{"all"},
 		Subresources: []Subresource{status,
 			{Name: "binding", Kind: schema.GroupVersionKind{Version: "v1", Kind: "Binding"}, Verbs: []string{"create"}},
 			{Name: "ephemeralcontainers", Verbs: objectVerbs},
 			{Name: "resize", Verbs: objectVerbs},
-			{Name: "log", Verbs: []string{"get"}, Connect: true}}}
+			{Name: "log", Verbs: []string{"get"}, Connect: true},
+			{Name: "exec", Kind: core("PodExecOptions"), Verbs: []string{"create", "get"}, Connect: true},
+			{Name: "attach", Kind: core("PodAttachOptions"), Verbs: []string{"create", "get"}, Connect: true},
+			{Name: "portforward", Kind: core("PodPortForwardOptions"), Verbs: []string{"create", "get"}, Connect: true},
+			proxyTo("PodProxyOptions")}}
 	Services = Resource{Version: "v1", Name: "services", Singular: "service", Kind: "Service", Namespaced: true,
-		ShortNames: []string{"svc"}, Categories: []string{"all"}, Subresources: []Subresource{status}}
+		ShortNames: []string{"svc"}, Categories: []string{"all"}, Subresources: []Subresource{status, proxyTo("ServiceProxyOptions")}}
 	Endpoints = Resource{Version: "v1", Name: "endpoints", Singular: "endpoints", Kind: "Endpoints", Namespaced: true,
 		ShortNames: []string{"ep"}}
 	ConfigMaps = Resource{Version: "v1", Name: "configmaps", Singular: "configmap", Kind: "ConfigMap", Namespaced: true,
@@ -48,3 +52,12 @@ var (
 	scale       = Subresource{Name: "scale", Verbs: objectVerbs,
 		Kind: schema.GroupVersionKind{Group: "autoscaling", Version: "v1", Kind: "Scale"}}
 )
+
+func core(kind string) schema.GroupVersionKind {
+	return schema.GroupVersionKind{Version: "v1", Kind: kind}
+}
+
+func proxyTo(options string) Subresource {
+	return Subresource{Name: "proxy", Kind: core(options), Connect: true,
+		Verbs: []string{"create", "delete", "get", "patch", "update"}}
+}

@@ -89,12 +89,9 @@ func (c *call) relay(ctx context.Context, from io.Reader) {
 // error with the agent's text, as with a kubelet.
 func (c *call) askNode(ctx context.Context, pod *corev1.Pod, container string, query url.Values) (*http.Response, error) {
 	node := pod.Spec.NodeName
-	if c.s.cfg.Nodes == nil {
-		return nil, apierrors.NewServiceUnavailable("this server has no connection to nodes")
-	}
-	transport, err := c.s.cfg.Nodes(ctx, node)
+	transport, err := c.nodeTransport(ctx, node)
 	if err != nil {
-		return nil, apierrors.NewServiceUnavailable(fmt.Sprintf("node %s cannot be reached: %v", node, err))
+		return nil, err
 	}
 	target := url.URL{
 		Scheme: "http", Host: node, RawQuery: query.Encode(),

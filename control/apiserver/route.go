@@ -18,7 +18,8 @@ type target struct {
 	sub       api.Subresource
 	namespace string
 	name      string
-	streams   bool // lasts as long as the client likes
+	rest      string // of the path, after a proxy: "/" and what follows
+	streams   bool   // lasts as long as the client likes
 	handler   func(*call)
 }
 
@@ -71,6 +72,9 @@ func (s *Server) routeResource(r *http.Request, served *kinds, gv schema.GroupVe
 		t.namespace, parts, scoped = parts[1], parts[2:], true
 	}
 	res := served.find(gv, parts[0])
+	if len(parts) > 2 && parts[2] == "proxy" {
+		t.rest, parts = afterProxy(r.URL.Path, parts), parts[:3]
+	}
 	if res == nil || len(parts) > 3 || slices.Contains(parts[1:], "") {
 		return t, errUnknownPath()
 	}
@@ -97,6 +101,13 @@ func (s *Server) routeResource(r *http.Request, served *kinds, gv schema.GroupVe
 	return t, s.chooseVerb(r, &t, oldWatch)
 }
 
+// afterProxy is what a proxy's target is asked for: the path after its third
+// part. The parts themselves have lost a slash at the end.
+func afterProxy(path string, parts []string) string {
+	_, rest, _ := strings.Cut(path, "/"+strings.Join(parts[:3], "/"))
+	return rest
+}
+
 // chooseVerb sets verb and handler from the method.
 func (s *Server) chooseVerb(r *http.Request, t *target, oldWatch bool) error {
 	all := t.name == "" // a collection
@@ -105,11 +116,7 @@ func (s *Server) chooseVerb(r *http.Request, t *target, oldWatch bool) error {
 	case oldWatch && r.Method != http.MethodGet:
 		return notAllowed(t, r)
 	case t.sub.Connect:
-		t.verb, t.streams, t.handler = "get", true, (*call).podLog
-		if t.sub.Name != "log" || r.Method != http.MethodGet {
-			return notAllowed(t, r)
-		}
-		return nil
+		return routeConnect(r, t)
 	case r.Method == http.MethodGet && watch:
 		t.verb, t.handler, t.streams = "watch", (*call).watch, true
 	case (r.Method == http.MethodGet || r.Method == http.MethodHead) && all:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -26,9 +27,8 @@ type Tables interface {
 	Table(ctx context.Context, res api.Resource, objs []api.Object) (*metav1.Table, error)
 }
 
-// NodeTransport reaches the HTTP API of a node's agent (GET
-// /containerLogs/{namespace}/{pod}/{container}), whichever way the node is
-// connected. The host of the request's URL is the node's name.
+// NodeTransport reaches the HTTP API of a node's agent (the paths of a
+// kubelet), whichever way the node is connected. The host of the request's URL is the node's name.
 type NodeTransport func(ctx context.Context, node string) (http.RoundTripper, error)
 
 // Check is one named condition of readiness. A nil error is healthy.
@@ -46,11 +46,14 @@ type Config struct {
 	Tables        Tables
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
-	Nodes         NodeTransport           // nil: no node can be reached
-	Extra         map[string]http.Handler // by path prefix, authenticated and authorized as paths
-	Checks        []Check                 // of /readyz
-	Version       string                  // gitVersion of /version; "" is DefaultVersion
-	Log           *slog.Logger
+	Nodes         NodeTransport // nil: no node can be reached
+	// Dial connects the proxies to pods and to ports of nodes; nil: as the
+	// machine does.
+	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	Extra   map[string]http.Handler // by path prefix, authenticated and authorized as paths
+	Checks  []Check                 // of /readyz
+	Version string                  // gitVersion of /version; "" is DefaultVersion
+	Log     *slog.Logger
 
 	// Bounds; zero takes the default.
 	RequestTimeout time.Duration // of everything but streams: 60 s

@@ -32,6 +32,7 @@ type Agent struct {
 	publisher            *publisher
 	keeper               *keeper
 	workers              *workers
+	runs                 *runs
 	refs                 *refs
 	tasks                tasks
 	addresses            addresses
@@ -61,6 +62,7 @@ func New(cfg Config) *Agent {
 		Fields: fields.OneTermEqualSelector("metadata.name", cfg.Name), Log: a.log})
 	a.publisher = newPublisher(&a.cfg, a.pods.Get)
 	a.workers = newWorkers(a)
+	a.runs = newRuns()
 	a.refs = &refs{agent: a, watched: make(map[api.Key]*ref)}
 	a.keeper = newKeeper(a)
 	a.pods.OnChange(a.workers.changed)

@@ -14,15 +14,17 @@ import (
 	"wherry.dev/wherry/runtime/agent/podlog"
 )
 
-// Handler is the node's HTTP API, for the API server: GET /healthz and
+// Handler is the node's HTTP API, for the API server: GET /healthz,
 // GET /containerLogs/{namespace}/{pod}/{container} with the query of
-// corev1.PodLogOptions. It authenticates nobody: whoever serves it does.
+// corev1.PodLogOptions, and as in the kubelet /exec, /attach and /portForward.
+// It authenticates nobody: whoever serves it does.
 func (a *Agent) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "ok")
 	})
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", a.serveLogs)
+	a.addStreams(mux)
 	return mux
 }
 
@@ -42,11 +44,7 @@ func (a *Agent) serveLogs(w http.ResponseWriter, r *http.Request) {
 	}
 	pod, run, err := a.findRun(r.PathValue("namespace"), r.PathValue("pod"), r.PathValue("container"), previous)
 	if err != nil {
-		code := http.StatusInternalServerError
-		if known := (*httpError)(nil); errors.As(err, &known) {
-			code = known.code
-		}
-		http.Error(w, err.Error(), code)
+		refuse(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -148,10 +148,12 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 	}
 	writer := w.agent.logs.Create(logPod(pod), c.name, c.number)
 	spec.Stdout, spec.Stderr = writer.Stdout(), writer.Stderr()
+	reach, key := newRun(c.spec(pod), &spec), runKey{w.uid, c.name}
 	w.event(pod, c, corev1.EventTypeNormal, "Created", "Container created")
 	run, err := w.box.Start(ctx, spec)
 	if err != nil {
 		writer.Discard()
+		reach.end()
 		reason := "RunContainerError"
 		if invalid := (*sandbox.InvalidImageError)(nil); errors.As(err, &invalid) {
 			reason = "CreateContainerError"
@@ -166,6 +168,7 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 	c.id = newContainerID()
 	c.number++
 	c.probes = w.startProbes(pod, c)
+	w.agent.runs.add(key, reach, run)
 	if hook := postStartOf(c.spec(pod)); hook != nil {
 		p, state := w.prober(pod, c), c.probes
 		w.agent.tasks.run(func() { w.postStart(p, hook, state) })
@@ -179,6 +182,7 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 			w.poke()
 		case <-w.agent.ctx.Done():
 		}
+		w.agent.runs.remove(key, reach)
 	})
 	return 0
 }

@@ -20,6 +20,7 @@ type workers struct {
 	mu    sync.RWMutex
 	byUID map[types.UID]*worker
 	boxes map[netip.Addr]served
+	homes map[types.UID]sandbox.Sandbox // also of pods with the node's address
 }
 
 type served struct {
@@ -28,7 +29,7 @@ type served struct {
 }
 
 func newWorkers(a *Agent) *workers {
-	return &workers{agent: a, byUID: make(map[types.UID]*worker), boxes: make(map[netip.Addr]served)}
+	return &workers{agent: a, byUID: make(map[types.UID]*worker), boxes: make(map[netip.Addr]served), homes: make(map[types.UID]sandbox.Sandbox)}
 }
 
 // changed takes a change to a pod from the informer.
@@ -100,17 +101,25 @@ func (ws *workers) known(uid string) bool {
 
 // serve makes a sandbox reachable by its address.
 func (ws *workers) serve(ip netip.Addr, uid types.UID, box sandbox.Sandbox) {
-	if ip == ws.agent.hostIP {
-		return
-	}
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	ws.boxes[ip] = served{uid, box}
+	ws.homes[uid] = box
+	if ip != ws.agent.hostIP {
+		ws.boxes[ip] = served{uid, box}
+	}
+}
+
+// home returns a pod's sandbox, or nil when it has none.
+func (ws *workers) home(uid types.UID) sandbox.Sandbox {
+	ws.mu.RLock()
+	defer ws.mu.RUnlock()
+	return ws.homes[uid]
 }
 
 func (ws *workers) stopServing(ip netip.Addr, uid types.UID) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
+	delete(ws.homes, uid)
 	if ws.boxes[ip].uid == uid {
 		delete(ws.boxes, ip)
 	}

@@ -94,7 +94,7 @@ func (c *container) start(ctx context.Context) (err error) {
 	}
 	stdin, stdout, stderr := c.streams()
 	guest, err := wasi.NewGuest(c.ctx, wasi.Config{
-		Args: c.args(), Env: env, Stdin: stdin, Stdout: stdout, Stderr: stderr,
+		Args: c.argv(), Env: env, Stdin: stdin, Stdout: stdout, Stderr: stderr,
 		Sockets: sockets, BlockingListeners: !c.program.goModule,
 		Mounts: mounts(c.spec.Mounts), Network: guestNet{c.sandbox.net, c},
 	})

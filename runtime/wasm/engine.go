@@ -12,6 +12,7 @@ import (
 
 	"wherry.dev/wherry/runtime/sandbox"
 	"wherry.dev/wherry/runtime/wasm/module"
+	"wherry.dev/wherry/runtime/wasm/tools"
 	"wherry.dev/wherry/runtime/wasm/wasi"
 )
 
@@ -20,6 +21,7 @@ import (
 // the first.
 type engine struct {
 	dir       string
+	toolsSum  string // of the module of package tools
 	cache     *module.Cache
 	interpret bool
 
@@ -50,7 +52,7 @@ func newEngine(cfg Config) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{dir: cfg.Dir, cache: cache, interpret: cfg.Interpret, rts: map[wasi.Variant]wazero.Runtime{}}
+	e := &engine{dir: cfg.Dir, toolsSum: tools.Sum(), cache: cache, interpret: cfg.Interpret, rts: map[wasi.Variant]wazero.Runtime{}}
 	e.uses = newUses(func(sum string) {
 		if err := cache.Unload(context.Background(), sum); err != nil && cfg.Log != nil {
 			cfg.Log.Warn("module stays in memory", "module", sum, "err", err)

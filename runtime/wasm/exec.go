@@ -29,9 +29,6 @@ func (c *container) Exec(ctx context.Context, e sandbox.ExecSpec) (sandbox.Conta
 	if e.TTY {
 		spec.Env = slices.Concat([]string{"TERM=xterm"}, spec.Env)
 	}
-	if found.tools {
-		spec.Args = slices.Concat([]string{found.args[0], c.sandbox.toolsNote(e.TTY, e.Args)}, found.args)
-	}
 	child := newContainer(c.sandbox, spec, found.program)
 	child.tools = found.tools
 	if err := c.sandbox.add(child); err != nil {
@@ -57,27 +54,35 @@ func (c *container) endWith(parent *container) {
 	}
 }
 
-// toolsNote tells the built-in tools what they cannot find out for themselves:
-// whether they talk to a terminal, and what runs in the pod.
-func (s *podSandbox) toolsNote(tty bool, args []string) string {
+// argv is what the guest gets as its arguments. The built-in tools are told
+// beside what they cannot find out for themselves: whether they talk to a
+// terminal, and what runs in the pod.
+func (c *container) argv() []string {
+	if !c.tools {
+		return c.args()
+	}
 	var note strings.Builder
-	if tty {
+	if c.spec.TTY {
 		note.WriteString("tty")
 	}
+	for i, name := range c.sandbox.processes(c) {
+		fmt.Fprintf(&note, "\n%5d root     %s", i+1, strings.ReplaceAll(name, "\n", " "))
+	}
+	return slices.Concat([]string{c.args()[0], note.String()}, c.args())
+}
+
+// processes are the command lines of the pod, the asking one last.
+func (s *podSandbox) processes(asking *container) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	names := make([]string, 0, len(s.containers))
 	for c := range s.containers {
-		if c.tools { // the caller does not know its own number; it comes last
-			continue
+		if c != asking {
+			names = append(names, strings.Join(c.args(), " "))
 		}
-		names = append(names, strings.Join(c.args(), " "))
 	}
 	slices.Sort(names)
-	for i, name := range append(names, strings.Join(args, " ")) {
-		fmt.Fprintf(&note, "\n%5d root     %s", i+1, strings.ReplaceAll(name, "\n", " "))
-	}
-	return note.String()
+	return append(names, strings.Join(asking.args(), " "))
 }
 
 // streams returns what the guest reads and writes, with a terminal between it

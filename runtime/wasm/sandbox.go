@@ -54,6 +54,7 @@ func (s *podSandbox) Start(ctx context.Context, spec sandbox.ContainerSpec) (san
 		return nil, err
 	}
 	c := newContainer(s, spec, program)
+	c.tools = spec.Image.ModuleSum == s.runtime.engine.toolsSum
 	if err := s.add(c); err != nil {
 		program.release()
 		return nil, err

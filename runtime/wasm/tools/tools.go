@@ -6,7 +6,9 @@ package tools
 
 import (
 	"bytes"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"io"
 	"path"
 	"slices"
@@ -40,3 +42,9 @@ func Has(command string) bool {
 // note of the runtime, then the argv of the command. The note's first line is
 // "tty" when the streams are a terminal's, the others are what ps prints.
 func Open() io.Reader { return bytes.NewReader(module) }
+
+// Sum is the digest by which the module is known: "sha256:…".
+func Sum() string {
+	sum := sha256.Sum256(module)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}

@@ -53,6 +53,8 @@ int main(int argc, char **argv)
 	if (dir && *dir)
 		chdir(dir);
 	const struct tool *t = find_tool(argv[2]);
+	if (t == NULL && argc == 3) /* as an image of its own, without a command */
+		t = find_tool("sh");
 	if (t == NULL)
 		return 126 + complain("tools", argv[2], "not found");
 	int code = t->run(argc - 2, argv + 2);

@@ -62,8 +62,12 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		return err
 	}
 	c.nodes = newNodes(c)
+	used, err := c.withMetrics()
+	if err != nil {
+		return err
+	}
 	server, err := apiserver.New(apiserver.Config{
-		Client: c.registry, Types: c.types, Kinds: c.registry, Tables: c.registry,
+		Client: used, Types: c.types, Kinds: used, Tables: used,
 		Authenticator: c.authenticator(),
 		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
 		Nodes:         c.nodes.transport,

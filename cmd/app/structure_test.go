@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"control/admission":             {"control/api", "control/auth"},
 	"control/client":                {"control/api"},
 	"control/dashboard":             {},
+	"control/metrics":               {"control/api"},
 	"control/reconcile":             {"control/api"},
 	"control/registry":              {"control/api", "control/store", "control/auth", "control/registry/kinds", "control/registry/managed"},
 	"control/registry/kinds":        {"control/api"},

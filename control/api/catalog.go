@@ -34,6 +34,14 @@ func NewCatalog(resources []Resource) *Catalog {
 	return c
 }
 
+// With returns a catalog that has more resources, behind those of c. It is
+// superseded together with c.
+func (c *Catalog) With(more ...Resource) *Catalog {
+	next := NewCatalog(append(c.resources[:len(c.resources):len(c.resources)], more...))
+	next.superseded = c.superseded
+	return next
+}
+
 // Catalog makes a fixed set of kinds a Kinds.
 func (c *Catalog) Catalog() *Catalog { return c }
 

@@ -6,8 +6,9 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
 // usage is what the admitted pods of the node ask for. It is safe for
@@ -19,7 +20,7 @@ type usage struct {
 }
 
 // request is what one pod asks for: thousandths of a core and bytes.
-type request struct{ cpu, memory int64 }
+type request struct{ cpu, memory, storage int64 }
 
 // requestOf adds up a pod's containers: the larger of all containers that run
 // together and of each init container with the sidecars before it
@@ -41,17 +42,25 @@ func requestOf(pod *corev1.Pod) request {
 		together = together.plus(containerRequest(&pod.Spec.Containers[i]))
 	}
 	total := together.most(peak)
-	return total.plus(request{pod.Spec.Overhead.Cpu().MilliValue(), pod.Spec.Overhead.Memory().Value()})
+	return total.plus(requestIn(pod.Spec.Overhead))
 }
 
-func containerRequest(c *corev1.Container) request {
-	return request{c.Resources.Requests.Cpu().MilliValue(), c.Resources.Requests.Memory().Value()}
+func containerRequest(c *corev1.Container) request { return requestIn(c.Resources.Requests) }
+
+func requestIn(r corev1.ResourceList) request {
+	return request{r.Cpu().MilliValue(), r.Memory().Value(), r.StorageEphemeral().Value()}
 }
 
-func (r request) plus(o request) request { return request{r.cpu + o.cpu, r.memory + o.memory} }
+func (r request) plus(o request) request {
+	return request{r.cpu + o.cpu, r.memory + o.memory, r.storage + o.storage}
+}
+
+func (r request) minus(o request) request {
+	return request{r.cpu - o.cpu, r.memory - o.memory, r.storage - o.storage}
+}
 
 func (r request) most(o request) request {
-	return request{max(r.cpu, o.cpu), max(r.memory, o.memory)}
+	return request{max(r.cpu, o.cpu), max(r.memory, o.memory), max(r.storage, o.storage)}
 }
 
 // reserve takes a pod in, or says why it does not fit.
@@ -73,6 +82,8 @@ func (u *usage) reserve(pod *corev1.Pod, c Capacity, force bool) *verdict {
 			return outOf("cpu", need.cpu, u.sum.cpu, c.CPU)
 		case need.memory > 0 && u.sum.memory+need.memory > c.Memory:
 			return outOf("memory", need.memory, u.sum.memory, c.Memory)
+		case need.storage > 0 && c.Storage > 0 && u.sum.storage+need.storage > c.Storage:
+			return outOf("ephemeral-storage", need.storage, u.sum.storage, c.Storage)
 		}
 	}
 	u.pods[pod.UID] = need
@@ -91,8 +102,33 @@ func (u *usage) release(uid types.UID) {
 	defer u.mu.Unlock()
 	need := u.pods[uid]
 	delete(u.pods, uid)
-	u.sum.cpu -= need.cpu
-	u.sum.memory -= need.memory
+	u.sum = u.sum.minus(need)
+}
+
+// resize changes what an admitted pod has to what its spec asks for now, or
+// says why that cannot be: never (Infeasible) or not yet (Deferred).
+func (u *usage) resize(pod *corev1.Pod, c Capacity) *verdict {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	need, had := requestOf(pod), u.pods[pod.UID]
+	others := u.sum.minus(had)
+	for _, r := range []struct {
+		name                      string
+		need, had, used, capacity int64
+	}{{"cpu", need.cpu, had.cpu, others.cpu, c.CPU}, {"memory", need.memory, had.memory, others.memory, c.Memory}} {
+		switch {
+		case r.need <= r.had: // less is always possible
+		case r.need > r.capacity:
+			return &verdict{corev1.PodReasonInfeasible, fmt.Sprintf(
+				"Node didn't have enough capacity: %s, requested: %d, capacity: %d", r.name, r.need, r.capacity)}
+		case r.used+r.need > r.capacity:
+			return &verdict{corev1.PodReasonDeferred, fmt.Sprintf(
+				"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", r.name, r.need, r.used, r.capacity)}
+		}
+	}
+	u.pods[pod.UID] = need
+	u.sum = others.plus(need)
+	return nil
 }
 
 // admit checks what the scheduler has checked, for pods that were bound by
@@ -101,7 +137,11 @@ func (a *Agent) admit(w *worker, pod *corev1.Pod) *verdict {
 	if os := pod.Spec.OS; os != nil && string(os.Name) != runtime.GOOS && string(os.Name) != "linux" {
 		return &verdict{"PodOSNotSupported", "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS"}
 	}
-	if len(pod.Spec.NodeSelector) > 0 && !labels.SelectorFromSet(pod.Spec.NodeSelector).Matches(labels.Set(a.currentLabels())) {
+	if condition := pressureOn(a.machineHealth(), pod); condition != "" {
+		return &verdict{"Evicted", fmt.Sprintf("Pod was rejected: The node had condition: [%s]. ", condition)}
+	}
+	self := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.Name, Labels: a.currentLabels()}}
+	if fits, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(self); err != nil || !fits {
 		return &verdict{"NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"}
 	}
 	return a.usage.reserve(pod, a.cfg.Capacity, false)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -39,6 +40,8 @@ type Agent struct {
 	settled              atomic.Bool // addresses may be given out, see settle
 	usage                usage
 	images               imageList
+	machine              machine
+	started              time.Time // of Run
 }
 
 // New makes an agent. A configuration that is not complete is reported by Run.
@@ -85,6 +88,9 @@ func (a *Agent) Run(ctx context.Context) error {
 			return fmt.Errorf("make the node's directory: %w", err)
 		}
 	}
+	if a.started = time.Now(); a.cfg.Capacity.Storage <= 0 {
+		a.cfg.Capacity.Storage = diskSize(a.cfg.Dir)
+	}
 	if err := a.recover(ctx); err != nil {
 		return err
 	}
@@ -92,7 +98,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	for name, run := range map[string]func(context.Context) error{
 		"events": a.recorder.Run, "pod status": a.publisher.loop.Run, "node informer": a.node.Run,
 		"service informer": a.services.Run, "node status": a.keeper.run, "lease": a.keeper.renew,
-		"pods": a.runPods, "collector": a.collect,
+		"pods": a.runPods, "collector": a.collect, "housekeeping": a.housekeep,
 	} {
 		loops.Go(func() { a.logEnd(name, run(ctx)) })
 	}

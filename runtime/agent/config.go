@@ -28,6 +28,9 @@ type Capacity struct {
 	CPU    int64 // thousandths of a core; 0: all processors of the machine
 	Memory int64 // bytes; 0: the machine's memory
 	Pods   int64 // 0: 10,000
+	// Storage is for logs and emptyDirs, in bytes; 0: the size of the disk that
+	// Config.Dir is on.
+	Storage int64
 }
 
 // Config is what an agent needs. Name, Client, Runtime, Images and Dir are

@@ -36,6 +36,8 @@ type container struct {
 	waiting    *corev1.ContainerStateWaiting
 	terminated *corev1.ContainerStateTerminated // how the last run ended, nil before
 	last       *corev1.ContainerStateTerminated // how the run before it ended
+	allocated  corev1.ResourceRequirements      // what the node has set aside
+	actual     corev1.ResourceRequirements      // what the running guest was given
 	forced     bool                             // ended by us to be started again
 	crash      backoff
 	failed     time.Time // of the last start that did not succeed; zero: none since
@@ -160,7 +162,7 @@ func (w *worker) load(pod *corev1.Pod) {
 	}
 	if pod.Status.StartTime != nil { // it was admitted before
 		w.admitted = true
-		w.agent.usage.reserve(pod, w.agent.cfg.Capacity, true)
+		w.agent.usage.reserve(w.sized(pod), w.agent.cfg.Capacity, true)
 	}
 	if pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
 		for _, c := range w.main {
@@ -188,11 +190,13 @@ func (w *worker) loadContainer(pod *corev1.Pod, c *container, now time.Time) {
 		statuses = pod.Status.EphemeralContainerStatuses
 	}
 	c.number = w.agent.logs.LastRun(logPod(pod), c.name) + 1
+	c.loadSizes(pod, nil)
 	for i := range statuses {
 		s := &statuses[i]
 		if s.Name != c.name {
 			continue
 		}
+		c.loadSizes(pod, s)
 		c.id = s.ContainerID
 		c.last = s.LastTerminationState.Terminated
 		switch {
@@ -229,6 +233,15 @@ func lost(s *corev1.ContainerStatus, now time.Time) *corev1.ContainerStateTermin
 		t.StartedAt = s.State.Running.StartedAt
 	}
 	return t
+}
+
+// sized is the pod with what was set aside for its containers.
+func (w *worker) sized(pod *corev1.Pod) *corev1.Pod {
+	pod = pod.DeepCopy()
+	for _, c := range w.containers() {
+		c.spec(pod).Resources = c.allocated
+	}
+	return pod
 }
 
 // forgetInit makes init containers run again when any container of the pod

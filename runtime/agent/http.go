@@ -25,6 +25,8 @@ func (a *Agent) Handler() http.Handler {
 	})
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", a.serveLogs)
 	a.addStreams(mux)
+	mux.HandleFunc("GET /stats/summary", a.serveSummary)
+	mux.HandleFunc("GET /metrics/resource", a.serveMetrics)
 	return mux
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,8 @@ import (
 const (
 	minMemory = 100 << 20
 	minDisk   = 256 << 20
+	// minThreads is a share in hundredths of the threads that the system allows.
+	minThreads = 2
 )
 
 // meminfo reads one line of /proc/meminfo, in bytes; 0 when it is not there.
@@ -47,14 +50,73 @@ func totalMemory() int64 {
 
 func (a *Agent) machineHealth() health {
 	var h health
-	if free := meminfo("MemAvailable"); free > 0 {
-		h.lowMemory = free < minMemory
+	if h.memory = meminfo("MemAvailable"); h.memory > 0 {
+		h.lowMemory = h.memory < minMemory
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(a.cfg.Dir, &fs); err == nil {
-		h.lowDisk = int64(fs.Bavail)*int64(fs.Bsize) < minDisk
+		h.disk = int64(fs.Bavail) * int64(fs.Bsize)
+		h.lowDisk = h.disk < minDisk
+	}
+	if most, running := threads(); most > 0 {
+		h.fewThreads = most-running < most*minThreads/100
 	}
 	return h
+}
+
+// threads returns how many threads the machine may have and has; 0 when that
+// is not known.
+func threads() (most, running int64) {
+	limit, err := os.ReadFile("/proc/sys/kernel/pid_max")
+	if err != nil {
+		return 0, 0
+	}
+	load, err := os.ReadFile("/proc/loadavg") // "0.20 0.18 0.12 1/80 11206"
+	if err != nil {
+		return 0, 0
+	}
+	fields := strings.Fields(string(load))
+	if len(fields) < 4 {
+		return 0, 0
+	}
+	_, total, _ := strings.Cut(fields[3], "/")
+	if most, err = strconv.ParseInt(strings.TrimSpace(string(limit)), 10, 64); err != nil {
+		return 0, 0
+	}
+	if running, err = strconv.ParseInt(total, 10, 64); err != nil {
+		return 0, 0
+	}
+	return most, running
+}
+
+// diskSize is the size of the disk that a directory is on; 0: not known.
+func diskSize(dir string) int64 {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0
+	}
+	return int64(fs.Blocks) * int64(fs.Bsize)
+}
+
+// busyTime is the time for which the machine's processors have worked since
+// its start, all together.
+func busyTime() time.Duration {
+	const tick = time.Second / 100 // USER_HZ, the same on all architectures
+	const idle, iowait, steal = 4, 5, 8
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(data), "\n")
+	var sum time.Duration
+	for i, text := range strings.Fields(first) {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || i == idle || i == iowait || i > steal {
+			continue // the first is the line's name; guest time is in user's
+		}
+		sum += time.Duration(n) * tick
+	}
+	return sum
 }
 
 func describeMachine(info *corev1.NodeSystemInfo) {

@@ -41,11 +41,15 @@ func (a *Agent) currentLabels() map[string]string {
 }
 
 func (a *Agent) allocatable() corev1.ResourceList {
-	return corev1.ResourceList{
+	list := corev1.ResourceList{
 		corev1.ResourceCPU:    *resource.NewMilliQuantity(a.cfg.Capacity.CPU, resource.DecimalSI),
 		corev1.ResourceMemory: *resource.NewQuantity(a.cfg.Capacity.Memory, resource.BinarySI),
 		corev1.ResourcePods:   *resource.NewQuantity(a.cfg.Capacity.Pods, resource.DecimalSI),
 	}
+	if n := a.cfg.Capacity.Storage; n > 0 {
+		list[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(n, resource.BinarySI)
+	}
+	return list
 }
 
 // newNode is the node as it registers itself.
@@ -59,6 +63,7 @@ func (a *Agent) newNode() *corev1.Node {
 type health struct {
 	network                        bool // there is a podCIDR
 	lowMemory, lowDisk, fewThreads bool
+	memory, disk                   int64 // bytes that are free; 0: not known
 }
 
 // nodeStatus computes the node's status; old gives the times of conditions

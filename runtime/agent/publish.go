@@ -207,6 +207,9 @@ func mergeStatus(old *corev1.PodStatus, s corev1.PodStatus, now metav1.Time) cor
 		}
 	}
 	for _, o := range old.Conditions {
+		if o.Type == corev1.PodResizePending || o.Type == corev1.PodResizeInProgress {
+			continue // they are there as long as there is something to tell
+		}
 		if !slices.ContainsFunc(s.Conditions, func(c corev1.PodCondition) bool { return c.Type == o.Type }) {
 			s.Conditions = append(s.Conditions, o)
 		}

@@ -34,6 +34,7 @@ func TestExpand(t *testing.T) {
 }
 
 type source struct {
+	volume.Source
 	maps    map[string]map[string]string
 	secrets map[string]map[string][]byte
 }
@@ -65,7 +66,7 @@ func TestEnvironment(t *testing.T) {
 		return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}
 	}
 	b := envBuilder{
-		src: source{map[string]map[string]string{"cm": {"a": "1", "b=c": "never"}}, map[string]map[string][]byte{"sec": {"key": []byte("hidden")}}},
+		src: source{maps: map[string]map[string]string{"cm": {"a": "1", "b=c": "never"}}, secrets: map[string]map[string][]byte{"sec": {"key": []byte("hidden")}}},
 		pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web", UID: "u1", Labels: map[string]string{"app": "x"}},
 			Spec: corev1.PodSpec{NodeName: "n1"}},
 		node:     volume.Node{PodIPs: []string{"127.64.0.1"}, HostIPs: []string{"127.0.0.1"}},

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
@@ -22,6 +24,27 @@ func (r reader) ConfigMap(ctx context.Context, namespace, name string) (*corev1.
 
 func (r reader) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
 	return api.Get[*corev1.Secret](ctx, r.client, api.Secrets.Key(namespace, name))
+}
+
+func (r reader) Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error) {
+	return api.Get[*corev1.PersistentVolumeClaim](ctx, r.client, api.PersistentVolumeClaims.Key(namespace, name))
+}
+
+func (r reader) PersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error) {
+	return api.Get[*corev1.PersistentVolume](ctx, r.client, api.PersistentVolumes.Key("", name))
+}
+
+func (r reader) Token(ctx context.Context, namespace, account string, spec authenticationv1.TokenRequestSpec) (*authenticationv1.TokenRequestStatus, error) {
+	made, err := r.client.Create(ctx, api.ServiceAccounts.Key(namespace, account),
+		&authenticationv1.TokenRequest{Spec: spec}, api.CreateOptions{Subresource: "token"})
+	if err != nil {
+		return nil, err
+	}
+	issued, ok := made.(*authenticationv1.TokenRequest)
+	if !ok {
+		return nil, fmt.Errorf("request for a token returned a %T", made)
+	}
+	return &issued.Status, nil
 }
 
 // refs watches single ConfigMaps and Secrets for the pods whose volumes are

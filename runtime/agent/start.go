@@ -37,7 +37,7 @@ func (w *worker) containerSpec(ctx context.Context, pod *corev1.Pod, c *containe
 		Args:       argv(spec, img, c.name, lookup),
 		Env:        append(slices.Clone(img.Env), env.list()...),
 		WorkingDir: spec.WorkingDir,
-		Resources:  resourcesOf(spec),
+		Resources:  resourcesOf(&c.allocated),
 	}
 	if out.WorkingDir == "" {
 		out.WorkingDir = img.WorkingDir
@@ -55,16 +55,6 @@ func (w *worker) containerSpec(ctx context.Context, pod *corev1.Pod, c *containe
 		out.Mounts = append(out.Mounts, sandbox.Mount{Source: c.message, Target: spec.TerminationMessagePath})
 	}
 	return out, nil
-}
-
-// resourcesOf is what a container's spec lets it use. Kubernetes takes the
-// limit for a request that is not there, as the API's defaults do.
-func resourcesOf(c *corev1.Container) sandbox.Resources {
-	return sandbox.Resources{
-		MemoryLimit: c.Resources.Limits.Memory().Value(),
-		CPULimit:    c.Resources.Limits.Cpu().MilliValue(),
-		CPURequest:  c.Resources.Requests.Cpu().MilliValue(),
-	}
 }
 
 // expandStrict is expand for subPathExpr, where an unknown name is an error.
@@ -164,6 +154,8 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 	c.last = firstOf(c.terminated, c.last)
 	c.terminated, c.waiting, c.failed, c.forced = nil, nil, time.Time{}, false
 	c.run, c.writer, c.began = run, writer, time.Now()
+	c.actual = c.allocated
+	w.setLive(c, run)
 	c.image, c.imageRef = spec.Image, c.spec(pod).Image
 	c.id = newContainerID()
 	c.number++
@@ -246,6 +238,7 @@ func (w *worker) ended(pod *corev1.Pod, c *container) {
 	if c.ended.IsZero() {
 		c.ended = time.Now()
 	}
+	w.setLive(c, nil)
 	c.terminated, c.run, c.writer, c.stop, c.probes = t, nil, nil, nil, nil
 }
 

@@ -89,6 +89,12 @@ func (c *container) status(pod *corev1.Pod, creating string) corev1.ContainerSta
 	}
 	if c.run != nil {
 		s.Image = c.imageRef
+		if len(c.actual.Requests)+len(c.actual.Limits) > 0 {
+			s.Resources = c.actual.DeepCopy()
+		}
+	}
+	if len(c.allocated.Requests) > 0 {
+		s.AllocatedResources = c.allocated.Requests.DeepCopy()
 	}
 	switch {
 	case c.run != nil && c.probes.isHooked():
@@ -198,7 +204,20 @@ func (w *worker) conditions(pod *corev1.Pod, s *corev1.PodStatus) []corev1.PodCo
 	for i := range list {
 		list[i].ObservedGeneration = pod.Generation
 	}
+	for _, c := range append(w.resizeConditions(), w.disruption()...) {
+		c.ObservedGeneration = pod.Generation
+		list = append(list, c)
+	}
 	return list
+}
+
+// disruption is the condition of a pod that the node has ended for its own sake.
+func (w *worker) disruption() []corev1.PodCondition {
+	if !w.disrupted {
+		return nil
+	}
+	return []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
+		Reason: corev1.PodReasonTerminationByKubelet, Message: w.verdict.message}}
 }
 
 func condition(kind corev1.PodConditionType, ok bool, reason, message string) corev1.PodCondition {

@@ -35,6 +35,11 @@ func (w *worker) bringUp(ctx context.Context, in input) time.Duration {
 		}
 		w.admitted = true
 	}
+	if w.verdict = in.evicted; w.verdict != nil {
+		w.agent.recorder.Event(pod, corev1.EventTypeWarning, w.verdict.reason, "%s", w.verdict.message)
+		w.over, w.disrupted = true, true
+		return 0
+	}
 	untilDeadline, passed := w.activeDeadline(pod)
 	if passed {
 		w.verdict = &verdict{"DeadlineExceeded", "Pod was active on the node longer than the specified deadline"}
@@ -48,7 +53,8 @@ func (w *worker) bringUp(ctx context.Context, in input) time.Duration {
 	}
 	wait, ok := w.prepare(ctx, in)
 	if ok {
-		wait = w.runContainers(ctx, pod)
+		wait = earliest(wait, w.resize(pod))
+		wait = earliest(wait, w.runContainers(ctx, pod))
 		w.over = w.finished(pod)
 	}
 	return earliest(wait, untilDeadline)
@@ -138,7 +144,9 @@ func (w *worker) mount(ctx context.Context, in input) (wait time.Duration, ok bo
 	}
 	shown := fmt.Sprint(pod.Labels, pod.Annotations)
 	if w.volsAt.ready && !in.sources && w.volsAt.generation == shown && w.volsAt.retry.wait == 0 {
-		return 0, true
+		if wait = w.untilRenewal(); wait >= 0 {
+			return wait, true
+		}
 	}
 	if pending := w.volsAt.retry.pending(); pending > 0 && !in.sources {
 		return pending, w.volsAt.ready
@@ -153,7 +161,20 @@ func (w *worker) mount(ctx context.Context, in input) (wait time.Duration, ok bo
 		return w.volsAt.retry.failed(500*time.Millisecond, 2*time.Minute+2*time.Second), w.volsAt.ready
 	}
 	w.volsAt = mountState{ready: true, generation: shown}
-	return 0, true
+	return max(0, w.untilRenewal()), true
+}
+
+// untilRenewal is how long the tokens in the volumes serve: 0 means for ever,
+// less that it is time for new ones.
+func (w *worker) untilRenewal() time.Duration {
+	at := w.vols.RenewAt()
+	if at.IsZero() {
+		return 0
+	}
+	if left := time.Until(at); left > 0 {
+		return left
+	}
+	return -1
 }
 
 func (w *worker) mountFailed(pod *corev1.Pod, err error) {
@@ -347,7 +368,7 @@ func (a *Agent) collectDirs(wanted func(uid string) bool) error {
 	var errs []error
 	for _, e := range entries {
 		if !wanted(e.Name()) {
-			errs = append(errs, os.RemoveAll(filepath.Join(a.cfg.Dir, "pods", e.Name())))
+			errs = append(errs, volume.NewSet(filepath.Join(a.cfg.Dir, "pods", e.Name()), nil).Remove())
 		}
 	}
 	return errors.Join(errs...)

@@ -33,8 +33,10 @@ type worker struct {
 	pod     *corev1.Pod // newest state of the API
 	removed bool        // gone from the API
 	sources bool        // a ConfigMap or Secret of a volume changed
-	dirty   bool        // step is due
-	active  bool        // a goroutine is in drain
+	evicted *verdict    // somebody decided that the pod has to go
+	live    map[string]*live
+	dirty   bool // step is due
+	active  bool // a goroutine is in drain
 	timer   *time.Timer
 
 	// ----
@@ -44,9 +46,11 @@ type worker struct {
 	started    time.Time // status.startTime
 	admitted   bool
 	verdict    *verdict // the pod's end, when it did not come from its containers
-	begun      bool     // the init containers have done their part in this sandbox
-	over       bool     // phase is Succeeded or Failed, nothing will run again
-	down       bool     // everything is freed
+	disrupted  bool     // the node ended the pod for its own sake
+	resizing   resizing
+	begun      bool // the init containers have done their part in this sandbox
+	over       bool // phase is Succeeded or Failed, nothing will run again
+	down       bool // everything is freed
 	ip         netip.Addr
 	vols       *volume.Set
 	volsAt     mountState
@@ -118,7 +122,7 @@ func (w *worker) drain() {
 			return
 		}
 		w.dirty = false
-		in := input{pod: w.pod, removed: w.removed, sources: w.sources}
+		in := input{pod: w.pod, removed: w.removed, sources: w.sources, evicted: w.evicted}
 		w.sources = false
 		w.mu.Unlock()
 		w.schedule(w.guarded(ctx, in))
@@ -157,6 +161,7 @@ type input struct {
 	pod     *corev1.Pod
 	removed bool
 	sources bool
+	evicted *verdict
 }
 
 // wanted reports whether the pod shall run at all.

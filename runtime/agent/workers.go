@@ -11,6 +11,7 @@ import (
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/runtime/sandbox"
+	"wherry.dev/wherry/runtime/volume"
 )
 
 // workers are the pods of this node. It is safe for concurrent use.
@@ -161,6 +162,9 @@ func (ws *workers) closeAll() {
 			defer func() { <-limit }()
 			_ = w.closeBoxOf(w.box) // it has said so, and the runtime ends after us
 			w.collect(w.pod)        // closes the logs
+			if err := volume.RemoveMemory(ws.agent.podDir(w.uid)); err != nil {
+				w.log.Warn("volumes in memory are left behind", "err", err)
+			}
 		})
 	}
 	group.Wait()

@@ -45,7 +45,7 @@ func (s *Set) Mounts(pod *corev1.Pod, c *corev1.Container, expand func(string) (
 		if !path.IsAbs(target) {
 			target = "/" + target
 		}
-		mounts = append(mounts, sandbox.Mount{Source: at, SubPath: sub, Target: path.Clean(target), ReadOnly: m.ReadOnly || apiBacked(v)})
+		mounts = append(mounts, sandbox.Mount{Source: at, SubPath: sub, Target: path.Clean(target), ReadOnly: m.ReadOnly || readOnly(v)})
 	}
 	return mounts, nil
 }

@@ -6,6 +6,7 @@ import (
 	"path"
 	"strings"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 )
@@ -14,6 +15,10 @@ import (
 type Source interface {
 	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
+	Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
+	PersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error)
+	// Token issues a token of a service account.
+	Token(ctx context.Context, namespace, account string, spec authenticationv1.TokenRequestSpec) (*authenticationv1.TokenRequestStatus, error)
 }
 
 // file is one file of a payload.
@@ -36,9 +41,10 @@ func modeOr(mode *int32, otherwise int32) int32 {
 
 // builder makes the payloads of one pod.
 type builder struct {
-	src  Source
-	pod  *corev1.Pod
-	node Node
+	src    Source
+	pod    *corev1.Pod
+	node   Node
+	tokens map[string]token // changed by token
 }
 
 // build returns the payload of an API-backed volume; ok is false for volumes
@@ -52,7 +58,7 @@ func (b builder) build(ctx context.Context, v *corev1.Volume) (p payload, ok boo
 	case v.DownwardAPI != nil:
 		p, err = b.downward(v.DownwardAPI.Items, modeOr(v.DownwardAPI.DefaultMode, defaultMode))
 	case v.Projected != nil:
-		p, err = b.projected(ctx, v.Projected)
+		p, err = b.projected(ctx, v.Name, v.Projected)
 	default:
 		return nil, false, nil
 	}
@@ -145,11 +151,11 @@ func (b builder) downward(items []corev1.DownwardAPIVolumeFile, mode int32) (pay
 	return p, nil
 }
 
-func (b builder) projected(ctx context.Context, v *corev1.ProjectedVolumeSource) (payload, error) {
+func (b builder) projected(ctx context.Context, volume string, v *corev1.ProjectedVolumeSource) (payload, error) {
 	mode := modeOr(v.DefaultMode, defaultMode)
 	all := make(payload)
 	for i := range v.Sources {
-		p, err := b.projection(ctx, &v.Sources[i], mode)
+		p, err := b.projection(ctx, volume, &v.Sources[i], mode)
 		if err != nil {
 			return nil, err
 		}
@@ -160,7 +166,7 @@ func (b builder) projected(ctx context.Context, v *corev1.ProjectedVolumeSource)
 	return all, nil
 }
 
-func (b builder) projection(ctx context.Context, s *corev1.VolumeProjection, mode int32) (payload, error) {
+func (b builder) projection(ctx context.Context, volume string, s *corev1.VolumeProjection, mode int32) (payload, error) {
 	switch {
 	case s.ConfigMap != nil:
 		return b.configMap(ctx, s.ConfigMap.Name, s.ConfigMap.Items, mode, s.ConfigMap.Optional)
@@ -169,9 +175,13 @@ func (b builder) projection(ctx context.Context, s *corev1.VolumeProjection, mod
 	case s.DownwardAPI != nil:
 		return b.downward(s.DownwardAPI.Items, mode)
 	case s.ServiceAccountToken != nil:
-		return nil, fmt.Errorf("projected source serviceAccountToken is not supported by this node; set automountServiceAccountToken: false or remove it")
+		value, err := b.token(ctx, volume, s.ServiceAccountToken)
+		if err != nil {
+			return nil, err
+		}
+		return payload{path.Clean(s.ServiceAccountToken.Path): {[]byte(value), mode}}, nil
 	}
-	return nil, fmt.Errorf("projected source is of a kind that this node does not support; use configMap, secret or downwardAPI")
+	return nil, fmt.Errorf("projected source is of a kind that this node does not support; use configMap, secret, downwardAPI or serviceAccountToken")
 }
 
 // checkPath refuses a file name that would leave its volume or collide with

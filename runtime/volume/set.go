@@ -16,12 +16,14 @@ type Set struct {
 	dir  string // <dir>/volumes/<kind>/<name>, <dir>/subpaths/<container>/<n>
 	src  Source
 	host map[string]string // volume name -> path on the host, filled by Sync
+	// tokens are those of service accounts, by volume and path.
+	tokens map[string]token
 }
 
 // NewSet returns the volumes that live under dir, the pod's own directory.
 // Nothing is touched before Sync.
 func NewSet(dir string, src Source) *Set {
-	return &Set{dir: dir, src: src, host: make(map[string]string)}
+	return &Set{dir: dir, src: src, host: make(map[string]string), tokens: make(map[string]token)}
 }
 
 // MountError says which volume could not be made. Its text is that of
@@ -42,7 +44,7 @@ func (e *MountError) Unwrap() error { return e.Err }
 // goes through all volumes even when one fails; the error joins *MountErrors.
 func (s *Set) Sync(ctx context.Context, pod *corev1.Pod, node Node) error {
 	var errs []error
-	b := builder{src: s.src, pod: pod, node: node}
+	b := builder{src: s.src, pod: pod, node: node, tokens: s.tokens}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
 		at, err := s.sync(ctx, b, v)
@@ -62,8 +64,12 @@ func (s *Set) sync(ctx context.Context, b builder, v *corev1.Volume) (string, er
 	if v.HostPath != nil {
 		return v.HostPath.Path, checkHostPath(v.HostPath)
 	}
+	if claimOf(b.pod, v) != "" {
+		return s.claimed(ctx, b.pod, v)
+	}
 	at := filepath.Join(s.dir, "volumes", kindOf(v), v.Name)
 	if v.EmptyDir != nil {
+		at = EmptyDirPath(s.dir, v)
 		return at, makeOpenDir(at)
 	}
 	p, ok, err := b.build(ctx, v)
@@ -71,7 +77,7 @@ func (s *Set) sync(ctx context.Context, b builder, v *corev1.Volume) (string, er
 		return "", err
 	}
 	if !ok {
-		return "", fmt.Errorf("volume type %s is not supported by this node; use emptyDir, configMap, secret, downwardAPI, projected or hostPath", kindOf(v))
+		return "", fmt.Errorf("volume type %s is not supported by this node; use emptyDir, configMap, secret, downwardAPI, projected, hostPath or persistentVolumeClaim", kindOf(v))
 	}
 	_, err = writeAtomic(at, p)
 	return at, err
@@ -93,6 +99,9 @@ func makeOpenDir(at string) error {
 // points at.
 func (s *Set) Remove() error {
 	clear(s.host)
+	if err := RemoveMemory(s.dir); err != nil {
+		return err
+	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		return fmt.Errorf("remove volumes: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 
 // objects is a Source in memory.
 type objects struct {
+	Source  // what a test does not ask for
 	maps    map[string]*corev1.ConfigMap
 	secrets map[string]*corev1.Secret
 }
@@ -152,12 +153,9 @@ func TestSources(t *testing.T) {
 			{Secret: &corev1.SecretProjection{LocalObjectReference: ref("sec")}},
 			{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{field("name", "metadata.name")}}},
 		}}}, map[string]string{"conf/a": "1", "key": "hidden", "name": "web"}, ""},
-		"token": {corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}}}}}, nil, "serviceAccountToken is not supported"},
 		"escape": {corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: ref("cm"), Items: keys("a", "x/../../y")}},
 			nil, "must not begin with '..'"},
-		"claim": {corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{}},
-			nil, "volume type persistentVolumeClaim is not supported by this node"},
+		"unknown kind": {corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}, nil, "volume type nfs is not supported by this node"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := NewSet(t.TempDir(), testObjects())

@@ -106,6 +106,20 @@ func (s *Store) removeRun(p Pod, container string, run int32) {
 	}
 }
 
+// Size is what the logs of a container take on the disk, in bytes.
+func (s *Store) Size(p Pod, container string) (total int64) {
+	entries, err := os.ReadDir(filepath.Join(s.Dir(p), container))
+	if err != nil {
+		return 0 // nothing was written yet
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			total += info.Size()
+		}
+	}
+	return total
+}
+
 // Remove deletes all logs of a pod.
 func (s *Store) Remove(p Pod) error {
 	if err := os.RemoveAll(s.Dir(p)); err != nil {

@@ -1,0 +1,186 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"wherry.dev/wherry/runtime/volume"
+)
+
+// criticalPriority is that of pods that are not evicted: a node without them
+// would not be one (system-cluster-critical and above).
+const criticalPriority = 2_000_000_000
+
+// overStorage says by which of its limits on local storage a pod must be
+// evicted, in kubelet's words; "" when it keeps to all of them. Only pods that
+// have such a limit cost a look at the disk.
+func (w *worker) overStorage() string {
+	pod := w.last()
+	sizes := make(map[string]int64) // of the volumes, once they are needed
+	size := func(v *corev1.Volume) int64 {
+		if _, known := sizes[v.Name]; !known {
+			sizes[v.Name] = dirSize(volume.EmptyDirPath(w.agent.podDir(w.uid), v))
+		}
+		return sizes[v.Name]
+	}
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if v.EmptyDir == nil || v.EmptyDir.SizeLimit == nil || v.EmptyDir.SizeLimit.Sign() <= 0 {
+			continue
+		}
+		if limit := v.EmptyDir.SizeLimit; size(v) > limit.Value() {
+			return fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, limit.String())
+		}
+	}
+	var total resource.Quantity
+	limited := false
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		limit, ok := c.Resources.Limits[corev1.ResourceEphemeralStorage]
+		if !ok {
+			continue
+		}
+		limited = true
+		total.Add(limit)
+		if w.agent.logs.Size(logPod(pod), c.Name) > limit.Value() {
+			return fmt.Sprintf("Container %s exceeded its local ephemeral storage limit %q. ", c.Name, limit.String())
+		}
+	}
+	if !limited {
+		return ""
+	}
+	used := w.storage(pod, size)
+	if used > total.Value() {
+		return fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", total.String())
+	}
+	return ""
+}
+
+// storage is what a pod holds on the node's disk: logs and emptyDirs that are
+// not in memory.
+func (w *worker) storage(pod *corev1.Pod, size func(*corev1.Volume) int64) (used int64) {
+	for i := range pod.Spec.Volumes {
+		if v := &pod.Spec.Volumes[i]; v.EmptyDir != nil && v.EmptyDir.Medium != corev1.StorageMediumMemory {
+			used += size(v)
+		}
+	}
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			used += w.agent.logs.Size(logPod(pod), list[i].Name)
+		}
+	}
+	return used
+}
+
+// dirSize adds up the files of a directory; what cannot be read, because it is
+// just being removed, counts for nothing.
+func dirSize(dir string) (total int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		if info, err := d.Info(); err == nil {
+			total += info.Size()
+		}
+		return nil
+	})
+	return total
+}
+
+// relieve evicts one pod when the node runs short of something, the one whose
+// end helps most at the least cost
+// (https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#pod-selection-for-kubelet-eviction).
+func (a *Agent) relieve(all []*worker) {
+	h := a.machineHealth()
+	var resourceName string
+	var threshold, available int64
+	switch {
+	case h.lowMemory:
+		resourceName, threshold, available = "memory", minMemory, h.memory
+	case h.lowDisk:
+		resourceName, threshold, available = "ephemeral-storage", minDisk, h.disk
+	default:
+		return
+	}
+	victims := make([]candidate, 0, len(all))
+	for _, w := range all {
+		if c, ok := w.candidate(h.lowMemory); ok {
+			victims = append(victims, c)
+		}
+	}
+	if len(victims) == 0 {
+		return
+	}
+	slices.SortFunc(victims, candidate.compare)
+	first := victims[0]
+	first.worker.evict("Evicted", fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %s, available: %s. %s",
+		resourceName, quantity(threshold), quantity(available), first.text(resourceName)))
+	a.log.Warn("evicting a pod, because the node is low on a resource", "pod", first.worker.key, "resource", resourceName, "available", available)
+}
+
+func quantity(bytes int64) string { return resource.NewQuantity(bytes, resource.BinarySI).String() }
+
+// candidate is a pod that may be evicted.
+type candidate struct {
+	worker         *worker
+	name           string // of its largest container
+	used, request  int64  // bytes
+	priority       int32
+	containerUsed  int64
+	containerAsked int64
+}
+
+// candidate describes a running pod to the choice of victims.
+func (w *worker) candidate(memory bool) (candidate, bool) {
+	pod := w.last()
+	c := candidate{worker: w}
+	if p := pod.Spec.Priority; p != nil {
+		c.priority = *p
+	}
+	mirror := pod.Annotations[corev1.MirrorPodAnnotationKey] != ""
+	if pod.DeletionTimestamp != nil || mirror || c.priority >= criticalPriority {
+		return c, false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.evicted != nil || len(w.live) == 0 {
+		return c, false
+	}
+	for name, l := range w.live {
+		used := l.run.Usage().Memory
+		if !memory {
+			used = w.agent.logs.Size(logPod(pod), name)
+		}
+		c.used += used
+		c.request += l.request
+		if used >= c.containerUsed {
+			c.name, c.containerUsed, c.containerAsked = name, used, l.request
+		}
+	}
+	return c, true
+}
+
+// compare puts pods first that use more than they asked for, then those of a
+// lower priority, then those that are farthest above their request.
+func (c candidate) compare(o candidate) int {
+	over := func(c candidate) int {
+		if c.used > c.request {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(over(c), over(o)), cmp.Compare(c.priority, o.priority),
+		cmp.Compare(o.used-o.request, c.used-c.request), strings.Compare(string(c.worker.uid), string(o.worker.uid)))
+}
+
+func (c candidate) text(resourceName string) string {
+	return fmt.Sprintf("Container %s was using %s, request is %s, has larger consumption of %s. ",
+		c.name, quantity(c.containerUsed), quantity(c.containerAsked), resourceName)
+}

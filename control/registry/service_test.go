@@ -134,7 +134,7 @@ func TestServiceTypeChanges(t *testing.T) {
 		t.Errorf("ClusterIP again: %+v", got.Spec)
 	}
 	if _, err := r.Patch(t.Context(), key, api.Patch{Type: types.MergePatchType, Data: []byte(`{"spec":{"clusterIP":"127.32.0.10","clusterIPs":["127.32.0.10"]}}`)}, api.PatchOptions{}); err == nil ||
-		!strings.Contains(err.Error(), "spec.clusterIPs[0]: Invalid value: [\"127.32.0.10\"]: field is immutable") {
+		!strings.Contains(err.Error(), "spec.clusterIPs[0]: Invalid value: [\"127.32.0.10\"]: may not change once set") {
 		t.Errorf("clusterIP changed: %v", err)
 	}
 	if got := patch(`{"spec":{"type":"ExternalName","externalName":"example.com"}}`); got.Spec.ClusterIP != "" {

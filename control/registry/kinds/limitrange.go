@@ -88,7 +88,7 @@ func validateLimit(l *corev1.LimitRangeItem, at *field.Path) (errs field.ErrorLi
 		}
 		for _, name := range slices.Sorted(maps.Keys(list.quantities)) {
 			names[name] = true
-			errs = append(errs, validateResourceName(string(name), l.Type != corev1.LimitTypePersistentVolumeClaim, at.Child(list.name).Key(string(name)))...)
+			errs = append(errs, validateResourceName(string(name), l.Type == corev1.LimitTypePod || l.Type == corev1.LimitTypeContainer, at.Child(list.name).Key(string(name)))...)
 		}
 	}
 	if l.Type == corev1.LimitTypePersistentVolumeClaim {

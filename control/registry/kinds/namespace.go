@@ -2,6 +2,7 @@ package kinds
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +22,7 @@ func Namespaces() Strategy[*corev1.Namespace] {
 		Update: func(ns, old *corev1.Namespace) {
 			ns.Spec = old.Spec
 		},
+		Validate:       validateNamespaceFinalizers,
 		ValidateUpdate: func(ns, old *corev1.Namespace) field.ErrorList { return nil },
 		Spec:           func(ns *corev1.Namespace) any { return &ns.Spec },
 		Status:         func(ns *corev1.Namespace) any { return &ns.Status },
@@ -71,6 +73,20 @@ func validateNamespaceStatus(ns, _ *corev1.Namespace) field.ErrorList {
 	return nil
 }
 
+// validateNamespaceFinalizers wants finalizers to be Kubernetes' own or to
+// carry a domain.
+func validateNamespaceFinalizers(ns *corev1.Namespace) (errs field.ErrorList) {
+	at := field.NewPath("spec", "finalizers")
+	for i, name := range ns.Spec.Finalizers {
+		bad := apivalidation.ValidateFinalizerName(string(name), at.Index(i))
+		if len(bad) == 0 && !strings.Contains(string(name), "/") && name != corev1.FinalizerKubernetes {
+			bad = field.ErrorList{field.Invalid(at.Index(i), name, "name is neither a standard finalizer name nor is it fully qualified")}
+		}
+		errs = append(errs, bad...)
+	}
+	return errs
+}
+
 // finalizeNamespace is PUT namespaces/x/finalize: the only way to change
 // spec.finalizers.
 func finalizeNamespace() Subresource {
@@ -87,11 +103,8 @@ func finalizeNamespace() Subresource {
 			Prepare: func(obj, old api.Object) {
 				obj.(*corev1.Namespace).Status = old.(*corev1.Namespace).Status
 			},
-			Validate: func(obj, _ api.Object) (errs field.ErrorList) {
-				for i, name := range obj.(*corev1.Namespace).Spec.Finalizers {
-					errs = append(errs, apivalidation.ValidateFinalizerName(string(name), field.NewPath("spec", "finalizers").Index(i))...)
-				}
-				return errs
+			Validate: func(obj, _ api.Object) field.ErrorList {
+				return validateNamespaceFinalizers(obj.(*corev1.Namespace))
 			},
 		},
 	}

@@ -181,6 +181,27 @@ func defaultVolume(v *corev1.Volume) {
 		orPtr(&v.DownwardAPI.DefaultMode, defaultVolumeMode)
 		defaultDownward(v.DownwardAPI.Items)
 	}
+	if v.ISCSI != nil {
+		or(&v.ISCSI.ISCSIInterface, defaultISCSIInterface)
+	}
+	if v.RBD != nil {
+		or(&v.RBD.RBDPool, defaultRBDPool)
+		or(&v.RBD.RadosUser, defaultRBDUser)
+		or(&v.RBD.Keyring, defaultRBDKeyring)
+	}
+	if v.ScaleIO != nil {
+		or(&v.ScaleIO.StorageMode, "ThinProvisioned")
+		or(&v.ScaleIO.FSType, "xfs")
+	}
+	if v.AzureDisk != nil {
+		defaultAzureDisk(v.AzureDisk)
+	}
+	if v.Ephemeral != nil && v.Ephemeral.VolumeClaimTemplate != nil {
+		defaultClaim(&v.Ephemeral.VolumeClaimTemplate.Spec)
+	}
+	if v.Image != nil {
+		or(&v.Image.PullPolicy, pullPolicy(v.Image.Reference))
+	}
 	if v.Projected == nil {
 		return
 	}

@@ -106,6 +106,10 @@ func NeedsNodePorts(s *corev1.Service) bool {
 // updateService lets an update leave out what was allocated (as kubectl apply
 // and replace do), and drops what the new type does not have.
 func updateService(s, old *corev1.Service) {
+	if s.Spec.ClusterIP != "" && s.Spec.ClusterIP != old.Spec.ClusterIP && slices.Equal(s.Spec.ClusterIPs, old.Spec.ClusterIPs) {
+		// A client that knows the one field only.
+		s.Spec.ClusterIPs = []string{s.Spec.ClusterIP}
+	}
 	if NeedsClusterIP(s) && NeedsClusterIP(old) && s.Spec.ClusterIP == "" {
 		s.Spec.ClusterIP, s.Spec.ClusterIPs = old.Spec.ClusterIP, slices.Clone(old.Spec.ClusterIPs)
 	}

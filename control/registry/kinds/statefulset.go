@@ -63,10 +63,9 @@ func defaultStatefulSet(s *appsv1.StatefulSet) {
 	defaultTemplate(&spec.Template)
 	for i := range spec.VolumeClaimTemplates {
 		claim := &spec.VolumeClaimTemplates[i]
-		or(&claim.APIVersion, "v1")
-		or(&claim.Kind, "PersistentVolumeClaim")
+		claim.SetGroupVersionKind(api.PersistentVolumeClaims.GVK())
 		or(&claim.Status.Phase, corev1.ClaimPending)
-		orPtr(&claim.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+		defaultClaim(&claim.Spec)
 	}
 }
 

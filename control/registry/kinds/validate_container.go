@@ -46,6 +46,9 @@ func validatePorts(ports []corev1.ContainerPort, at *field.Path) (errs field.Err
 		if p.HostPort != 0 {
 			errs = append(errs, invalid(at.Child("hostPort"), p.HostPort, validation.IsValidPortNum(int(p.HostPort)))...)
 		}
+		if p.HostIP != "" {
+			errs = append(errs, validation.IsValidIP(at.Child("hostIP"), p.HostIP)...)
+		}
 		errs = append(errs, validateProtocol(p.Protocol, at.Child("protocol"))...)
 	}
 	return errs
@@ -113,6 +116,12 @@ func validateKeyRef(name, key string, at *field.Path) (errs field.ErrorList) {
 	return append(errs, invalid(at.Child("key"), key, validation.IsConfigMapKey(key))...)
 }
 
+// podPaths are the fields of a pod that have a name for selectors and for the
+// downward API.
+var podPaths = []string{"metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName",
+	"spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "status.hostIP", "status.hostIPs", "status.phase", "status.podIP",
+	"status.podIPs"}
+
 // validateFieldRef checks a path into the pod's own object.
 func validateFieldRef(f *corev1.ObjectFieldSelector, allowed []string, at *field.Path) field.ErrorList {
 	if f.APIVersion == "" {
@@ -132,6 +141,9 @@ func validateFieldRef(f *corev1.ObjectFieldSelector, allowed []string, at *field
 			key = strings.ToLower(key)
 		}
 		return invalid(at, key, validation.IsQualifiedName(key))
+	}
+	if !slices.Contains(podPaths, f.FieldPath) {
+		return field.ErrorList{field.Invalid(at.Child("fieldPath"), f.FieldPath, "error converting fieldPath: field label not supported: "+f.FieldPath)}
 	}
 	if !slices.Contains(allowed, f.FieldPath) {
 		return field.ErrorList{field.NotSupported(at.Child("fieldPath"), f.FieldPath, slices.Sorted(slices.Values(allowed)))}
@@ -236,11 +248,16 @@ type handler struct {
 	sleep *corev1.SleepAction
 }
 
-func validateHook(h *corev1.LifecycleHandler, at *field.Path) field.ErrorList {
+func validateHook(h *corev1.LifecycleHandler, grace int64, at *field.Path) field.ErrorList {
 	if h == nil {
 		return nil
 	}
-	return validateHandler(handler{h.Exec, h.HTTPGet, h.TCPSocket, nil, h.Sleep}, at)
+	errs := validateHandler(handler{h.Exec, h.HTTPGet, h.TCPSocket, nil, h.Sleep}, at)
+	if s := h.Sleep; s != nil && (s.Seconds < 0 || s.Seconds > grace) {
+		errs = append(errs, field.Invalid(at.Child("sleep"), s.Seconds,
+			fmt.Sprintf("must be non-negative and less than terminationGracePeriodSeconds (%d)", grace)))
+	}
+	return errs
 }
 
 func validateHandler(h handler, at *field.Path) (errs field.ErrorList) {
@@ -266,9 +283,7 @@ func validateHandler(h handler, at *field.Path) (errs field.ErrorList) {
 		errs = append(errs, invalid(one("grpc").Child("port"), h.grpc.Port, validation.IsValidPortNum(int(h.grpc.Port)))...)
 	}
 	if h.sleep != nil {
-		if at := one("sleep"); h.sleep.Seconds < 0 {
-			errs = append(errs, field.Invalid(at.Child("seconds"), h.sleep.Seconds, "must be greater than or equal to 0"))
-		}
+		one("sleep")
 	}
 	if n == 0 {
 		errs = append(errs, field.Required(at, "must specify a handler type"))
@@ -313,26 +328,36 @@ func validateQuantities(list corev1.ResourceList, at *field.Path) (errs field.Er
 // ask for.
 var standardResources = []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceEphemeralStorage, corev1.ResourceMemory}
 
+// validateResources checks what a container asks for: known resources, no
+// request above its limit, and both the same for what cannot be promised twice.
 func validateResources(r *corev1.ResourceRequirements, at *field.Path) (errs field.ErrorList) {
+	huge, plain := false, false
 	for _, side := range []struct {
 		name string
 		list corev1.ResourceList
 	}{{"limits", r.Limits}, {"requests", r.Requests}} {
-		errs = append(errs, validateQuantities(side.list, at.Child(side.name))...)
+		at := at.Child(side.name)
 		for _, name := range slices.Sorted(maps.Keys(side.list)) {
-			if !strings.Contains(string(name), "/") && !strings.HasPrefix(string(name), "hugepages-") && !slices.Contains(standardResources, name) {
-				errs = append(errs, field.Invalid(at.Child(side.name).Key(string(name)), name, "must be a standard resource for containers"))
-			}
+			errs = append(errs, validateResourceName(string(name), true, at.Key(string(name)))...)
+			errs = append(errs, validateAmount(name, side.list[name], at.Key(string(name)))...)
+			huge = huge || hugePages(string(name))
+			plain = plain || name == corev1.ResourceCPU || name == corev1.ResourceMemory
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
 		request := r.Requests[name]
 		limit, ok := r.Limits[name]
-		if ok && request.Cmp(limit) > 0 {
-			errs = append(errs, field.Invalid(at.Child("requests"), request.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String())))
-		} else if extended := strings.Contains(string(name), "/"); extended && (!ok || request.Cmp(limit) != 0) {
+		switch {
+		case ok && !overcommits(name) && request.Cmp(limit) != 0:
 			errs = append(errs, field.Invalid(at.Child("requests"), request.String(), fmt.Sprintf("must be equal to %s limit of %s", name, limit.String())))
+		case ok && request.Cmp(limit) > 0:
+			errs = append(errs, field.Invalid(at.Child("requests"), request.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String())))
+		case !ok && !overcommits(name):
+			errs = append(errs, field.Required(at.Child("limits"), "Limit must be set for non overcommitable resources"))
 		}
+	}
+	if huge && !plain {
+		errs = append(errs, field.Forbidden(at, "HugePages require cpu or memory"))
 	}
 	return errs
 }

@@ -218,7 +218,7 @@ func validateJobStatus(j, old *batchv1.Job) (errs field.ErrorList) {
 	s, at := &j.Status, field.NewPath("status")
 	errs = all(notNegative(s.Active, at.Child("active")), notNegative(s.Succeeded, at.Child("succeeded")), notNegative(s.Failed, at.Child("failed")),
 		optionalCount(s.Ready, at.Child("ready")), optionalCount(s.Terminating, at.Child("terminating")))
-	if deref(s.Ready) > s.Active {
+	if s.Ready != nil && *s.Ready > s.Active {
 		errs = append(errs, field.Invalid(at.Child("ready"), *s.Ready, "cannot set more ready pods than active"))
 	}
 	complete, failed := jobHas(j, batchv1.JobComplete), jobHas(j, batchv1.JobFailed)

@@ -24,6 +24,11 @@ var (
 func validatePod(pod *corev1.Pod) field.ErrorList {
 	v := podValidator{spec: &pod.Spec}
 	errs := v.all(field.NewPath("spec"))
+	for i, volume := range pod.Spec.Volumes {
+		if volume.Image != nil { // a template may leave it to whoever completes the pod
+			errs = append(errs, required(volume.Image.Reference, field.NewPath("spec", "volumes").Index(i).Child("image", "reference"), "")...)
+		}
+	}
 	if len(pod.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(field.NewPath("spec", "ephemeralContainers"), "cannot be set on create"))
 	}
@@ -47,6 +52,10 @@ func (v *podValidator) all(at *field.Path) (errs field.ErrorList) {
 	errs = append(errs, validateAffinity(v.spec.Affinity, at.Child("affinity"))...)
 	errs = append(errs, validateSpread(v.spec.TopologySpreadConstraints, at.Child("topologySpreadConstraints"))...)
 	errs = append(errs, v.network(at)...)
+	errs = append(errs, v.security(at)...)
+	errs = append(errs, v.host(at)...)
+	errs = append(errs, v.resourceClaims(at.Child("resourceClaims"))...)
+	errs = append(errs, validateOverhead(v.spec.Overhead, at.Child("overhead"))...)
 	for i, gate := range v.spec.ReadinessGates {
 		for _, text := range validation.IsQualifiedName(string(gate.ConditionType)) {
 			errs = append(errs, field.Invalid(at.Child("readinessGates").Index(i).Child("conditionType"), string(gate.ConditionType), text))
@@ -79,12 +88,6 @@ func (v *podValidator) policies(at *field.Path) (errs field.ErrorList) {
 			errs = append(errs, field.Required(at.Child("os", "name"), "cannot be empty"))
 		} else {
 			errs = append(errs, field.NotSupported(at.Child("os").Child("name"), s.OS.Name, []corev1.OSName{corev1.Linux, corev1.Windows}))
-		}
-	}
-	if sc := s.SecurityContext; sc != nil {
-		errs = append(errs, validateIDs(at.Child("securityContext"), sc.RunAsUser, sc.RunAsGroup)...)
-		if sc.FSGroup != nil {
-			errs = append(errs, invalid(at.Child("securityContext", "fsGroup"), *sc.FSGroup, validation.IsValidGroupID(*sc.FSGroup))...)
 		}
 	}
 	return errs
@@ -165,6 +168,14 @@ func (v *podValidator) network(at *field.Path) (errs field.ErrorList) {
 	for i, server := range dns.Nameservers {
 		errs = append(errs, validation.IsValidIP(config.Child("nameservers").Index(i), server)...)
 	}
+	if len(dns.Searches) > maxSearches {
+		errs = append(errs, field.Invalid(config.Child("searches"), dns.Searches, fmt.Sprintf("must not have more than %v search paths", maxSearches)))
+	}
+	for i, domain := range dns.Searches {
+		if domain != "." {
+			errs = append(errs, invalid(config.Child("searches").Index(i), domain, validation.IsDNS1123SubdomainWithUnderscore(strings.TrimSuffix(domain, ".")))...)
+		}
+	}
 	for i, option := range dns.Options {
 		if option.Name == "" {
 			errs = append(errs, field.Required(config.Child("options").Index(i), "must not be empty"))
@@ -172,6 +183,9 @@ func (v *podValidator) network(at *field.Path) (errs field.ErrorList) {
 	}
 	return errs
 }
+
+// maxSearches is how many domains names may be looked up in.
+const maxSearches = 32
 
 func (v *podValidator) schedulingGates(at *field.Path) (errs field.ErrorList) {
 	seen := sets.New[string]()
@@ -201,6 +215,7 @@ func (v *podValidator) containers(at *field.Path) (errs field.ErrorList) {
 			names.Insert(c.Name)
 			if !init {
 				errs = append(errs, hostPortConflicts(c.Ports, hostPorts, at.Index(i).Child("ports"))...)
+				errs = append(errs, v.hostPorts(c.Ports, at.Index(i).Child("ports"))...)
 			}
 		}
 	}
@@ -219,6 +234,16 @@ func hostPortConflicts(ports []corev1.ContainerPort, seen map[string]bool, at *f
 			errs = append(errs, field.Duplicate(at.Index(i).Child("hostPort"), key))
 		}
 		seen[key] = true
+	}
+	return errs
+}
+
+// hostPorts wants ports of a pod in the node's network to be the node's.
+func (v *podValidator) hostPorts(ports []corev1.ContainerPort, at *field.Path) (errs field.ErrorList) {
+	for i, p := range ports {
+		if v.spec.HostNetwork && p.HostPort != p.ContainerPort {
+			errs = append(errs, field.Invalid(at.Index(i).Child("containerPort"), p.ContainerPort, "must match `hostPort` when `hostNetwork` is true"))
+		}
 	}
 	return errs
 }
@@ -248,17 +273,18 @@ func (v *podValidator) container(c *corev1.Container, at *field.Path, init bool)
 		errs = append(errs, field.Required(at.Child("terminationMessagePolicy"), ""))
 	default:
 		errs = append(errs, field.NotSupported(at.Child("terminationMessagePolicy"), c.TerminationMessagePolicy,
-			[]corev1.TerminationMessagePolicy{corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError}))
+			[]corev1.TerminationMessagePolicy{corev1.TerminationMessageFallbackToLogsOnError, corev1.TerminationMessageReadFile}))
 	}
 	errs = append(errs, v.containerLife(c, at, init)...)
 	errs = append(errs, validatePorts(c.Ports, at.Child("ports"))...)
 	errs = append(errs, validateEnv(c.Env, at.Child("env"))...)
 	errs = append(errs, validateEnvFrom(c.EnvFrom, at.Child("envFrom"))...)
-	errs = append(errs, v.mounts(c.VolumeMounts, at.Child("volumeMounts"))...)
+	errs = append(errs, v.mounts(c, at.Child("volumeMounts"))...)
 	errs = append(errs, validateResources(&c.Resources, at.Child("resources"))...)
-	if sc := c.SecurityContext; sc != nil {
-		errs = append(errs, validateIDs(at.Child("securityContext"), sc.RunAsUser, sc.RunAsGroup)...)
-	}
+	errs = append(errs, v.containerClaims(c.Resources.Claims, at.Child("resources", "claims"))...)
+	errs = append(errs, v.resizePolicy(c.ResizePolicy, at.Child("resizePolicy"))...)
+	errs = append(errs, v.blockDevices(c, at.Child("volumeDevices"))...)
+	errs = append(errs, v.containerSecurity(c.SecurityContext, at.Child("securityContext"))...)
 	return errs
 }
 
@@ -286,15 +312,16 @@ func (v *podValidator) containerLife(c *corev1.Container, at *field.Path, init b
 		errs = append(errs, validateProbe(p.probe, at.Child(p.name), p.name != "readinessProbe")...)
 	}
 	if c.Lifecycle != nil {
-		errs = append(errs, validateHook(c.Lifecycle.PostStart, at.Child("lifecycle", "postStart"))...)
-		errs = append(errs, validateHook(c.Lifecycle.PreStop, at.Child("lifecycle", "preStop"))...)
+		grace := deref(v.spec.TerminationGracePeriodSeconds)
+		errs = append(errs, validateHook(c.Lifecycle.PostStart, grace, at.Child("lifecycle", "postStart"))...)
+		errs = append(errs, validateHook(c.Lifecycle.PreStop, grace, at.Child("lifecycle", "preStop"))...)
 	}
 	return errs
 }
 
-func (v *podValidator) mounts(mounts []corev1.VolumeMount, at *field.Path) (errs field.ErrorList) {
+func (v *podValidator) mounts(c *corev1.Container, at *field.Path) (errs field.ErrorList) {
 	paths := sets.New[string]()
-	for i, m := range mounts {
+	for i, m := range c.VolumeMounts {
 		at := at.Index(i)
 		switch {
 		case m.Name == "":
@@ -309,6 +336,11 @@ func (v *podValidator) mounts(mounts []corev1.VolumeMount, at *field.Path) (errs
 			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
 		}
 		paths.Insert(m.MountPath)
+		errs = append(errs, optionalOf(m.MountPropagation, at.Child("mountPropagation"), corev1.MountPropagationBidirectional,
+			corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)...)
+		if deref(m.MountPropagation) == corev1.MountPropagationBidirectional && (c.SecurityContext == nil || !isTrue(c.SecurityContext.Privileged)) {
+			errs = append(errs, field.Forbidden(at.Child("mountPropagation"), "Bidirectional mount propagation is available only to privileged containers"))
+		}
 		if m.SubPath != "" {
 			errs = append(errs, localPath(m.SubPath, at.Child("subPath"))...)
 		}

@@ -155,7 +155,7 @@ func validateSpread(list []corev1.TopologySpreadConstraint, at *field.Path) (err
 	for i, c := range list {
 		at := at.Index(i)
 		if c.MaxSkew <= 0 {
-			errs = append(errs, field.Invalid(at.Child("maxSkew"), c.MaxSkew, "must be greater than 0"))
+			errs = append(errs, field.Invalid(at.Child("maxSkew"), c.MaxSkew, "must be greater than zero"))
 		}
 		if c.TopologyKey == "" {
 			errs = append(errs, field.Required(at.Child("topologyKey"), "can not be empty"))
@@ -173,14 +173,21 @@ func validateSpread(list []corev1.TopologySpreadConstraint, at *field.Path) (err
 		}
 		if c.MinDomains != nil {
 			if *c.MinDomains <= 0 {
-				errs = append(errs, field.Invalid(at.Child("minDomains"), *c.MinDomains, "must be greater than 0"))
+				errs = append(errs, field.Invalid(at.Child("minDomains"), *c.MinDomains, "must be greater than zero"))
 			}
 			if c.WhenUnsatisfiable != corev1.DoNotSchedule {
 				errs = append(errs, field.Invalid(at.Child("minDomains"), *c.MinDomains, "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not "+string(c.WhenUnsatisfiable)))
 			}
 		}
-		errs = append(errs, metav1validation.ValidateLabelSelector(c.LabelSelector,
-			metav1validation.LabelSelectorValidationOptions{}, at.Child("labelSelector"))...)
+		errs = append(errs, optionalOf(c.NodeAffinityPolicy, at.Child("nodeAffinityPolicy"), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
+		errs = append(errs, optionalOf(c.NodeTaintsPolicy, at.Child("nodeTaintsPolicy"), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
+		if len(c.MatchLabelKeys) > 0 && c.LabelSelector == nil {
+			errs = append(errs, field.Forbidden(at.Child("matchLabelKeys"), "must not be specified when labelSelector is not set"))
+		}
+		for j, key := range c.MatchLabelKeys {
+			errs = append(errs, metav1validation.ValidateLabelName(key, at.Child("matchLabelKeys").Index(j))...)
+		}
+		errs = append(errs, validateSelector(c.LabelSelector, at.Child("labelSelector"))...)
 	}
 	return errs
 }

@@ -219,7 +219,9 @@ func validateServiceUpdate(s, old *corev1.Service) (errs field.ErrorList) {
 	at := field.NewPath("spec")
 	keeps := func(t corev1.ServiceType) bool { return t != corev1.ServiceTypeExternalName }
 	if keeps(s.Spec.Type) && keeps(old.Spec.Type) && old.Spec.ClusterIP != "" && s.Spec.ClusterIP != old.Spec.ClusterIP {
-		errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.ClusterIPs, old.Spec.ClusterIPs, at.Child("clusterIPs").Index(0))...)
+		if s.Spec.ClusterIP != old.Spec.ClusterIP {
+			errs = append(errs, field.Invalid(at.Child("clusterIPs").Index(0), s.Spec.ClusterIPs, "may not change once set"))
+		}
 	}
 	if NeedsHealthPort(s) && NeedsHealthPort(old) {
 		errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.HealthCheckNodePort, old.Spec.HealthCheckNodePort, at.Child("healthCheckNodePort"))...)

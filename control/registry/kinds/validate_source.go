@@ -137,6 +137,46 @@ func validateRest(s any, at *field.Path) (errs field.ErrorList) {
 	return errs
 }
 
+// validateDriven checks the sources that need a driver, a claim or an image.
+func validateDriven(s *corev1.VolumeSource, at *field.Path) (errs field.ErrorList) {
+	switch {
+	case s.NFS != nil:
+		errs = validateNFS(s.NFS, at.Child("nfs"))
+	case s.ISCSI != nil:
+		errs = validateISCSI(s.ISCSI.TargetPortal, s.ISCSI.IQN, s.ISCSI.Lun, at.Child("iscsi"))
+	case s.FC != nil:
+		errs = validateFC(s.FC, at.Child("fc"))
+	case s.CSI != nil:
+		errs = validateDriverName(s.CSI.Driver, at.Child("csi", "driver"))
+		if ref := s.CSI.NodePublishSecretRef; ref != nil {
+			errs = append(errs, required(ref.Name, at.Child("csi", "nodePublishSecretRef", "name"), "")...)
+		}
+	case s.Ephemeral != nil:
+		at := at.Child("ephemeral", "volumeClaimTemplate")
+		if s.Ephemeral.VolumeClaimTemplate == nil {
+			return field.ErrorList{field.Required(at, "")}
+		}
+		errs = validateClaim(&s.Ephemeral.VolumeClaimTemplate.Spec, at.Child("spec"))
+	case s.Image != nil:
+		errs = oneOf(s.Image.PullPolicy, at.Child("image", "pullPolicy"), corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)
+	case s.GCEPersistentDisk != nil:
+		errs = validateRest(s.GCEPersistentDisk, at.Child("gcePersistentDisk"))
+	case s.AWSElasticBlockStore != nil:
+		errs = validateRest(s.AWSElasticBlockStore, at.Child("awsElasticBlockStore"))
+	case s.VsphereVolume != nil:
+		errs = validateRest(s.VsphereVolume, at.Child("vsphereVolume"))
+	case s.PhotonPersistentDisk != nil:
+		errs = validateRest(s.PhotonPersistentDisk, at.Child("photonPersistentDisk"))
+	case s.PortworxVolume != nil:
+		errs = validateRest(s.PortworxVolume, at.Child("portworxVolume"))
+	case s.AzureDisk != nil:
+		errs = validateRest(s.AzureDisk, at.Child("azureDisk"))
+	case s.Quobyte != nil:
+		errs = validateRest(s.Quobyte, at.Child("quobyte"))
+	}
+	return errs
+}
+
 // validatePersistentSource checks what a PersistentVolume is made of.
 func validatePersistentSource(s *corev1.PersistentVolumeSource, at *field.Path) field.ErrorList {
 	errs := oneSource(s, at)

@@ -71,7 +71,7 @@ func TestValidatePod(t *testing.T) {
 				{Name: "Y", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "spec.nope"}}}, {Name: "Z", ValueFrom: &corev1.EnvVarSource{}},
 				{Name: "L", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.labels['app']"}}}}
 		}, []string{`spec.containers[0].env[0].name: Invalid value: "a=b"`, "spec.containers[0].env[1].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty",
-			`spec.containers[0].env[2].valueFrom.fieldRef.fieldPath: Unsupported value: "spec.nope"`, `spec.containers[0].env[3].valueFrom: Invalid value: "": must specify one of`}},
+			`spec.containers[0].env[2].valueFrom.fieldRef.fieldPath: Invalid value: "spec.nope"`, `spec.containers[0].env[3].valueFrom: Invalid value: "": must specify one of`}},
 		{"envFrom", func(s *corev1.PodSpec) { s.Containers[0].EnvFrom = []corev1.EnvFromSource{{}} },
 			[]string{"spec.containers[0].envFrom[0]: Invalid value"}},
 		{"resources", func(s *corev1.PodSpec) {

@@ -38,67 +38,46 @@ func (v *podValidator) checkVolumes(at *field.Path) (errs field.ErrorList) {
 	return errs
 }
 
-// validateSource wants exactly one source and checks those that Wherry mounts.
+// validateSource wants exactly one source and checks it.
 func validateSource(s *corev1.VolumeSource, at *field.Path) (errs field.ErrorList) {
-	n := 0
-	one := func(name string) *field.Path {
-		if n++; n > 1 {
-			errs = append(errs, field.Forbidden(at.Child(name), "may not specify more than 1 volume type"))
-		}
-		return at.Child(name)
-	}
+	errs = oneSource(s, at)
 	if s.EmptyDir != nil {
-		at := one("emptyDir")
+		at := at.Child("emptyDir")
 		if limit := s.EmptyDir.SizeLimit; limit != nil && limit.Sign() < 0 {
 			errs = append(errs, field.Forbidden(at.Child("sizeLimit"), "SizeLimit field must be a valid resource quantity"))
 		}
 	}
 	if s.HostPath != nil {
-		errs = append(errs, validateHostPath(s.HostPath, one("hostPath"))...)
+		errs = append(errs, validateHostPath(s.HostPath, at.Child("hostPath"))...)
 	}
 	if s.Secret != nil {
-		at := one("secret")
+		at := at.Child("secret")
 		if s.Secret.SecretName == "" {
 			errs = append(errs, field.Required(at.Child("secretName"), ""))
 		}
 		errs = append(errs, validateFiles(s.Secret.Items, s.Secret.DefaultMode, at)...)
 	}
 	if s.ConfigMap != nil {
-		at := one("configMap")
+		at := at.Child("configMap")
 		if s.ConfigMap.Name == "" {
 			errs = append(errs, field.Required(at.Child("name"), ""))
 		}
 		errs = append(errs, validateFiles(s.ConfigMap.Items, s.ConfigMap.DefaultMode, at)...)
 	}
 	if s.DownwardAPI != nil {
-		at := one("downwardAPI")
+		at := at.Child("downwardAPI")
 		errs = append(errs, validateMode(s.DownwardAPI.DefaultMode, at.Child("defaultMode"))...)
 		errs = append(errs, validateDownward(s.DownwardAPI.Items, at)...)
 	}
 	if s.Projected != nil {
-		errs = append(errs, validateProjected(s.Projected, one("projected"))...)
+		errs = append(errs, validateProjected(s.Projected, at.Child("projected"))...)
 	}
 	if s.PersistentVolumeClaim != nil {
-		if at := one("persistentVolumeClaim"); s.PersistentVolumeClaim.ClaimName == "" {
+		if at := at.Child("persistentVolumeClaim"); s.PersistentVolumeClaim.ClaimName == "" {
 			errs = append(errs, field.Required(at.Child("claimName"), ""))
 		}
 	}
-	n += otherSources(s)
-	if n == 0 {
-		errs = append(errs, field.Required(at, "must specify a volume type"))
-	}
-	return errs
-}
-
-// otherSources counts the sources that are accepted and not looked into.
-func otherSources(s *corev1.VolumeSource) (n int) {
-	rest := *s
-	rest.EmptyDir, rest.HostPath, rest.Secret, rest.ConfigMap = nil, nil, nil, nil
-	rest.DownwardAPI, rest.Projected, rest.PersistentVolumeClaim = nil, nil, nil
-	if rest != (corev1.VolumeSource{}) {
-		n = 1
-	}
-	return n
+	return append(errs, validateDriven(s, at)...)
 }
 
 var hostPathTypes = []corev1.HostPathType{corev1.HostPathUnset, corev1.HostPathDirectoryOrCreate, corev1.HostPathDirectory,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -190,4 +191,46 @@ func TestReplicaSetPlanIsBounded(t *testing.T) {
 			t.Errorf("%+v: got %s", c, got)
 		}
 	}
+}
+
+func TestReplicationController(t *testing.T) {
+	key := api.ReplicationControllers.Key("default", "old")
+	inBed(t, func(cfg Config) []runner { return []runner{newReplicationControllers(cfg)} }, func(b *bed) {
+		three := int32(3)
+		rc := &corev1.ReplicationController{ObjectMeta: metav1.ObjectMeta{Name: "old", Namespace: "default"}}
+		template := webDeployment(3).Spec.Template
+		rc.Spec.Replicas, rc.Spec.Selector, rc.Spec.Template = &three, template.Labels, &template
+		orphan := webPod(1, true)
+		orphan.UID, orphan.Status = "", corev1.PodStatus{}
+		create(b, api.Pods, orphan)
+		made := create(b, api.ReplicationControllers, rc)
+		b.settle()
+		for _, p := range b.pods() {
+			if !metav1.IsControlledBy(p, made) {
+				t.Errorf("%s is not controlled by %s", p.Name, made.Name)
+			}
+		}
+		b.serve()
+		status := func() corev1.ReplicationControllerStatus {
+			rc, _ := get[*corev1.ReplicationController](b, key)
+			return rc.Status
+		}
+		if s := status(); s.Replicas != 3 || s.ReadyReplicas != 3 || s.AvailableReplicas != 3 || s.FullyLabeledReplicas != 3 || s.ObservedGeneration != 1 {
+			t.Errorf("status %+v", s)
+		}
+		before, _ := get[*corev1.ReplicationController](b, key)
+		b.pass(time.Minute) // a status that says nothing new is not written again
+		if after, _ := get[*corev1.ReplicationController](b, key); after.ResourceVersion != before.ResourceVersion {
+			t.Error("the status was written without need")
+		}
+		update(b, key, "", func(rc *corev1.ReplicationController) { n := int32(1); rc.Spec.Replicas = &n })
+		b.settle()
+		b.serve()
+		if n := len(b.pods()); n != 1 || status().Replicas != 1 {
+			t.Errorf("%d pods after scaling to 1, status %+v", n, status())
+		}
+		if got := b.events("old"); !strings.Contains(got, successfulCreate) || !strings.Contains(got, successfulDelete) {
+			t.Errorf("events: %s", got)
+		}
+	})
 }

@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -366,4 +367,40 @@ func TestOrdinals(t *testing.T) {
 			t.Errorf("%s: %d %v", name, got, ok)
 		}
 	}
+}
+
+// The slices of the governing Service carry the names by which the pods are
+// found in DNS: db-0.db and so on.
+func TestStatefulSetPodsHaveNames(t *testing.T) {
+	loops := func(cfg Config) []runner { return []runner{newStatefulSets(cfg), newEndpointSlices(cfg)} }
+	inBed(t, loops, func(b *bed) {
+		create(b, api.Services, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "db", Namespace: "default"}, Spec: corev1.ServiceSpec{
+			ClusterIP: corev1.ClusterIPNone, Selector: map[string]string{"app": "db"}, Ports: []corev1.ServicePort{{Port: 5432}}}})
+		create(b, api.StatefulSets, dbSet(2, func(s *appsv1.StatefulSetSpec) { s.Template.Spec.NodeName = "n1" }))
+		for range 2 {
+			for i, p := range b.pods() {
+				p = p.DeepCopy()
+				p.Status.PodIP = fmt.Sprintf("127.64.0.%d", i+2)
+				p.Status.PodIPs = []corev1.PodIP{{IP: p.Status.PodIP}}
+				b.report(p)
+			}
+			b.settle()
+			b.serve()
+		}
+		b.pass(time.Second)
+		list, err := b.api.List(b.ctx, api.EndpointSlices.Key("default", ""), api.ListOptions{})
+		if err != nil || len(list.Items) != 1 {
+			t.Fatalf("%d slices, %v", len(list.Items), err)
+		}
+		var names []string
+		for _, e := range list.Items[0].(*discoveryv1.EndpointSlice).Endpoints {
+			if e.Hostname != nil {
+				names = append(names, *e.Hostname)
+			}
+		}
+		slices.Sort(names)
+		if got := strings.Join(names, " "); got != "db-0 db-1" {
+			t.Errorf("names %q", got)
+		}
+	})
 }

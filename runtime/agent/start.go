@@ -39,6 +39,9 @@ func (w *worker) containerSpec(ctx context.Context, pod *corev1.Pod, c *containe
 		WorkingDir: spec.WorkingDir,
 		Resources:  resourcesOf(&c.allocated),
 	}
+	if out.Handler, err = handlerOf(pod, c.name); err != nil {
+		return sandbox.ContainerSpec{}, err
+	}
 	if out.WorkingDir == "" {
 		out.WorkingDir = img.WorkingDir
 	}

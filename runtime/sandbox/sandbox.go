@@ -102,9 +102,20 @@ type ContainerSpec struct {
 	// start, with Args[1:] as its numbers; its results are written to Stdout, one
 	// line. A library's _initialize runs before. Empty: the program's start.
 	Invoke string
+	// Handler makes the container a request handler; nil: a program that runs.
+	Handler *Handler
 	// Fuel ends the guest when it has done so much work, in units of about one
 	// WebAssembly instruction; 0: no bound.
 	Fuel int64
+}
+
+// Handler says that a container answers HTTP requests on its one TCP port, each
+// with a fresh instance of its module: CGI/1.1 over standard input and output.
+// The container's resources are what each instance may use.
+type Handler struct {
+	Concurrency int           // instances at the same time; more requests wait. 0: 8
+	Deadline    time.Duration // of a request, from its arrival on; 0: 30 s
+	Prepared    int           // instances that are made ahead; 0: none
 }
 
 // Resources are what a container may use. They can be changed while it runs.

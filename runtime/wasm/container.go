@@ -35,6 +35,8 @@ type container struct {
 	packets []*memconn.Packets
 	stop    *stopping
 
+	requests *requests // nil: a program that runs
+
 	done chan struct{}
 	exit sandbox.Exit // written before done is closed
 }
@@ -57,7 +59,11 @@ func (c *container) Exit() sandbox.Exit { return c.exit }
 
 // Usage implements sandbox.Container.
 func (c *container) Usage() sandbox.Usage {
-	return sandbox.Usage{CPU: c.meter.Used(), Memory: c.memory.Size()}
+	used := c.meter.Used()
+	if c.requests != nil {
+		used += time.Duration(c.requests.used.Load())
+	}
+	return sandbox.Usage{CPU: used, Memory: c.memory.Size()}
 }
 
 // Resize implements sandbox.Container.
@@ -87,6 +93,9 @@ func (c *container) start(ctx context.Context) (err error) {
 	sockets, err := c.openPorts()
 	if err != nil {
 		return err
+	}
+	if c.spec.Handler != nil {
+		return c.startHandler()
 	}
 	env, err := c.environment()
 	if err != nil {
@@ -160,13 +169,35 @@ func (c *container) run(ready chan<- error, left <-chan struct{}) {
 		err = c.enter(ctx, in)
 		_ = in.Close(ctx)
 	}
-	c.cancel()
 	c.guest.Close()
+	c.end(started, err)
+}
+
+// end notes how the container ended, and that it has.
+func (c *container) end(started time.Time, err error) {
+	c.cancel()
 	c.exit = c.verdict(err)
 	c.exit.Started, c.exit.Ended = started, time.Now()
 	c.release()
 	c.sandbox.forget(c)
 	close(c.done)
+}
+
+// startHandler lets the container answer requests.
+func (c *container) startHandler() error {
+	q, err := newRequests(c)
+	if err != nil {
+		return err
+	}
+	c.requests = q
+	started := time.Now()
+	if !c.sandbox.spawn(func() {
+		defer c.program.release()
+		c.end(started, q.serve())
+	}) {
+		return errClosed
+	}
+	return nil
 }
 
 // release gives ports back.

@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -113,12 +114,13 @@ func (e *engine) admit(ctx context.Context, image sandbox.Image) error {
 
 // checkStart refuses a module that cannot be started as a program.
 func (p *program) checkStart(ref string) error {
-	if exports(p.module.Info(), startFunction) {
+	if info := p.module.Info(); exports(info, startFunction) || exports(info, handleFunction) {
 		return nil
 	}
-	return &sandbox.InvalidImageError{Ref: ref, Reason: fmt.Sprintf(
-		"the module exports no function %q, so it is a library; build it as a command (a program with a main function)", startFunction)}
+	return &sandbox.InvalidImageError{Ref: ref, Reason: notAProgram}
 }
+
+const notAProgram = "the module exports no function \"" + startFunction + "\", so it is a library; build it as a command (a program with a main function)"
 
 // load returns the program of an image, preparing it if nobody has.
 func (e *engine) load(ctx context.Context, image sandbox.Image) (*program, error) {
@@ -183,7 +185,8 @@ func exports(info *module.Info, name string) bool {
 
 // instantiate makes one running copy. ctx carries the guest and its meter.
 func (p *program) instantiate(ctx context.Context, l module.Limits) (api.Module, error) {
-	return p.module.Instantiate(ctx, wazero.NewModuleConfig(), l)
+	// wazero's own source of randomness, which nobody uses, takes 5 KiB.
+	return p.module.Instantiate(ctx, wazero.NewModuleConfig().WithRandSource(rand.Reader), l)
 }
 
 // close frees everything; no instance may be left.

@@ -24,7 +24,7 @@ func (c *container) Exec(ctx context.Context, e sandbox.ExecSpec) (sandbox.Conta
 		return nil, err
 	}
 	spec := c.spec
-	spec.Ports, spec.TTY, spec.Invoke, spec.Fuel = nil, e.TTY, "", 0
+	spec.Ports, spec.TTY, spec.Invoke, spec.Fuel, spec.Handler = nil, e.TTY, "", 0, nil
 	spec.Args, spec.Stdin, spec.Stdout, spec.Stderr = found.args, e.Stdin, e.Stdout, e.Stderr
 	if e.TTY {
 		spec.Env = slices.Concat([]string{"TERM=xterm"}, spec.Env)

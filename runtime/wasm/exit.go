@@ -91,3 +91,16 @@ func shorten(text string) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// exitOf is the exit code of a guest that has ended by itself: 0 without an
+// error, what it passed to proc_exit, or that of a trap.
+func exitOf(err error) int32 {
+	var exit *sys.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return int32(exit.ExitCode())
+	}
+	return exitTrapped
+}

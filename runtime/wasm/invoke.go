@@ -19,8 +19,14 @@ const initFunction = "_initialize"
 
 // checkEntry refuses a container whose module lacks what it shall begin with.
 func (p *program) checkEntry(spec sandbox.ContainerSpec) error {
-	if spec.Invoke == "" {
+	if spec.Handler != nil {
 		return p.checkStart(spec.Image.Ref)
+	}
+	if spec.Invoke == "" && exports(p.module.Info(), startFunction) {
+		return nil
+	}
+	if spec.Invoke == "" {
+		return &sandbox.InvalidImageError{Ref: spec.Image.Ref, Reason: notAProgram}
 	}
 	f, ok := p.module.Compiled().ExportedFunctions()[spec.Invoke]
 	if !ok {

@@ -21,6 +21,11 @@ const (
 	AnnotationDeadline = "wherry.dev/request-deadline"
 	// AnnotationPrepared is how many instances are made ahead.
 	AnnotationPrepared = "wherry.dev/request-prepared"
+
+	// AnnotationSnapshot names a container that starts from a snapshot of its
+	// initialised module. An image's label of the same key, "true", does so for
+	// every container of the image.
+	AnnotationSnapshot = "wherry.dev/snapshot"
 )
 
 // maxInstances bounds what an annotation can ask for.

@@ -148,6 +148,9 @@ func (w *worker) obtain(ctx context.Context, pod *corev1.Pod, c *container, ref 
 		w.event(pod, c, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",
 			ref, took, took, sizeOf(pulled.Image.Module))
 	}
+	if pod.Annotations[AnnotationSnapshot] == c.name {
+		pulled.Image.Snapshot = true
+	}
 	if err := w.agent.cfg.Runtime.Prepare(ctx, pulled.Image); err != nil {
 		invalid := (*sandbox.InvalidImageError)(nil)
 		never := errors.As(err, &invalid)

@@ -23,6 +23,10 @@ import (
 	"wherry.dev/wherry/runtime/sandbox"
 )
 
+// snapshotLabel on an image asks for containers that start from a snapshot of
+// the initialised module.
+const snapshotLabel = "wherry.dev/snapshot"
+
 // Config says where images come from and where they are kept.
 type Config struct {
 	Dir string
@@ -235,6 +239,7 @@ func (s *Store) unpack(img v1.Image, digest string) (sandbox.Image, error) {
 		}
 		out.Entrypoint, out.Cmd = config.Config.Entrypoint, config.Config.Cmd
 		out.Env, out.WorkingDir = config.Config.Env, config.Config.WorkingDir
+		out.Snapshot = config.Config.Labels[snapshotLabel] == "true"
 	}
 	entrypoint := out.Entrypoint
 	if len(entrypoint) == 0 {

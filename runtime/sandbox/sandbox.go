@@ -24,6 +24,9 @@ type Image struct {
 	Cmd        []string
 	Env        []string // "K=V"
 	WorkingDir string
+	// Snapshot: the module is initialised once on this node, when it is prepared,
+	// and every container starts from what that has made of its memory.
+	Snapshot bool
 }
 
 // Runtime runs pods in one way. Its methods are safe for concurrent use.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -29,7 +30,8 @@ type engine struct {
 	mu  sync.Mutex
 	rts map[wasi.Variant]wazero.Runtime
 
-	uses uses
+	uses      uses
+	snapshots snapshots
 }
 
 // program is a module that is ready to be instantiated. Whoever got it from
@@ -38,6 +40,7 @@ type program struct {
 	module *module.Module
 	// goModule: one thread that must not block in accept.
 	goModule bool
+	snapshot bool // it begins where its initialisation has ended
 	// release may be called more than once.
 	release func()
 }
@@ -53,7 +56,10 @@ func newEngine(cfg Config) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{dir: cfg.Dir, toolsSum: tools.Sum(), cache: cache, interpret: cfg.Interpret, rts: map[wasi.Variant]wazero.Runtime{}}
+	e := &engine{
+		dir: cfg.Dir, toolsSum: tools.Sum(), cache: cache, interpret: cfg.Interpret, rts: map[wasi.Variant]wazero.Runtime{},
+		snapshots: snapshots{dir: filepath.Join(cfg.Dir, "snapshots")},
+	}
 	e.uses = newUses(func(sum string) {
 		if err := cache.Unload(context.Background(), sum); err != nil && cfg.Log != nil {
 			cfg.Log.Warn("module stays in memory", "module", sum, "err", err)
@@ -88,6 +94,10 @@ func (e *engine) runtime(ctx context.Context, v wasi.Variant) (wazero.Runtime, e
 
 // prepare does all that can be done before a container starts.
 func (e *engine) prepare(ctx context.Context, image sandbox.Image) error {
+	image, err := e.snapshots.of(ctx, image)
+	if err != nil {
+		return err
+	}
 	if err := e.admit(ctx, image); err != nil {
 		return err
 	}
@@ -124,6 +134,10 @@ const notAProgram = "the module exports no function \"" + startFunction + "\", s
 
 // load returns the program of an image, preparing it if nobody has.
 func (e *engine) load(ctx context.Context, image sandbox.Image) (*program, error) {
+	image, err := e.snapshots.of(ctx, image)
+	if err != nil {
+		return nil, err
+	}
 	p, err := e.loadPrepared(ctx, image)
 	if !errors.Is(err, module.ErrNotPrepared) {
 		return p, err
@@ -158,7 +172,7 @@ func (e *engine) loadInUse(ctx context.Context, image sandbox.Image) (*program, 
 	if err != nil {
 		return nil, err
 	}
-	return &program{module: m, goModule: m.Info().GoModule}, nil
+	return &program{module: m, goModule: m.Info().GoModule, snapshot: image.Snapshot}, nil
 }
 
 func (e *engine) loadIn(ctx context.Context, v wasi.Variant, image sandbox.Image) (*module.Module, error) {

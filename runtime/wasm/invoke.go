@@ -43,14 +43,12 @@ func (p *program) checkEntry(spec sandbox.ContainerSpec) error {
 
 // enter runs the guest's code from its entry on.
 func (c *container) enter(ctx context.Context, in api.Module) error {
+	if err := c.program.begin(ctx, in, c.spec.Invoke != "" && c.spec.Invoke != initFunction); err != nil {
+		return err
+	}
 	if c.spec.Invoke == "" {
 		_, err := in.ExportedFunction(startFunction).Call(ctx)
 		return err
-	}
-	if f := in.ExportedFunction(initFunction); f != nil && c.spec.Invoke != initFunction {
-		if _, err := f.Call(ctx); err != nil {
-			return err
-		}
 	}
 	f := in.ExportedFunction(c.spec.Invoke)
 	args, err := numbers(f.Definition(), c.spec.Invoke, c.spec.Args)

@@ -209,13 +209,12 @@ func (q *requests) handle(ctx context.Context, guest *wasi.Guest) error {
 		_ = p.in.Close(context.WithoutCancel(ctx))
 	}()
 	guestCtx := wasi.WithGuest(module.WithMeter(ctx, p.meter), guest)
+	handle := p.in.ExportedFunction(handleFunction)
+	if err := q.c.program.begin(guestCtx, p.in, handle != nil); err != nil {
+		return err
+	}
 	start := p.in.ExportedFunction(startFunction)
-	if handle := p.in.ExportedFunction(handleFunction); handle != nil {
-		if init := p.in.ExportedFunction(initFunction); init != nil {
-			if _, err := init.Call(guestCtx); err != nil {
-				return err
-			}
-		}
+	if handle != nil {
 		start = handle
 	}
 	_, err = start.Call(guestCtx)

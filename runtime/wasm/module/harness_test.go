@@ -103,7 +103,10 @@ func call(t testing.TB, mod api.Module, name string, args ...uint64) uint64 {
 var goModules sync.Map // source -> func() ([]byte, error)
 
 // goModule builds a program for WASI with the toolchain that runs the test.
-func goModule(t testing.TB, source string) []byte {
+func goModule(t testing.TB, source string) []byte { return goModuleWith(t, source) }
+
+// goModuleWith is goModule with flags for the build.
+func goModuleWith(t testing.TB, source string, flags ...string) []byte {
 	t.Helper()
 	build, _ := goModules.LoadOrStore(source, sync.OnceValues(func() ([]byte, error) {
 		dir, err := os.MkdirTemp("", "guest")
@@ -116,7 +119,7 @@ func goModule(t testing.TB, source string) []byte {
 			return nil, err
 		}
 		out := filepath.Join(dir, "main.wasm")
-		cmd := exec.Command("go", "build", "-o", out, main)
+		cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", out, main)...)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=")
 		if text, err := cmd.CombinedOutput(); err != nil {

@@ -26,9 +26,12 @@ const (
 	opLocalTee           = 0x22
 	opGlobalGet          = 0x23
 	opGlobalSet          = 0x24
+	opTableSet           = 0x26
 	opMemoryGrow         = 0x40
 	opI32Const           = 0x41
 	opI64Const           = 0x42
+	opF32Const           = 0x43
+	opF64Const           = 0x44
 	opI32LtU             = 0x49
 	opI32LeU             = 0x4d
 	opI64LtS             = 0x53
@@ -45,6 +48,8 @@ const (
 
 	typeI64   = 0x7e
 	typeI32   = 0x7f
+	typeF32   = 0x7d
+	typeF64   = 0x7c
 	typeEmpty = 0x40
 )
 
@@ -57,6 +62,7 @@ const (
 	miscTableInit  = 12
 	miscTableCopy  = 14
 	miscTableGrow  = 15
+	miscTableSize  = 16
 	miscTableFill  = 17
 )
 
@@ -193,7 +199,7 @@ func (r *reader) prefixed(in *instr) {
 		in.imm = r.off
 		switch in.sub {
 		case 0, 1, 2, 3, 4, 5, 6, 7:
-		case miscDataDrop, miscMemoryFill, 13, miscTableGrow, 16, miscTableFill:
+		case miscDataDrop, miscMemoryFill, 13, miscTableGrow, miscTableSize, miscTableFill:
 			in.index = r.u32()
 		case miscMemoryInit, miscMemoryCopy, miscTableInit, miscTableCopy:
 			in.index = r.u32()

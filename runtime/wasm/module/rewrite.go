@@ -29,7 +29,10 @@ type Rewritten struct {
 // and deterministic. It accepts what wazero accepts, in the features that
 // Features lists, and its result is valid exactly if the input is; it does not
 // validate all of it.
-func Rewrite(wasm []byte) (*Rewritten, error) {
+func Rewrite(wasm []byte) (*Rewritten, error) { return rewrite(wasm, false) }
+
+// rewrite is Rewrite; with keepData there is never an image.
+func rewrite(wasm []byte, keepData bool) (*Rewritten, error) {
 	p, err := parse(wasm)
 	if err != nil {
 		return nil, err
@@ -40,7 +43,7 @@ func Rewrite(wasm []byte) (*Rewritten, error) {
 		return nil, err
 	}
 	out := &Rewritten{Info: p.info()}
-	if !w.usesData {
+	if !w.usesData && !keepData {
 		out.Image, out.ImageOffset = buildImage(p)
 	}
 	if out.Wasm, err = p.assemble(w, code, out.Image != nil); err != nil {

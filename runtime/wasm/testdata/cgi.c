@@ -27,6 +27,10 @@ static int answer(void) {
 	return 0;
 }
 
+#ifdef SNAPSHOT
+__attribute__((export_name("wherry_snapshot"))) void snapshot(void) { count = 100; }
+#endif
+
 #ifdef HANDLE
 __attribute__((export_name("wherry_handle"))) void handle(void) {
 	int code = answer();

@@ -64,6 +64,7 @@ const (
 	ESPIPE          Errno = 70
 	ETIMEDOUT       Errno = 73
 	EXDEV           Errno = 75
+	ENOTCAPABLE     Errno = 76
 )
 
 // hostErrnos pairs the host's error numbers, which differ from system to

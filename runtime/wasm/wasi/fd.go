@@ -188,13 +188,19 @@ func fdFdstatSetFlags(g *Guest, _ memory, p []uint64) Errno {
 
 // fdFdstatSetRights can only take rights away, as the specification says; what
 // counts is the access mode of files.
+// fdFdstatSetRights takes rights away; none can be added. Only a file's mean
+// something here.
 func fdFdstatSetRights(g *Guest, _ memory, p []uint64) Errno {
 	d, errno := g.table.get(p[0])
 	if errno != OK {
 		return errno
 	}
+	s := d.status()
+	if p[1]&^s.rights != 0 || p[2]&^s.rightsOpened != 0 {
+		return ENOTCAPABLE
+	}
 	if f, ok := d.(*file); ok {
-		f.rights &= p[1]
+		f.rights = p[1]
 	}
 	return OK
 }

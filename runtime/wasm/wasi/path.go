@@ -231,7 +231,28 @@ func pathRename(g *Guest, m memory, p []uint64) Errno {
 	case from.root != to.root:
 		return EXDEV
 	}
-	return toErrno(from.root.Rename(strings.TrimRight(from.name, `/`), strings.TrimRight(to.name, `/`)))
+	return rename(from, to)
+}
+
+// rename moves a file or a directory. Package os refuses every directory as the
+// target; POSIX has an empty one replaced by another.
+func rename(from, to place) Errno {
+	oldName, newName := strings.TrimRight(from.name, `/`), strings.TrimRight(to.name, `/`)
+	if there, errno := to.stat(false); errno == OK && there.kind == typeDirectory {
+		moved, errno := from.stat(false)
+		switch {
+		case errno != OK:
+			return errno
+		case moved.kind != typeDirectory:
+			return EISDIR
+		case moved.inode == there.inode && moved.inode != 0:
+			return OK // the same directory
+		}
+		if err := to.root.Remove(newName); err != nil {
+			return toErrno(err)
+		}
+	}
+	return toErrno(from.root.Rename(oldName, newName))
 }
 
 // pathLink serves path_link: (fd, flags, old, len, fd, new, len).

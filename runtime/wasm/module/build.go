@@ -20,9 +20,9 @@ import (
 // build makes the cache entry of the module in path and returns it.
 func (c *Cache) build(ctx context.Context, path, sum string) (*entry, error) {
 	began := time.Now()
-	wasm, err := os.ReadFile(path)
+	wasm, err := readModule(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the module: %w", err)
+		return nil, err
 	}
 	if digest, ok := strings.CutPrefix(sum, "sha256:"); ok {
 		if got := sha256.Sum256(wasm); hex.EncodeToString(got[:]) != digest {
@@ -55,6 +55,19 @@ func (c *Cache) build(ctx context.Context, path, sum string) (*entry, error) {
 	c.progress(sum, PhaseDone, began)
 	c.cfg.Log.Info("module compiled", "sum", sum, "bytes", len(wasm), "imageBytes", len(out.Image), "took", time.Since(began))
 	return e, nil
+}
+
+// readModule reads a file that is no larger than a module may be.
+func readModule(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > maxModule {
+		return nil, invalid("the module has %d bytes, more than the %d that are supported; strip its debug information", info.Size(), maxModule)
+	}
+	wasm, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the module: %w", err)
+	}
+	return wasm, nil
 }
 
 // compile runs wazero's compiler with a file cache of its own in dir, so that

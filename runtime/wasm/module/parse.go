@@ -23,6 +23,13 @@ const (
 	secTag       = 13
 )
 
+// Bounds of what is compiled, so that neither time nor memory of a compilation
+// depend on who built the module. Those of functions are the browsers'.
+const (
+	maxModule = 256 << 20 // bytes of a module
+	maxBody   = 7654321   // bytes of a function's code
+)
+
 // order is the rank of each section id in a module (WebAssembly 2.0, 5.5.16,
 // and exception handling for the tag section).
 var order = [...]int{secType: 1, secImport: 2, secFunction: 3, secTable: 4, secMemory: 5, secTag: 6, secGlobal: 7,
@@ -194,6 +201,9 @@ func (p *parsed) section(id byte, payload []byte) error {
 	case secCode:
 		for n := r.count("function bodies"); n > 0 && r.err == nil; n-- {
 			p.bodies = append(p.bodies, r.take(r.u32()))
+			if size := len(p.bodies[len(p.bodies)-1]); size > maxBody {
+				r.fail("function %d has %d bytes of code, more than the %d that are supported; build the module without inlining that much", len(p.bodies)-1+int(p.imported), size, maxBody)
+			}
 		}
 	case secData:
 		p.dataRaw = payload

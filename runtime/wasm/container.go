@@ -279,7 +279,7 @@ func (c *container) environment() ([]string, error) {
 		}
 		e.set(name, value)
 	}
-	if len(names) > 0 {
+	if len(names) > 0 && c.spec.Handler == nil { // whose port is not the guest's
 		e.set("LISTEN_FDS", strconv.Itoa(len(names)))
 		e.set("LISTEN_FDNAMES", strings.Join(names, ":"))
 	}

@@ -1,0 +1,58 @@
+package bench_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"wherry.dev/wherry/bench"
+	"wherry.dev/wherry/cmd/app/clustertest"
+)
+
+// BenchmarkSchedule measures the way of the pods of one Deployment to their
+// nodes, through the real API and the durable store, with nodes that only
+// report:
+//
+//	go test ./bench -run '^$' -bench Schedule -benchtime 1x
+//
+// One operation is all pods. With report, the nodes also say that the pods run
+// while others are still being scheduled.
+func BenchmarkSchedule(b *testing.B) {
+	for _, tt := range []struct {
+		nodes, pods int
+		report      bool
+	}{
+		{1000, 1000, false},
+		{1000, 10000, false},
+		{1000, 10000, true},
+	} {
+		b.Run(fmt.Sprintf("nodes=%d/pods=%d/report=%v", tt.nodes, tt.pods, tt.report), func(b *testing.B) {
+			c := clustertest.New(b, clustertest.Nodes(0))
+			crowd := bench.Crowd{Client: c.Client, Nodes: tt.nodes, Zones: 3, Pods: tt.report}
+			if err := crowd.Register(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(b.Context())
+			var alive sync.WaitGroup
+			defer alive.Wait()
+			defer stop()
+			alive.Go(func() {
+				if err := crowd.Run(ctx); err != nil {
+					b.Error(err)
+				}
+			})
+			var total time.Duration
+			b.ResetTimer()
+			for i := range b.N {
+				took, err := bench.Flood{Client: c.Client, Namespace: "default", Pods: tt.pods}.Run(b.Context(), fmt.Sprintf("flood-%d", i))
+				if err != nil {
+					b.Fatal(err)
+				}
+				total += took
+			}
+			b.ReportMetric(float64(tt.pods*b.N)/total.Seconds(), "pods/s")
+		})
+	}
+}

@@ -31,7 +31,7 @@ func TestKubectl(t *testing.T) {
 	c.Push("failed:v1", printerModule("going down\n", 3))
 	c.Push("spin:v1", spinModule)
 
-	t.Run("builtin", func(t *testing.T) { t.Parallel(); runScripts(t, c, "builtin", builtinKubectl(t)) })
+	t.Run("builtin", func(t *testing.T) { t.Parallel(); runScripts(t, c, "testdata/script", "builtin", builtinKubectl(t)) })
 	installed, err := exec.LookPath("kubectl")
 	if err != nil {
 		t.Log("this machine has no kubectl: only the built-in one is tested")
@@ -43,8 +43,16 @@ func TestKubectl(t *testing.T) {
 		if err := os.Symlink(installed, filepath.Join(bin, "kubectl")); err != nil {
 			t.Fatal(err)
 		}
-		runScripts(t, c, "installed", bin)
+		runScripts(t, c, "testdata/script", "installed", bin)
 	})
+}
+
+// TestNodeScripts runs what takes nodes away from others, on a cluster of its
+// own.
+func TestNodeScripts(t *testing.T) {
+	c := clustertest.New(t, clustertest.Nodes(2))
+	c.Push("hello:v1", samples.HelloModule)
+	runScripts(t, c, "testdata/nodes", "nodes", builtinKubectl(t))
 }
 
 // builtinKubectl returns a directory with a kubectl that is this test's binary.
@@ -69,9 +77,9 @@ func commandVariable(env []string) string {
 	return ""
 }
 
-func runScripts(t *testing.T, c *clustertest.Cluster, who, bin string) {
+func runScripts(t *testing.T, c *clustertest.Cluster, dir, who, bin string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {

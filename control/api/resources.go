@@ -18,6 +18,7 @@ var (
 			{Name: "binding", Kind: schema.GroupVersionKind{Version: "v1", Kind: "Binding"}, Verbs: []string{"create"}},
 			{Name: "ephemeralcontainers", Verbs: objectVerbs},
 			{Name: "resize", Verbs: objectVerbs},
+			{Name: "eviction", Kind: schema.GroupVersionKind{Group: "policy", Version: "v1", Kind: "Eviction"}, Verbs: []string{"create"}},
 			{Name: "log", Verbs: []string{"get"}, Connect: true},
 			{Name: "exec", Kind: core("PodExecOptions"), Verbs: []string{"create", "get"}, Connect: true},
 			{Name: "attach", Kind: core("PodAttachOptions"), Verbs: []string{"create", "get"}, Connect: true},

@@ -5,6 +5,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -137,6 +138,12 @@ func (c *call) create() {
 	created, err := c.s.cfg.Client.Create(c.r.Context(), c.t.key(), obj, opts)
 	if err != nil {
 		c.fail(err)
+		return
+	}
+	if c.t.sub.Name == "eviction" || c.t.sub.Name == "binding" { // deeds, not objects: the answer is that they are done
+		done := &metav1.Status{Status: metav1.StatusSuccess, Code: http.StatusCreated}
+		done.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "Status"})
+		c.send(http.StatusCreated, done, f)
 		return
 	}
 	c.sendObject(http.StatusCreated, created, f)

@@ -180,7 +180,24 @@ func (c *Client) Create(ctx context.Context, key api.Key, obj api.Object, opts a
 		}
 		key.Name = ""
 	}
-	return c.send(ctx, c.verb(http.MethodPost).AbsPath(path(res, key, opts.Subresource)...), obj, opts.DryRun, opts.FieldManager)
+	request := c.verb(http.MethodPost).AbsPath(path(res, key, opts.Subresource)...)
+	if opts.Subresource == "binding" || opts.Subresource == "eviction" {
+		return c.do(ctx, request, obj, opts)
+	}
+	return c.send(ctx, request, obj, opts.DryRun, opts.FieldManager)
+}
+
+// do sends what is a deed and no object: the answer only says that it is done.
+func (c *Client) do(ctx context.Context, request *rest.Request, obj api.Object, opts api.CreateOptions) (api.Object, error) {
+	data, err := c.encode(obj)
+	if err != nil {
+		return nil, err
+	}
+	write(request, opts.DryRun, opts.FieldManager)
+	if err := request.SetHeader("Content-Type", runtime.ContentTypeProtobuf).Body(data).Do(ctx).Error(); err != nil {
+		return nil, failure(ctx, err)
+	}
+	return obj, nil
 }
 
 // Update implements api.Client.

@@ -64,6 +64,7 @@ func loops(cfg Config) []runner {
 		newIPAM(cfg),
 		newNodeLifecycle(cfg),
 		newNamespaceEnd(cfg),
+		newDisruptions(cfg),
 		newGC(cfg),
 	}
 }

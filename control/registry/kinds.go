@@ -96,6 +96,7 @@ func (r *Registry) pods() kinds.Strategy[*corev1.Pod] {
 	s := kinds.Pods()
 	s.Admit = r.admitPod
 	s.Subresources["binding"] = kinds.Subresource{Create: r.bind}
+	s.Subresources["eviction"] = kinds.Subresource{Create: r.evict}
 	return s
 }
 

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"wherry.dev/wherry/control/store"
 	"wherry.dev/wherry/control/store/natskv"
 	"wherry.dev/wherry/netproxy"
+	"wherry.dev/wherry/runtime/image"
 )
 
 // Cluster is a server and its nodes in this process.
@@ -33,6 +35,8 @@ type Cluster struct {
 	registry  *registry.Registry
 	access    *access
 	listener  net.Listener
+	index     *imageIndex
+	images    *image.Store // of this machine
 	informers *reconcile.Informers
 	proxy     *netproxy.Proxy
 	context   string // in the user's kubeconfig, "" when it was not touched
@@ -90,9 +94,9 @@ func (c *Cluster) openStore(ctx context.Context) error {
 		return err
 	}
 	var err error
-	c.bucket, err = natskv.Open(ctx, natskv.Config{Dir: filepath.Join(c.cfg.DataDir, storeDir), Log: c.log("store")})
+	c.bucket, err = natskv.Open(ctx, natskv.Config{Dir: filepath.Join(c.cfg.DataDir, storeDir), URL: c.cfg.StoreURL, Log: c.log("store")})
 	if err != nil {
-		return fmt.Errorf("open the store in %s: %w", c.cfg.DataDir, err)
+		return fmt.Errorf("open the store in %s: %w", cmp.Or(c.cfg.StoreURL, c.cfg.DataDir), err)
 	}
 	c.actors.start("store log", c.bucket.Run)
 	return nil
@@ -142,12 +146,15 @@ func (c *Cluster) while(ctx context.Context, what string, wait func(context.Cont
 
 // startLoops starts everything that brings the world in line with the API.
 func (c *Cluster) startLoops(context.Context) error {
-	c.informers = reconcile.NewInformers(c.registry, c.log("informers"))
-	loops, err := c.wireLoops()
-	if err != nil {
-		return fmt.Errorf("wire the control loops: %w", err)
+	if _, err := c.schedulerSettings(); err != nil {
+		return err
 	}
-	for _, one := range loops {
+	var err error
+	if c.images, err = c.openImages(); err != nil {
+		return err
+	}
+	c.informers = reconcile.NewInformers(c.registry, c.log("informers"))
+	for _, one := range c.wireParts() {
 		c.actors.start(one.name, one.run)
 	}
 	return nil

@@ -26,6 +26,11 @@ type Config struct {
 	// MergeKubeconfig adds a context for the cluster to the user's kubeconfig.
 	MergeKubeconfig bool
 	Log             *slog.Logger
+	// StoreURL is where NATS servers listen that keep the cluster's objects for
+	// several processes. Empty: this process keeps them itself.
+	StoreURL string
+	// SchedulerConfig is a file with a KubeSchedulerConfiguration; empty: none.
+	SchedulerConfig string
 	// OnNodeReady is told when a node has become ready, and OnCompile about
 	// each module that takes time to compile. Both may be nil; both are called
 	// from goroutines of the cluster and must not block.

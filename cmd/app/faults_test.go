@@ -131,6 +131,18 @@ func eventTells(t *testing.T, c *clustertest.Cluster, name, reason, text string)
 	})
 }
 
+// unscheduled is a pod that no node takes, and the text says why.
+func unscheduled(text string) func(*corev1.Pod) bool {
+	return func(p *corev1.Pod) bool {
+		for _, c := range p.Status.Conditions {
+			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && strings.Contains(c.Message, text) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
 // TestPodsThatCannotRun: each one says why in its status and in an event, and
 // the pod beside them serves on.
 func TestPodsThatCannotRun(t *testing.T) {
@@ -144,7 +156,7 @@ func TestPodsThatCannotRun(t *testing.T) {
 		reason  string // of an event
 		event   string
 	}{
-		{"missing", nil, "Always", "", waits("ImagePullBackOff", "missing:v1"), "Failed", "wherry push"},
+		{"missing", nil, "Always", "", unscheduled("cannot run OCI images"), "InspectFailed", "wherry push"},
 		{"bad-name", nil, "Always", "", waits("InvalidImageName", ""), "InspectFailed", "Wrong:"},
 		{"not-wasm", notWasm, "Always", "", waits("CreateContainerError", "not a WebAssembly module"), "Failed", "not a WebAssembly module"},
 		{"cut-off", truncated, "Always", "", waits("CreateContainerError", "cannot run"), "Failed", "cannot run"},

@@ -9,9 +9,7 @@ import (
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
-	"wherry.dev/wherry/control/controller"
 	"wherry.dev/wherry/control/reconcile"
-	"wherry.dev/wherry/control/scheduler"
 	"wherry.dev/wherry/netproxy"
 	"wherry.dev/wherry/runtime/sandbox"
 )
@@ -22,25 +20,11 @@ type named struct {
 	run  func(context.Context) error
 }
 
-// wireLoops makes the controllers, the scheduler and the proxy over one set of
-// informers, which must not run yet.
-func (c *Cluster) wireLoops() ([]named, error) {
-	// Tools that tell controllers' fields from users' know them by these names.
-	controls := api.Named(auth.As(c.registry, auth.PartUser(auth.ControllerUser)), "kube-controller-manager")
-	schedules := api.Named(auth.As(c.registry, auth.PartUser(auth.SchedulerUser)), "kube-scheduler")
-	recorder := reconcile.NewRecorder(controls, "wherry", "", c.log("events"))
-	controllers, err := controller.New(controller.Config{
-		Client: controls, Informers: c.informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),
-		Resources: c.registry.Resources(), Signer: c.ca, PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
-	if err != nil {
-		return nil, err
-	}
-	schedule, err := scheduler.New(scheduler.Config{
-		Client: schedules, Informers: c.informers, Recorder: recorder.For("default-scheduler"), Log: c.log("scheduler"),
-		Served: c.registry.Resources()})
-	if err != nil {
-		return nil, err
-	}
+// wireParts makes what every process of a cluster runs beside its server: the
+// proxy, the image index, and its part in the election of the one that runs
+// the control loops. c.informers must not run yet.
+func (c *Cluster) wireParts() []named {
+	recorder := reconcile.NewRecorder(auth.As(c.registry, auth.PartUser(auth.ControllerUser)), "wherry", "", c.log("events"))
 	c.proxy = netproxy.New(netproxy.Config{
 		Dial: c.dialEndpoint, NodePortAddresses: []netip.Addr{c.cfg.NodePortAddress},
 		Report: netproxy.RecordTo(recorder.For("service-proxy")), Log: c.log("proxy")})
@@ -52,11 +36,11 @@ func (c *Cluster) wireLoops() ([]named, error) {
 	return []named{
 		{"informers", c.informers.Run},
 		{"event recorder", recorder.Run},
-		{"controllers", controllers.Run},
-		{"scheduler", schedule.Run},
+		{"image index", c.index.Run},
+		{"control loops", c.elector(recorder).Run},
 		{"service proxy", c.proxy.Run},
 		{"service table", follow.Run},
-	}, nil
+	}
 }
 
 // dialEndpoint connects the proxy to an endpoint: in memory when a node of

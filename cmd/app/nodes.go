@@ -24,6 +24,7 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/control/scheduler"
 	"wherry.dev/wherry/runtime/agent"
 	"wherry.dev/wherry/runtime/image"
 	"wherry.dev/wherry/runtime/wasm"
@@ -73,14 +74,10 @@ func (c *Cluster) startNodes(context.Context) error {
 		defer cancel()
 		return runtime.Close(ctx)
 	})
-	images, err := c.openImages()
-	if err != nil {
-		return err
-	}
 	var waiting atomic.Int32
 	waiting.Store(int32(c.cfg.Nodes))
 	for i := range c.cfg.Nodes {
-		n := c.nodes.add(nodeName(i), runtime, images, sync.OnceFunc(func() {
+		n := c.nodes.add(nodeName(i), runtime, c.images, sync.OnceFunc(func() {
 			if waiting.Add(-1) == 0 {
 				close(c.ready)
 			}
@@ -118,6 +115,7 @@ func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, rea
 		Dir:     filepath.Join(c.cfg.DataDir, "nodes", name),
 		Dial:    c.dialOut,
 		Version: apiserver.DefaultVersion, RuntimeVersion: "wazero://" + moduleVersion("github.com/tetratelabs/wazero"),
+		Labels:    map[string]string{scheduler.LabelWasm: wasmRuntime()},
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeHostName, Address: name}},
 		Log:       c.log("agent").With("node", name),
 		OnReady: func() {
@@ -131,6 +129,14 @@ func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, rea
 	defer n.mu.Unlock()
 	n.byID[name] = one
 	return one
+}
+
+// wasmRuntime is how nodes of this process run modules, as their labels say.
+func wasmRuntime() string {
+	if wasm.Compiles() {
+		return scheduler.RuntimeCompiler
+	}
+	return scheduler.RuntimeInterpreter
 }
 
 // run runs the agent and serves the API server's requests to it.

@@ -20,6 +20,7 @@ import (
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/dashboard"
+	"wherry.dev/wherry/runtime/image"
 	"wherry.dev/wherry/runtime/image/distribution"
 )
 
@@ -53,6 +54,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	c.index = newImageIndex(func(ctx context.Context, ref string) (image.Kind, error) { return c.images.Inspect(ctx, ref) }, c.log("images"))
 	tlsConfig, err := c.ca.ServerTLS("apiserver", c.servingNames())
 	if err != nil {
 		return fmt.Errorf("issue the serving certificate: %w", err)
@@ -72,7 +74,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
 		Nodes:         c.nodes.transport,
 		Dial:          c.dialAny,
-		Extra:         map[string]http.Handler{"/v2/": images, dashboard.Path: page},
+		Extra:         map[string]http.Handler{"/v2/": c.index.noticing(images), dashboard.Path: page},
 		Log:           c.log("apiserver"),
 	})
 	if err != nil {

@@ -49,6 +49,7 @@ func newUp(at *target, streams Streams) *cobra.Command {
 	f.StringVar(&flags.nodePortAddress, "node-port-address", cfg.NodePortAddress.String(), "address on which node ports are served; 0.0.0.0 for all")
 	f.BoolVar(&flags.keepKubeconfig, "no-kubeconfig", false, "do not add a context to your kubeconfig")
 	f.StringVar(&flags.configFile, "config", "", "YAML file with settings: names and values as of these flags")
+	f.StringVar(&cfg.SchedulerConfig, "scheduler-config", "", "YAML file with a KubeSchedulerConfiguration: profiles and plugins of the scheduler")
 	f.StringVar(&flags.logLevel, "log-level", "warn", "what goes to standard error: debug, info, warn or error")
 	return cmd
 }

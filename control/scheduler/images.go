@@ -19,13 +19,19 @@ const (
 	RuntimeInterpreter = "interpreter"
 )
 
-// Need is what an image asks of a node.
+// Need is what an image asks of a node. The zero value is an OCI image of
+// which nothing more is known.
 type Need struct {
 	// Wasm says that it is a WebAssembly module, which every node with a wasm
 	// runtime runs whatever its processor.
 	Wasm bool
 	// Platforms are those of an OCI image, "linux/amd64"; empty: not known.
 	Platforms []string
+	// Anywhere says that nothing speaks against any node: the node itself says
+	// what is wrong with the image.
+	Anywhere bool
+	// Unknown is why nothing could be found out; "" when something was.
+	Unknown string
 }
 
 // Images says what images need. Need must answer at once: known is false while
@@ -77,7 +83,11 @@ func (d *decision) imageView(images Images) (v imageView) {
 			continue
 		}
 		need, known := images.Need(d.request.pod, image)
-		if !known {
+		switch count := d.snapshot.images[image]; {
+		case known && need.Unknown == "":
+		case count != nil && count.modules > 0:
+			need = Need{Wasm: true} // a node that runs nothing else has it
+		case !known:
 			v.awaited, v.allWasm = image, false
 			continue
 		}
@@ -87,14 +97,15 @@ func (d *decision) imageView(images Images) (v imageView) {
 	return v
 }
 
-// runs says whether the node can run an image. What an image needs is not
-// known of it yet counts as fitting nowhere special: the decision waits.
+// runs says whether the node can run an image.
 func (n *nodeState) runs(need *imageNeed) bool {
-	rt := &n.runtimes
-	if need.Wasm {
-		return rt.wasm
+	switch {
+	case need.Anywhere:
+		return true
+	case need.Wasm:
+		return n.runtimes.wasm
 	}
-	return rt.oci && n.platformFits(need)
+	return n.runtimes.oci && n.platformFits(need)
 }
 
 func (n *nodeState) platformFits(need *imageNeed) bool {
@@ -139,20 +150,24 @@ func (d *decision) whyForeign(n *nodeState) []string {
 
 // imageCount is an image that some nodes have.
 type imageCount struct {
-	bytes int64
-	nodes int64
+	bytes   int64
+	nodes   int64
+	modules int64 // nodes that run modules only
 }
 
 // setImages takes note of the images that a node has.
 func (s *Snapshot) setImages(n *nodeState, list []corev1.ContainerImage) {
 	for name := range n.images {
 		if c := s.images[name]; c != nil {
+			if n.modulesOnly {
+				c.modules--
+			}
 			if c.nodes--; c.nodes == 0 {
 				delete(s.images, name)
 			}
 		}
 	}
-	n.images = nil
+	n.images, n.modulesOnly = nil, n.runtimes.wasm && !n.runtimes.oci
 	for i := range list {
 		for _, name := range list[i].Names {
 			if _, twice := n.images[name]; twice {
@@ -168,6 +183,9 @@ func (s *Snapshot) setImages(n *nodeState, list []corev1.ContainerImage) {
 				s.images[name] = c
 			}
 			c.bytes, c.nodes = list[i].SizeBytes, c.nodes+1
+			if n.modulesOnly {
+				c.modules++
+			}
 		}
 	}
 }

@@ -251,6 +251,11 @@ func (s *Scheduler) failed(ctx context.Context, it *item, profile *Profile, why 
 	s.queue.again(it, s.cfg.Clock(), true)
 	message := why.String()
 	s.cfg.Recorder.Event(pod, corev1.EventTypeWarning, "FailedScheduling", "%s", message)
+	for _, need := range s.decision.images.needs {
+		if need.Unknown != "" {
+			s.cfg.Recorder.Event(pod, corev1.EventTypeWarning, "InspectFailed", "Failed to inspect image %q: %s", need.image, need.Unknown)
+		}
+	}
 	nominate := pod.Status.NominatedNodeName
 	if make != nil {
 		nominate = make.node.name

@@ -39,6 +39,7 @@ type nodeState struct {
 	hard        []corev1.Taint   // NoSchedule and NoExecute
 	soft        []corev1.Taint   // PreferNoSchedule
 	images      map[string]int64 // bytes by name
+	modulesOnly bool             // when the images were counted
 	runtimes    runtimes
 }
 

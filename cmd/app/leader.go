@@ -1,0 +1,113 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/google/uuid"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/control/controller"
+	"wherry.dev/wherry/control/reconcile"
+	"wherry.dev/wherry/control/scheduler"
+)
+
+// loopsLease is the Lease of the process that runs controllers and scheduler.
+const loopsLease = "wherry-control-loops"
+
+// elector takes part in deciding which process leads. A store of this process'
+// own has no other users, so that a start waits for nobody.
+func (c *Cluster) elector(recorder *reconcile.Recorder) *reconcile.Elector {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return &reconcile.Elector{
+		Client: auth.As(c.registry, auth.PartUser(auth.ControllerUser)), Lease: api.Leases.Key(metav1.NamespaceSystem, loopsLease),
+		Identity: host + "_" + uuid.NewString(), Alone: c.cfg.StoreURL == "",
+		Lead: func(ctx context.Context) error { return c.lead(ctx, recorder) },
+		Log:  c.log("election"),
+	}
+}
+
+// lead runs the loops that only one process may run, until ctx ends. They are
+// made anew each time, with informers of their own: a process that does not
+// lead keeps nothing for them.
+func (c *Cluster) lead(ctx context.Context, recorder *reconcile.Recorder) error {
+	loops, err := c.wireLoops(recorder)
+	if err != nil {
+		return fmt.Errorf("wire the control loops: %w", err)
+	}
+	return runAll(ctx, loops)
+}
+
+// wireLoops makes the controllers and the scheduler over one set of informers.
+func (c *Cluster) wireLoops(recorder *reconcile.Recorder) ([]named, error) {
+	// Tools that tell controllers' fields from users' know them by these names.
+	controls := api.Named(auth.As(c.registry, auth.PartUser(auth.ControllerUser)), "kube-controller-manager")
+	schedules := api.Named(auth.As(c.registry, auth.PartUser(auth.SchedulerUser)), "kube-scheduler")
+	informers := reconcile.NewInformers(c.registry, c.log("informers"))
+	controllers, err := controller.New(controller.Config{
+		Client: controls, Informers: informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),
+		Resources: c.registry.Resources(), Signer: c.ca, PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
+	if err != nil {
+		return nil, err
+	}
+	settings, err := c.schedulerSettings()
+	if err != nil {
+		return nil, err
+	}
+	schedule, err := scheduler.New(scheduler.Config{
+		Client: schedules, Informers: informers, Recorder: recorder.For("default-scheduler"), Log: c.log("scheduler"),
+		Served: c.registry.Resources(), Images: c.index, Settings: settings})
+	if err != nil {
+		return nil, err
+	}
+	return []named{
+		{"informers", informers.Run},
+		{"controllers", controllers.Run},
+		{"scheduler", schedule.Run},
+	}, nil
+}
+
+// schedulerSettings reads the scheduler's configuration file, if there is one.
+func (c *Cluster) schedulerSettings() (*scheduler.Settings, error) {
+	if c.cfg.SchedulerConfig == "" {
+		return scheduler.DefaultSettings(), nil
+	}
+	data, err := os.ReadFile(c.cfg.SchedulerConfig)
+	if err != nil {
+		return nil, fmt.Errorf("--scheduler-config: %w", err)
+	}
+	return scheduler.ParseSettings(c.cfg.SchedulerConfig, data)
+}
+
+// runAll runs parts that belong together until ctx ends. One that fails ends
+// the others; its error is returned.
+func runAll(ctx context.Context, parts []named) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var work sync.WaitGroup
+	for _, part := range parts {
+		work.Go(func() {
+			err := part.run(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil {
+				err = errors.New("ended unexpectedly")
+			}
+			cancel(fmt.Errorf("%s: %w", part.name, err))
+		})
+	}
+	work.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}

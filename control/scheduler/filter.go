@@ -48,7 +48,7 @@ func filters() []filter {
 		{name: "NodeAffinity", text: "node(s) didn't match Pod's node affinity/selector", final: always, freed: nodeChanges,
 			asks: func(d *decision) bool { return d.request.affinity != nil || d.profile.AddedAffinity != nil },
 			refuses: func(d *decision, n *nodeState) bool {
-				return d.request.affinity != nil && !n.matches(d.request) || !d.profile.admits(n)
+				return d.request.affinity != nil && !d.request.affinity.matches(n.node) || !d.profile.admits(n)
 			},
 			why: func(d *decision, n *nodeState) []string {
 				if !d.profile.admits(n) {
@@ -188,11 +188,6 @@ func (n *nodeState) tooSmall(r *request) bool {
 
 // within says whether need more fits; nothing always fits.
 func within(need, used, allocatable int64) bool { return need <= 0 || need <= allocatable-used }
-
-func (n *nodeState) matches(r *request) bool {
-	ok, err := r.affinity.Match(n.node)
-	return ok && err == nil // a selector that does not parse matches no node
-}
 
 func (n *nodeState) portsFree(r *request) bool {
 	for _, p := range r.ports {

@@ -38,7 +38,7 @@ type Profile struct {
 	scorers   []weighted
 	preempts  bool
 	implied   bool // SpreadDefaults are the system's
-	required  *nodeaffinity.RequiredNodeAffinity
+	required  *nodeMatch
 	preferred *nodeaffinity.PreferredSchedulingTerms
 }
 
@@ -102,9 +102,8 @@ func (p *Profile) complete() error {
 	if p.AddedAffinity == nil {
 		return nil
 	}
-	if p.AddedAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
-		match := nodeaffinity.NewRequiredNodeAffinity(nil, &corev1.Affinity{NodeAffinity: p.AddedAffinity})
-		p.required = &match
+	if required := p.AddedAffinity.RequiredDuringSchedulingIgnoredDuringExecution; required != nil {
+		p.required = newNodeMatch(nil, required)
 	}
 	if terms := p.AddedAffinity.PreferredDuringSchedulingIgnoredDuringExecution; len(terms) > 0 {
 		preferred, err := nodeaffinity.NewPreferredSchedulingTerms(terms)
@@ -118,11 +117,7 @@ func (p *Profile) complete() error {
 
 // admits says whether the node has what all pods of the profile want.
 func (p *Profile) admits(n *nodeState) bool {
-	if p.required == nil {
-		return true
-	}
-	ok, err := p.required.Match(n.node)
-	return ok && err == nil
+	return p.required == nil || p.required.matches(n.node)
 }
 
 // rules are the spread constraints of a pod: its own or the defaults.

@@ -83,7 +83,7 @@ type request struct {
 	ports       []hostPort
 	owner       types.UID // of the controlling owner, "" without
 	// affinity is nil when any node will do.
-	affinity  *nodeaffinity.RequiredNodeAffinity
+	affinity  *nodeMatch
 	pinned    []string                               // names of the only nodes it may go to; nil: any
 	preferred *nodeaffinity.PreferredSchedulingTerms // nil: no preference
 	terms     *podTerms                              // nil: nothing about other pods
@@ -134,17 +134,16 @@ func (a *amounts) nothing() bool {
 func (r *request) readNodeAffinity() {
 	pod := r.pod
 	var terms []corev1.PreferredSchedulingTerm
-	required := len(pod.Spec.NodeSelector) > 0
+	var required *corev1.NodeSelector
 	if a := pod.Spec.Affinity; a != nil && a.NodeAffinity != nil {
 		if must := a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution; must != nil {
-			required = true
+			required = must
 			r.pinned = pins(must.NodeSelectorTerms)
 		}
 		terms = a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution
 	}
-	if required {
-		match := nodeaffinity.GetRequiredNodeAffinity(pod)
-		r.affinity = &match
+	if len(pod.Spec.NodeSelector) > 0 || required != nil {
+		r.affinity = newNodeMatch(pod.Spec.NodeSelector, required)
 	}
 	if len(terms) > 0 {
 		// Terms that do not parse are refused at admission; here they count for nothing.

@@ -31,6 +31,20 @@ type bed struct {
 // inBed runs f in a bubble. through changes how the scheduler sees the API.
 func inBed(t *testing.T, through func(api.Client) api.Client, f func(*bed)) {
 	t.Helper()
+	inRegistry(t, func(b *bed, run func(func(context.Context) error)) {
+		var client api.Client = b.api
+		if through != nil {
+			client = through(b.api)
+		}
+		run(func(ctx context.Context) error { return Run(ctx, Config{Client: client, Served: b.api.Resources()}) })
+		synctest.Wait()
+		f(b)
+	})
+}
+
+// inRegistry runs f in a bubble where no scheduler runs.
+func inRegistry(t *testing.T, f func(b *bed, run func(func(context.Context) error))) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		var work sync.WaitGroup
@@ -56,14 +70,7 @@ func inBed(t *testing.T, through func(api.Client) api.Client, f func(*bed)) {
 		if err := reg.Bootstrap(ctx); err != nil {
 			t.Fatal(err)
 		}
-		b := &bed{t: t, ctx: ctx, api: reg}
-		var client api.Client = reg
-		if through != nil {
-			client = through(reg)
-		}
-		run(func(ctx context.Context) error { return Run(ctx, Config{Client: client}) })
-		synctest.Wait()
-		f(b)
+		f(&bed{t: t, ctx: ctx, api: reg}, run)
 	})
 }
 

@@ -102,7 +102,7 @@ func (d *decision) region(rule *spreadRule, keys []string) *region {
 				return false
 			}
 		}
-		return (!affinity || n.matches(r)) &&
+		return (!affinity || r.affinity.matches(n.node)) &&
 			(!taints || untolerated(r.pod, n.hard) == nil && (!n.node.Spec.Unschedulable || toleratesCordon(r.pod)))
 	}}
 }

@@ -209,6 +209,7 @@ func randomNode(r *rand.Rand, name string) *corev1.Node {
 	if r.IntN(4) == 0 {
 		taint("team", oneOf(r, "x", "y"), oneOf(r, corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule))(n)
 	}
+	n.Labels["generation"] = fmt.Sprint(r.IntN(4))
 	n.Spec.Unschedulable = r.IntN(8) == 0
 	return n
 }
@@ -229,6 +230,9 @@ func randomPod(r *rand.Rand, name string) *corev1.Pod {
 	}
 	p.Spec.Affinity = &corev1.Affinity{}
 	if r.IntN(4) == 0 {
+		p.Spec.Affinity.NodeAffinity = &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: randomNodeSelector(r)}
+	}
+	if r.IntN(4) == 0 {
 		p.Spec.Affinity.PodAffinity = &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: randomTerms(r)}
 	}
 	if r.IntN(4) == 0 {
@@ -245,6 +249,28 @@ func randomPod(r *rand.Rand, name string) *corev1.Pod {
 		p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, c)
 	}
 	return p
+}
+
+func randomNodeSelector(r *rand.Rand) *corev1.NodeSelector {
+	out := &corev1.NodeSelector{}
+	for range 1 + r.IntN(2) {
+		t := corev1.NodeSelectorTerm{}
+		if r.IntN(4) > 0 {
+			t.MatchExpressions = append(t.MatchExpressions, oneOf(r,
+				corev1.NodeSelectorRequirement{Key: "zone", Operator: corev1.NodeSelectorOpIn, Values: []string{"a", "b"}},
+				corev1.NodeSelectorRequirement{Key: "zone", Operator: corev1.NodeSelectorOpNotIn, Values: []string{"a"}},
+				corev1.NodeSelectorRequirement{Key: "disk", Operator: corev1.NodeSelectorOpExists},
+				corev1.NodeSelectorRequirement{Key: "disk", Operator: corev1.NodeSelectorOpDoesNotExist},
+				corev1.NodeSelectorRequirement{Key: "generation", Operator: corev1.NodeSelectorOpGt, Values: []string{"1"}},
+				corev1.NodeSelectorRequirement{Key: "generation", Operator: corev1.NodeSelectorOpLt, Values: []string{"x"}}))
+		}
+		if r.IntN(4) == 0 {
+			t.MatchFields = append(t.MatchFields, corev1.NodeSelectorRequirement{Key: "metadata.name",
+				Operator: oneOf(r, corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn), Values: []string{fmt.Sprint("n", r.IntN(8))}})
+		}
+		out.NodeSelectorTerms = append(out.NodeSelectorTerms, t)
+	}
+	return out
 }
 
 func randomSelector(r *rand.Rand) *metav1.LabelSelector {

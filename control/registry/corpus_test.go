@@ -209,26 +209,29 @@ type corpusRun struct {
 func newCorpusRun(t *testing.T, c corpus) *corpusRun {
 	r := newRegistry(t)
 	run := &corpusRun{t: t, r: r, base: c.Base}
-	find := func(text string) api.Resource {
-		for _, res := range r.Catalog().Resources() {
-			if res.Name+"."+res.GroupVersion() == text {
-				return res
-			}
-		}
-		t.Fatalf("%s is not served", text)
-		return api.Resource{}
-	}
-	run.res = find(c.Resource)
+	run.res = resourceNamed(t, r, c.Resource)
 	for _, need := range c.Needs {
 		for text, object := range need {
 			other := *run
-			other.res = find(text)
+			other.res = resourceNamed(t, r, text)
 			if _, err := other.create(object); err != nil {
 				t.Fatalf("needs %s: %v", text, err)
 			}
 		}
 	}
 	return run
+}
+
+// resourceNamed finds what is served as "deployments.apps/v1".
+func resourceNamed(t *testing.T, r *Registry, text string) api.Resource {
+	t.Helper()
+	for _, res := range r.Catalog().Resources() {
+		if res.Name+"."+res.GroupVersion() == text {
+			return res
+		}
+	}
+	t.Fatalf("%s is not served", text)
+	return api.Resource{}
 }
 
 func (run *corpusRun) all(c corpus) {

@@ -18,7 +18,7 @@ import (
 // secrets. The account "default" may come later: its controller may not have
 // seen the namespace yet, and nothing here needs more than its name.
 func (r *Registry) admitPod(ctx context.Context, pod *corev1.Pod) error {
-	if err := admitPriority(pod); err != nil {
+	if err := r.admitPriority(ctx, pod); err != nil {
 		return err
 	}
 	name := pod.Spec.ServiceAccountName
@@ -43,22 +43,6 @@ func (r *Registry) admitPod(ctx context.Context, pod *corev1.Pod) error {
 	}
 	if account, ok := obj.(*corev1.ServiceAccount); ok && len(pod.Spec.ImagePullSecrets) == 0 {
 		pod.Spec.ImagePullSecrets = slices.Clone(account.ImagePullSecrets)
-	}
-	return nil
-}
-
-// admitPriority wants the pod's priority to be that of its class: a number of
-// one's own would jump the queue (the Priority admission of Kubernetes).
-func admitPriority(pod *corev1.Pod) error {
-	class := pod.Spec.PriorityClassName
-	value, ok := kinds.PriorityOf[class]
-	if !ok {
-		return apierrors.NewForbidden(api.Pods.GroupResource(), pod.Name, fmt.Errorf("no PriorityClass with name %v was found", class))
-	}
-	if given := pod.Spec.Priority; given != nil && *given != value {
-		return apierrors.NewForbidden(api.Pods.GroupResource(), pod.Name, fmt.Errorf(
-			"the integer value of priority (%d) must not be provided in pod spec; priority admission controller computed %d from the given PriorityClass name",
-			*given, value))
 	}
 	return nil
 }

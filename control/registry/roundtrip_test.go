@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math/rand"
 	"testing"
+	"time"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -82,6 +83,9 @@ func checkRoundTrip(t *testing.T, k *kind, obj api.Object) {
 	}
 	if got := asJSON(t, made); got != once {
 		t.Errorf("JSON has changed it:\n%s\n%s", once, got)
+	}
+	if cells := k.row(obj, time.Unix(0, 0)); len(cells) != len(k.columns) {
+		t.Errorf("%d cells in %d columns", len(cells), len(k.columns))
 	}
 	k.validate(obj) // whatever it says, it says it without a panic
 }

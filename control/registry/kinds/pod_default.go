@@ -19,9 +19,6 @@ const (
 // DefaultServiceAccount is the account of pods that name none.
 const DefaultServiceAccount = "default"
 
-// PriorityOf are the priority classes that every cluster has.
-var PriorityOf = map[string]int32{"": 0, "system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
-
 // or sets *p to a value if it is the zero value.
 func or[T comparable](p *T, value T) {
 	var zero T
@@ -239,8 +236,7 @@ func createPod(pod *corev1.Pod) {
 	spec := &pod.Spec
 	or(&spec.ServiceAccountName, DefaultServiceAccount)
 	spec.DeprecatedServiceAccount = spec.ServiceAccountName
-	priority := PriorityOf[spec.PriorityClassName]
-	spec.Priority = &priority
+	orPtr(&spec.Priority, 0)
 	orPtr(&spec.PreemptionPolicy, corev1.PreemptLowerPriority)
 	tolerate(spec, corev1.TaintNodeNotReady)
 	tolerate(spec, corev1.TaintNodeUnreachable)

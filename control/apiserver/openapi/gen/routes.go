@@ -239,6 +239,10 @@ func (b *builder) resourceRoutes(res api.Resource) ([]common.Route, error) {
 var verbOf = map[string]string{"list": "list", "get": "get", "post": "create", "put": "update", "patch": "patch", "delete": "delete",
 	"deletecollection": "deletecollection"}
 
+// methodOf is the HTTP method of a verb of streams to a node.
+var methodOf = map[string]string{"get": http.MethodGet, "create": http.MethodPost, "update": http.MethodPut, "patch": http.MethodPatch,
+	"delete": http.MethodDelete}
+
 func (b *builder) subRoutes(res api.Resource, sub api.Subresource, path, suffix string, named []common.Parameter) ([]common.Route, error) {
 	kind := sub.Kind
 	if kind.Empty() {
@@ -257,6 +261,11 @@ func (b *builder) subRoutes(res api.Resource, sub api.Subresource, path, suffix 
 		r := route{path: path, text: verb + " " + sub.Name + " of the specified " + res.Kind, kind: gvkOf(kind),
 			params: append(slices.Clone(named), pretty()), consumes: []string{"*/*"}, produces: contentTypes(),
 			responses: []common.StatusCodeResponse{ok(model)}}
+		if sub.Connect && sub.Name != "log" {
+			r.method, r.id, r.action, r.produces = methodOf[verb], "connect"+title(verb)+suffix, "connect", []string{"*/*"}
+			routes = append(routes, r)
+			continue
+		}
 		switch verb {
 		case "get":
 			r.method, r.id, r.action = "GET", "read"+suffix, "get"

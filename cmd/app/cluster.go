@@ -30,6 +30,7 @@ type Cluster struct {
 	// Made while starting, in this order; fixed once serving is closed.
 	types     *api.Types
 	bucket    *natskv.Bucket
+	memory    *store.Store
 	ca        *auth.CA
 	admin     auth.Credential
 	registry  *registry.Registry
@@ -104,6 +105,7 @@ func (c *Cluster) openStore(ctx context.Context) error {
 
 func (c *Cluster) openRegistry(ctx context.Context) error {
 	memory := store.New(c.bucket, store.Options{Log: c.log("store")})
+	c.memory = memory
 	c.actors.start("store", memory.Run)
 	c.access = c.newAccess()
 	var err error

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"wherry.dev/wherry/control/apiserver/audit"
 )
 
 // Config describes one process of a cluster: its server and its nodes.
@@ -23,6 +25,10 @@ type Config struct {
 	NodeBits    int
 	// NodePortAddress is the address on which node ports are served.
 	NodePortAddress netip.Addr
+	// AuditLog is the file that tells who asked the API for what, "-" for
+	// standard output and "" for none; AuditLevel is how much of it.
+	AuditLog   string
+	AuditLevel audit.Level
 	// MergeKubeconfig adds a context for the cluster to the user's kubeconfig.
 	MergeKubeconfig bool
 	Log             *slog.Logger
@@ -48,6 +54,7 @@ func DefaultConfig() Config {
 		PodCIDR:         netip.MustParsePrefix("127.64.0.0/10"),
 		NodeBits:        18,
 		NodePortAddress: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
+		AuditLevel:      audit.LevelMetadata,
 		MergeKubeconfig: true,
 		Log:             slog.New(slog.DiscardHandler),
 	}

@@ -18,6 +18,7 @@ import (
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver"
+	"wherry.dev/wherry/control/apiserver/audit"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/dashboard"
 	"wherry.dev/wherry/runtime/image"
@@ -63,12 +64,18 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	auditor, err := c.openAudit()
+	if err != nil {
+		return err
+	}
 	c.nodes = newNodes(c)
 	used, err := c.withMetrics()
 	if err != nil {
 		return err
 	}
 	server, err := apiserver.New(apiserver.Config{
+		Audit:  auditor,
+		Checks: []apiserver.Check{{Name: "store", Check: c.memory.WaitReady}},
 		Client: used, Types: c.types, Kinds: used, Tables: used,
 		Authenticator: c.authenticator(),
 		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
@@ -90,6 +97,23 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	}
 	close(c.serving)
 	return nil
+}
+
+// openAudit opens the audit log, which is closed after the API server has ended;
+// nil: there is none.
+func (c *Cluster) openAudit() (apiserver.Auditor, error) {
+	if c.cfg.AuditLog == "" || c.cfg.AuditLevel == audit.LevelNone {
+		return nil, nil
+	}
+	log, err := audit.Open(c.cfg.AuditLog, c.cfg.AuditLevel, c.log("audit"))
+	if err != nil {
+		return nil, fmt.Errorf("--audit-log-path: %w", err)
+	}
+	c.actors.start("audit log", func(ctx context.Context) error {
+		<-ctx.Done()
+		return log.Close()
+	})
+	return log, nil
 }
 
 // servingNames are the names and addresses under which clients reach the API.

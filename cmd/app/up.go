@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"wherry.dev/wherry/control/apiserver/audit"
 )
 
 // upFlags are the flags of "wherry up" that a Config does not take as they are.
 type upFlags struct {
 	serviceCIDR, podCIDR, nodePortAddress string
 	demo, keepKubeconfig                  bool
-	logLevel, configFile                  string
+	logLevel, auditLevel, configFile      string
 }
 
 func newUp(at *target, streams Streams) *cobra.Command {
@@ -50,6 +52,8 @@ func newUp(at *target, streams Streams) *cobra.Command {
 	f.BoolVar(&flags.keepKubeconfig, "no-kubeconfig", false, "do not add a context to your kubeconfig")
 	f.StringVar(&flags.configFile, "config", "", "YAML file with settings: names and values as of these flags")
 	f.StringVar(&cfg.SchedulerConfig, "scheduler-config", "", "YAML file with a KubeSchedulerConfiguration: profiles and plugins of the scheduler")
+	f.StringVar(&cfg.AuditLog, "audit-log-path", "", "file that says who asked the API for what, - for standard output; empty for none")
+	f.StringVar(&flags.auditLevel, "audit-level", string(cfg.AuditLevel), "what the audit log says of a request: None, Metadata, or Request for what was sent too (never secrets)")
 	f.StringVar(&flags.logLevel, "log-level", "warn", "what goes to standard error: debug, info, warn or error")
 	return cmd
 }
@@ -69,6 +73,9 @@ func (f upFlags) config(cfg Config, streams Streams) (Config, error) {
 	cfg.ServiceCIDR, cfg.PodCIDR = cfg.ServiceCIDR.Masked(), cfg.PodCIDR.Masked()
 	if cfg.NodePortAddress, err = netip.ParseAddr(f.nodePortAddress); err != nil {
 		return cfg, fmt.Errorf("--node-port-address: %w", err)
+	}
+	if cfg.AuditLevel, err = audit.ParseLevel(f.auditLevel); err != nil {
+		return cfg, fmt.Errorf("--audit-level: %w", err)
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {

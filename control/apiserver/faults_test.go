@@ -59,18 +59,36 @@ func (b blocking) Get(ctx context.Context, _ api.Key, _ api.GetOptions) (api.Obj
 	return nil, ctx.Err()
 }
 
+// anybody may do everything.
+type anybody struct{}
+
+func (anybody) Authorize(context.Context, auth.Attributes) (bool, string, error) {
+	return true, "", nil
+}
+
 func TestBounds(t *testing.T) {
 	entered := make(chan struct{}, 10)
 	c := newCluster(t, func(config *apiserver.Config) {
 		config.Client = blocking{config.Client, entered}
 		config.MaxInFlight, config.RequestTimeout = 1, 3_000_000_000
+		config.Authorizer = anybody{}
 	})
 	first := make(chan answer, 1)
-	client := c.http(c.admin)
+	client, admin := c.http(c.tlsFor(auth.User{Name: "somebody"})), c.http(c.admin)
 	go func() { first <- c.ask(client, "GET", maps+"/a", "") }()
 	<-entered
 	if got := c.ask(client, "GET", maps+"/b", ""); got.code != 429 || got.header.Get("Retry-After") != "1" {
 		t.Errorf("second request: %d %s", got.code, got.body)
+	}
+	// Probes and administrators do not wait for others, nor do writes for reads.
+	if got := c.ask(client, "GET", "/readyz", ""); got.code != 200 {
+		t.Errorf("probe: %d %s", got.code, got.body)
+	}
+	if got := c.ask(admin, "GET", maps, ""); got.code != 200 {
+		t.Errorf("administrator: %d %s", got.code, got.body)
+	}
+	if got := c.ask(client, "POST", maps, configMap("w"), jsonBody); got.code != 201 {
+		t.Errorf("write: %d %s", got.code, got.body)
 	}
 	if got := <-first; got.code != 504 || !strings.Contains(got.body, `"reason":"Timeout"`) {
 		t.Errorf("slow request: %d %s", got.code, got.body)
@@ -87,7 +105,7 @@ func TestChecksAndExtra(t *testing.T) {
 	})
 	client := c.http(c.admin)
 	for path, want := range map[string]string{
-		"/readyz":               "500 [+]ping ok\n[-]store failed: still loading\nreadyz check failed\n",
+		"/readyz":               "500 [+]ping ok\n[-]store failed: reason withheld\nreadyz check failed\n",
 		"/readyz?exclude=store": "200 ok",
 		"/readyz/ping":          "200 ok",
 		"/livez?verbose":        "200 [+]ping ok\nlivez check passed\n",

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/apiserver/audit"
 	"wherry.dev/wherry/control/auth"
 )
 
@@ -27,6 +28,7 @@ type call struct {
 	kinds *kinds // served when the request came
 	t     target
 	user  auth.User
+	trail trail
 }
 
 // auditHeader names a request in the logs of both sides.
@@ -43,9 +45,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(auditHeader, id)
 	w.Header().Set("Cache-Control", "no-cache, private")
 	c := &call{s: s, w: &recorder{ResponseWriter: w}, r: r}
-	start := time.Now()
+	c.trail.received = time.Now()
 	defer func() {
-		s.metrics.observe(c, time.Since(start))
+		s.metrics.observe(c, time.Since(c.trail.received))
+		c.record(audit.StageComplete)
 		cause := recover()
 		if cause == nil {
 			return
@@ -94,8 +97,10 @@ func (c *call) serve() {
 		return
 	}
 	if c.t.streams {
-		c.s.metrics.streams.Inc()
-		defer c.s.metrics.streams.Dec()
+		c.record(audit.StageStarted)
+		open := c.s.metrics.stream(c)
+		open.Inc()
+		defer open.Dec()
 		c.clearDeadlines()
 		c.t.handler(c)
 		return
@@ -105,23 +110,29 @@ func (c *call) serve() {
 
 // bounded runs a handler under the limits for requests that are no streams.
 func (c *call) bounded() {
-	ctx, cancel := context.WithTimeout(c.r.Context(), c.s.cfg.RequestTimeout)
-	defer cancel()
-	wait := time.NewTimer(c.s.cfg.RequestTimeout / 6)
-	defer wait.Stop()
-	select {
-	case c.s.inFlight <- struct{}{}:
-	case <-wait.C:
-		c.fail(apierrors.NewTooManyRequests("too many requests, please try again later", 1))
-		return
-	case <-ctx.Done():
+	lasts, err := c.timeout()
+	if err != nil {
+		c.fail(err)
 		return
 	}
-	c.s.metrics.inFlight.Inc()
-	defer func() {
-		c.s.metrics.inFlight.Dec()
-		<-c.s.inFlight
-	}()
+	ctx, cancel := context.WithTimeout(c.r.Context(), lasts)
+	defer cancel()
+	if !c.exempt() {
+		seats := c.s.reading
+		if c.changes() {
+			seats = c.s.writing
+		}
+		if err := c.sit(ctx, seats); err != nil {
+			if c.r.Context().Err() == nil {
+				c.fail(err)
+			}
+			return
+		}
+		defer seats.leave()
+	}
+	atWork := c.s.metrics.atWork(c.changes())
+	atWork.Inc()
+	defer atWork.Dec()
 	// A client that sends or reads its bytes slowly does not hold a place for ever.
 	rc := http.NewResponseController(c.w)
 	deadline := time.Now().Add(c.s.cfg.RequestTimeout + 5*time.Second)
@@ -129,6 +140,56 @@ func (c *call) bounded() {
 	_ = rc.SetWriteDeadline(deadline)
 	c.r = c.r.WithContext(api.WithWarnings(ctx, c.warn))
 	c.t.handler(c)
+}
+
+// sit waits for a place, for a sixth of the time that a request may take.
+func (c *call) sit(ctx context.Context, s *seats) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.s.cfg.RequestTimeout/6, errTooMany())
+	defer cancel()
+	err := s.take(ctx, c.user.Name)
+	if err != nil && errors.Is(err, context.DeadlineExceeded) {
+		c.s.metrics.rejected.WithLabelValues("time-out").Inc()
+		return errTooMany()
+	}
+	if err != nil {
+		c.s.metrics.rejected.WithLabelValues("queue-full").Inc()
+	}
+	return err
+}
+
+// timeout is how long the request may take: ?timeout=, up to the server's bound.
+func (c *call) timeout() (time.Duration, error) {
+	text := c.r.URL.Query().Get("timeout")
+	if text == "" {
+		return c.s.cfg.RequestTimeout, nil
+	}
+	asked, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid timeout specified in the request URL - %v", err))
+	}
+	if asked <= 0 {
+		return c.s.cfg.RequestTimeout, nil
+	}
+	return min(asked, c.s.cfg.RequestTimeout), nil
+}
+
+// exempt says that a request does not wait for others: probes, which ask
+// whether the server can keep up, and the administrators who come to help.
+func (c *call) exempt() bool {
+	if c.t.res == nil {
+		first, _, _ := strings.Cut(strings.TrimPrefix(c.r.URL.Path, "/"), "/")
+		return first == "healthz" || first == "livez" || first == "readyz"
+	}
+	return c.user.In(auth.GroupMasters)
+}
+
+// changes tells writes from reads.
+func (c *call) changes() bool {
+	switch c.r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return false
+	}
+	return true
 }
 
 func (c *call) clearDeadlines() {
@@ -145,7 +206,7 @@ func (c *call) authenticate() error {
 	if !ok {
 		user = auth.Anonymous()
 	}
-	c.user = user
+	c.user, c.trail.sender = user, user
 	return nil
 }
 
@@ -156,6 +217,9 @@ func (c *call) authorize() error { return c.permit(c.attributes()) }
 
 func (c *call) permit(a auth.Attributes) error {
 	allowed, reason, err := c.s.cfg.Authorizer.Authorize(c.r.Context(), a)
+	if c.trail.decision, c.trail.reason = "forbid", reason; allowed {
+		c.trail.decision = "allow"
+	}
 	if err != nil && !allowed {
 		c.s.log.Error("authorization failed", "user", c.user.Name, "path", c.r.URL.Path, "error", err)
 	}

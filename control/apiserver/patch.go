@@ -94,6 +94,7 @@ func (c *call) readPatch(kind types.PatchType, check api.FieldValidation) (api.P
 		patch.Type = types.ApplyYAMLPatchType
 		patch.Data, err = applyCBOR(patch.Data)
 	}
+	c.keep(patch.Data)
 	return patch, err
 }
 

@@ -90,6 +90,7 @@ func (c *call) readObject(want schema.GroupVersionKind, validation api.FieldVali
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s", got.Kind, got.Version, want.Kind))
 	}
 	obj.GetObjectKind().SetGroupVersionKind(want)
+	c.keep(obj)
 	return obj, nil
 }
 

@@ -16,7 +16,8 @@ import (
 // recorder notes what was answered, for the metrics and for the panic guard.
 type recorder struct {
 	http.ResponseWriter
-	code int // 0: nothing written yet
+	code  int // 0: nothing written yet
+	bytes int64
 }
 
 func (r *recorder) WriteHeader(code int) {
@@ -30,7 +31,9 @@ func (r *recorder) Write(p []byte) (int, error) {
 	if r.code == 0 {
 		r.code = http.StatusOK
 	}
-	return r.ResponseWriter.Write(p)
+	n, err := r.ResponseWriter.Write(p)
+	r.bytes += int64(n)
+	return n, err
 }
 
 // Flush implements http.Flusher for handlers that look for it.

@@ -54,10 +54,12 @@ type Config struct {
 	Checks  []Check                 // of /readyz
 	Version string                  // gitVersion of /version; "" is DefaultVersion
 	Log     *slog.Logger
+	Audit   Auditor // nil: nothing is audited
 
 	// Bounds; zero takes the default.
 	RequestTimeout time.Duration // of everything but streams: 60 s
-	MaxInFlight    int           // requests at work, streams apart: 400
+	MaxInFlight    int           // reads at work, streams apart: 400
+	MaxMutating    int           // writes at work: 200
 	MaxBody        int64         // bytes: 3 MiB
 }
 
@@ -72,7 +74,8 @@ type Server struct {
 	derived  atomic.Pointer[kinds]
 	openapi  *openapi.Handler
 	metrics  *metrics
-	inFlight chan struct{}
+	reading  *seats
+	writing  *seats
 	handlers sync.WaitGroup // running ServeHTTP calls
 	gzips    sync.Pool
 	frames   frames
@@ -97,12 +100,15 @@ func New(cfg Config) (*Server, error) {
 	if cfg.MaxInFlight == 0 {
 		cfg.MaxInFlight = 400
 	}
+	if cfg.MaxMutating == 0 {
+		cfg.MaxMutating = 200
+	}
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 3 << 20
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, codecs: newCodecs(cfg.Types),
-		inFlight: make(chan struct{}, cfg.MaxInFlight),
+		reading: newSeats(cfg.MaxInFlight), writing: newSeats(cfg.MaxMutating),
 	}
 	_, err := s.kinds()
 	if err != nil {
@@ -111,7 +117,7 @@ func New(cfg Config) (*Server, error) {
 	if s.openapi, err = openapi.NewHandler(); err != nil {
 		return nil, err
 	}
-	s.metrics = newMetrics()
+	s.metrics = newMetrics(cfg.Version)
 	for prefix := range cfg.Extra {
 		if !strings.HasPrefix(prefix, "/") {
 			return nil, fmt.Errorf("apiserver: path %q does not begin with a slash", prefix)

@@ -136,6 +136,8 @@ func (s *stream) begin() {
 // copy moves events from the source to the client: all that are ready are
 // written before one flush.
 func (s *stream) copy(ctx context.Context, cancel context.CancelFunc, source api.Watch) {
+	res := s.call.t.res
+	told := s.call.s.metrics.events.WithLabelValues(res.Group, res.Version, res.Name)
 	ready := make(chan next, watchBatch)
 	done := make(chan struct{})
 	go func() {
@@ -165,6 +167,7 @@ func (s *stream) copy(ctx context.Context, cancel context.CancelFunc, source api
 			return
 		}
 		s.deadline(time.Now().Add(stuckClient))
+		told.Inc()
 		if err := s.event(n.event); err != nil {
 			if ctx.Err() == nil {
 				s.call.s.log.Debug("watch ended", "path", s.call.r.URL.Path, "error", err)

@@ -38,12 +38,18 @@ type cluster struct {
 // newCluster starts a cluster; change adapts the configuration.
 func newCluster(t *testing.T, change func(*apiserver.Config)) *cluster {
 	t.Helper()
+	return newClusterOver(t, store.NewMemory(), change)
+}
+
+// newClusterOver is newCluster over a log that others may write too.
+func newClusterOver(t *testing.T, shared store.Log, change func(*apiserver.Config)) *cluster {
+	t.Helper()
 	types, err := api.NewTypes()
 	must(t, err)
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	st := store.New(store.NewMemory(), store.Options{Log: log})
+	st := store.New(shared, store.Options{Log: log, Shared: true})
 	background(t, st.Run)
-	reg, err := registry.New(registry.Config{Store: st, Types: types, Log: log, Admission: admission.Default()})
+	reg, err := registry.New(registry.Config{Store: st, Shared: true, Types: types, Log: log, Admission: admission.Default()})
 	must(t, err)
 	must(t, reg.Bootstrap(t.Context()))
 	ca, err := auth.OpenCA(t.TempDir(), time.Now)

@@ -24,6 +24,9 @@ func (r *Registry) Delete(ctx context.Context, key api.Key, opts api.DeleteOptio
 	if err := validateDelete(opts); err != nil {
 		return nil, err
 	}
+	if err := r.store.Fresh(ctx); err != nil {
+		return nil, r.fail(ctx, key, err)
+	}
 	for try := 1; ; try++ {
 		obj, err := r.deleteOnce(ctx, k, key, opts)
 		if errors.Is(err, store.ErrConflict) && try < raceTries && ctx.Err() == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -60,13 +61,24 @@ func parseVersion(version string) (uint64, error) {
 	return revision, nil
 }
 
-// notYet checks that a revision has been given out. The error is the one
+// freshWait is how long a request waits for a revision that this server has
+// not seen yet: another one may have given it out. As in Kubernetes.
+const freshWait = 3 * time.Second
+
+// notYet waits until a revision is visible, for a while. The error is the one
 // after which Kubernetes' clients wait and ask again.
-func (r *Registry) notYet(revision uint64) error {
-	current := r.store.Revision()
-	if revision <= current {
+func (r *Registry) notYet(ctx context.Context, revision uint64) error {
+	if revision <= r.store.Revision() {
 		return nil
 	}
+	if r.shared {
+		waiting, cancel := context.WithTimeout(ctx, freshWait)
+		defer cancel()
+		if r.store.WaitRevision(waiting, revision) == nil {
+			return nil
+		}
+	}
+	current := r.store.Revision()
 	err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", revision, current), 1)
 	err.ErrStatus.Details.Causes = []metav1.StatusCause{{
 		Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}

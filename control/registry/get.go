@@ -17,7 +17,10 @@ func (r *Registry) Get(ctx context.Context, key api.Key, opts api.GetOptions) (a
 	if err != nil {
 		return nil, err
 	}
-	if err := r.notYet(revision); err != nil {
+	if err := r.newest(ctx, opts.ResourceVersion); err != nil {
+		return nil, r.fail(ctx, key, err)
+	}
+	if err := r.notYet(ctx, revision); err != nil {
 		return nil, err
 	}
 	_, obj, err := r.load(ctx, k, key)
@@ -32,6 +35,15 @@ func (r *Registry) Get(ctx context.Context, key api.Key, opts api.GetOptions) (a
 		return nil, noSuchResource(key)
 	}
 	return sub.Get(obj)
+}
+
+// newest makes sure that a read which asks for no version sees what any server
+// over the store has been answered, as clients expect of it.
+func (r *Registry) newest(ctx context.Context, version string) error {
+	if version != "" {
+		return nil
+	}
+	return r.store.Fresh(ctx)
 }
 
 // load reads the current state of a key, decoded.

@@ -70,7 +70,12 @@ func (r *Registry) List(ctx context.Context, key api.Key, opts api.ListOptions) 
 	if err != nil {
 		return nil, err
 	}
-	start, err := r.listStart(opts, chosen.prefix)
+	if opts.Continue == "" {
+		if err := r.newest(ctx, opts.ResourceVersion); err != nil {
+			return nil, r.fail(ctx, key, err)
+		}
+	}
+	start, err := r.listStart(ctx, opts, chosen.prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +106,7 @@ func (r *Registry) expiredContinue(after string) error {
 }
 
 // listStart says where and at which revision a list begins.
-func (r *Registry) listStart(opts api.ListOptions, prefix string) (store.ListOptions, error) {
+func (r *Registry) listStart(ctx context.Context, opts api.ListOptions, prefix string) (store.ListOptions, error) {
 	var start store.ListOptions
 	if opts.Continue != "" {
 		if opts.ResourceVersion != "" && opts.ResourceVersion != "0" {
@@ -140,7 +145,7 @@ func (r *Registry) listStart(opts api.ListOptions, prefix string) (store.ListOpt
 		return start, apierrors.NewBadRequest(fmt.Sprintf("resourceVersionMatch: Unsupported value: %q: supported values: %q, %q",
 			opts.ResourceVersionMatch, metav1.ResourceVersionMatchExact, metav1.ResourceVersionMatchNotOlderThan))
 	}
-	return start, r.notYet(revision)
+	return start, r.notYet(ctx, revision)
 }
 
 // collect gathers the selected objects, up to limit of them (0: all).

@@ -28,10 +28,13 @@ func (p PortRange) String() string { return fmt.Sprintf("%d-%d", p.First, p.Last
 
 // Config is what a Registry needs.
 type Config struct {
-	Store *store.Store
-	Types *api.Types
-	Log   *slog.Logger
-	Now   func() time.Time // nil: time.Now
+	// Shared says that other processes serve the same store: a request waits
+	// for what they have written.
+	Shared bool
+	Store  *store.Store
+	Types  *api.Types
+	Log    *slog.Logger
+	Now    func() time.Time // nil: time.Now
 	// ServiceCIDR is where cluster IPs come from, an IPv4 network; default
 	// 127.32.0.0/16. Its first address is the Service default/kubernetes.
 	ServiceCIDR netip.Prefix
@@ -61,6 +64,7 @@ type Registry struct {
 	scales    *managed.Tracker
 	reviews   kinds.Answer
 	texts     managed.Texts
+	shared    bool
 }
 
 type groupResource struct{ group, resource string }
@@ -73,7 +77,7 @@ func New(cfg Config) (*Registry, error) {
 	if cfg.Store == nil || cfg.Types == nil {
 		return nil, errors.New("registry: Store and Types must be set")
 	}
-	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission,
+	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission, shared: cfg.Shared,
 		reviews: cfg.Reviews}
 	r.scales = scales(&r.texts)
 	if r.log == nil {

@@ -145,6 +145,9 @@ func parentOf(old, sent api.Object) api.Object {
 // until no other writer came between. store.ErrNotFound means that there is no
 // such object.
 func (r *Registry) modify(ctx context.Context, k *kind, key api.Key, w write, wanted change) (api.Object, error) {
+	if err := r.store.Fresh(ctx); err != nil {
+		return nil, err
+	}
 	for try := 1; ; try++ {
 		stored, err := r.modifyOnce(ctx, k, key, w, wanted)
 		if !errors.Is(err, store.ErrConflict) || try == raceTries {

@@ -53,7 +53,10 @@ func (r *Registry) Watch(ctx context.Context, key api.Key, opts api.ListOptions)
 	if m := opts.ResourceVersionMatch; m != "" && (m != metav1.ResourceVersionMatchNotOlderThan || !opts.SendInitialEvents) {
 		return nil, apierrors.NewBadRequest("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided with NotOlderThan")
 	}
-	if err := r.notYet(from); err != nil {
+	if err := r.newest(ctx, opts.ResourceVersion); err != nil {
+		return nil, r.fail(ctx, key, err)
+	}
+	if err := r.notYet(ctx, from); err != nil {
 		return nil, err
 	}
 	w := &watcher{registry: r, key: key, chosen: chosen, as: opts.As, bookmarks: opts.AllowBookmarks, nextMark: time.Now().Add(bookmarkEvery)}

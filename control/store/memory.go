@@ -59,6 +59,13 @@ func (m *Memory) Append(ctx context.Context, key string, value []byte, deleted b
 	return m.last, nil
 }
 
+// Last implements Shared.
+func (m *Memory) Last(context.Context) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last, nil
+}
+
 // Replay implements Log.
 func (m *Memory) Replay(ctx context.Context, ready func(last uint64), apply func(Record)) error {
 	f := &follower{more: make(chan struct{}, 1)}

@@ -23,7 +23,10 @@ type Options struct {
 	// HistoryBytes bounds the superseded values that are kept for watches and
 	// lists of old revisions.
 	HistoryBytes int64
-	Log          *slog.Logger // nil: discard
+	// Shared says that other processes write the log too, which must be a
+	// Shared then.
+	Shared bool
+	Log    *slog.Logger // nil: discard
 }
 
 // Store is the memory image of a Log. Reads, lists and watches are answered
@@ -31,8 +34,10 @@ type Options struct {
 // it, so that a caller reads what it wrote. All methods may be called from any
 // goroutine while Run runs.
 type Store struct {
-	log  Log
-	logr *slog.Logger
+	log       Log
+	logr      *slog.Logger
+	shared    Shared // nil: nobody else writes the log
+	freshness freshness
 
 	view  atomic.Pointer[view]
 	ready chan struct{} // closed when the replay has caught up
@@ -59,6 +64,10 @@ func New(log Log, opts Options) *Store {
 		history: newHistory(opts.HistoryBytes),
 		loading: map[string]*Entry{},
 	}
+	if opts.Shared {
+		s.shared, _ = log.(Shared)
+	}
+	s.freshness.turn = make(chan struct{}, 1)
 	s.view.Store(&view{})
 	return s
 }

@@ -147,6 +147,9 @@ func (c Config) stored(subject string, header nats.Header, data []byte, sequence
 	return s, nil
 }
 
+// Last implements store.Shared.
+func (b *Bucket) Last(ctx context.Context) (uint64, error) { return b.sequence(ctx) }
+
 // sequence returns the newest sequence of the stream, as its leader knows it.
 func (b *Bucket) sequence(ctx context.Context) (uint64, error) {
 	var info struct {

@@ -76,10 +76,6 @@ func (c *Cluster) start(ctx context.Context) error {
 	if c.types, err = api.NewTypes(); err != nil {
 		return err
 	}
-	loaded := make(chan struct{})
-	defer func() { <-loaded }()
-	// While the store is read.
-	go func() { defer close(loaded); registry.LoadSchemas(c.types) }()
 	for _, step := range []func(context.Context) error{
 		c.openStore, c.openAuth, c.openRegistry, c.serve, c.startLoops, c.startNodes,
 	} {

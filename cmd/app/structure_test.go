@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"control/registry":              {"control/api", "control/store", "control/auth", "control/registry/kinds", "control/registry/managed"},
 	"control/registry/kinds":        {"control/api"},
 	"control/registry/managed":      {"control/api"},
+	"control/registry/managed/gen":  {},
 	"control/apiserver":             {"control/api", "control/auth", "control/apiserver/openapi", "control/apiserver/audit"},
 	"control/apiserver/audit":       {},
 	"control/apiserver/openapi":     {"control/api"},

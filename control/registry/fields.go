@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/client-go/applyconfigurations"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"wherry.dev/wherry/control/api"
@@ -24,19 +23,6 @@ import (
 
 // serverManager is who writes what the registry itself writes.
 const serverManager = "kube-apiserver"
-
-// mergeSchema is how kinds with a Go type merge, which the library knows. It
-// parses that once per process, in some tenths of a second.
-func mergeSchema(types *api.Types) func() (managedfields.TypeConverter, error) {
-	return func() (managedfields.TypeConverter, error) {
-		return applyconfigurations.NewTypeConverter(types.Scheme), nil
-	}
-}
-
-// LoadSchemas reads how the kinds of Kubernetes' groups merge, which the first
-// write would have to wait for. It takes some tenths of a second of one
-// processor, once per process.
-func LoadSchemas(types *api.Types) { applyconfigurations.NewTypeConverter(types.Scheme) }
 
 // deducedSchema merges maps by key and replaces everything else.
 func deducedSchema() (managedfields.TypeConverter, error) {
@@ -152,7 +138,7 @@ func appliedTo(key api.Key, obj api.Object) error {
 
 // scales tracks the managed fields of scales. They are those of the parent
 // about its number of replicas, in other words.
-func scales(texts *managed.Texts) *managed.Tracker {
+func scales(common *managed.Common) *managed.Tracker {
 	gvk := autoscalingv1.SchemeGroupVersion.WithKind("Scale")
 	return managed.NewTracker(managed.Kind{
 		Hub: gvk,
@@ -165,7 +151,7 @@ func scales(texts *managed.Texts) *managed.Tracker {
 		Default: func(api.Object) {},
 		// The library has no schema for it, and it has nothing to merge.
 		Schema: deducedSchema,
-	}, texts)
+	}, common)
 }
 
 // replicasPaths says where each version of a kind keeps what /scale writes.

@@ -15,7 +15,7 @@ import (
 
 // strategy is a Strategy of any kind.
 type strategy interface {
-	kind(types *api.Types, texts *managed.Texts) (*kind, error)
+	kind(types *api.Types, common *managed.Common) (*kind, error)
 }
 
 // of hides a kind's type from the table.
@@ -82,7 +82,7 @@ func (r *Registry) builtinKinds() ([]*kind, error) {
 		of(kinds.VolumeAttachments()),
 		of(kinds.VolumeAttributesClasses()),
 	}, r.accessKinds()...) {
-		k, err := s.kind(r.types, &r.texts)
+		k, err := s.kind(r.types, r.common)
 		if err != nil {
 			return nil, err
 		}

@@ -63,7 +63,7 @@ type Registry struct {
 	admission Admission
 	scales    *managed.Tracker
 	reviews   kinds.Answer
-	texts     managed.Texts
+	common    *managed.Common
 	shared    bool
 }
 
@@ -78,8 +78,9 @@ func New(cfg Config) (*Registry, error) {
 		return nil, errors.New("registry: Store and Types must be set")
 	}
 	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission, shared: cfg.Shared,
+		common:  managed.NewCommon(cfg.Types.Scheme),
 		reviews: cfg.Reviews}
-	r.scales = scales(&r.texts)
+	r.scales = scales(r.common)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -188,7 +189,7 @@ func (r *Registry) decode(k *kind, entry *store.Entry) (api.Object, error) {
 		obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
 		obj.SetResourceVersion(api.FormatRevision(e.Revision))
 		if entries := obj.GetManagedFields(); len(entries) > 0 {
-			r.texts.Share(entries)
+			r.common.Share(entries)
 		}
 		return obj, nil
 	})

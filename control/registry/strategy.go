@@ -50,7 +50,7 @@ type kind struct {
 }
 
 // kind erases the type parameter.
-func (s erased[T]) kind(types *api.Types, texts *managed.Texts) (*kind, error) {
+func (s erased[T]) kind(types *api.Types, common *managed.Common) (*kind, error) {
 	k := &kind{
 		resource: s.Resource, name: s.Name,
 		hasStatus: s.Status != nil, createOnUpdate: s.CreateOnUpdate, conditional: s.ConditionalUpdate,
@@ -126,13 +126,10 @@ func (s erased[T]) kind(types *api.Types, texts *managed.Texts) (*kind, error) {
 	}
 	k.goType = reflect.TypeOf(empty)
 	merge := s.MergeSchema
-	switch {
-	case merge == nil && s.Codec != nil:
+	if merge == nil && s.Codec != nil {
 		merge = deducedSchema
-	case merge == nil:
-		merge = mergeSchema(types)
 	}
-	k.tracker = managed.NewTracker(managed.Kind{Hub: s.Resource.GVK(), New: k.newAs, Convert: k.convert, Default: k.defaults, Schema: merge}, texts)
+	k.tracker = managed.NewTracker(managed.Kind{Hub: s.Resource.GVK(), New: k.newAs, Convert: k.convert, Default: k.defaults, Schema: merge}, common)
 	return k, nil
 }
 

@@ -45,7 +45,7 @@ func withSettings(t *testing.T, r *Registry) schema.GroupVersion {
 			return &corev1.ConfigMap{ObjectMeta: *secret.ObjectMeta.DeepCopy(), Data: secret.StringData}, nil
 		},
 	}}
-	made, err := of(s).kind(r.types, &r.texts)
+	made, err := of(s).kind(r.types, r.common)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func (crateCodec) Decode(data []byte) (api.Object, error) {
 func serveCrates(t *testing.T, r *Registry) (withdraw func()) {
 	t.Helper()
 	made, err := of(kinds.Strategy[*unstructured.Unstructured]{Resource: crates, Codec: crateCodec{},
-		Row: func(obj *unstructured.Unstructured, _ time.Time) []any { return []any{obj.GetName()} }}).kind(r.types, &r.texts)
+		Row: func(obj *unstructured.Unstructured, _ time.Time) []any { return []any{obj.GetName()} }}).kind(r.types, r.common)
 	if err != nil {
 		t.Fatal(err)
 	}

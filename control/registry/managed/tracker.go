@@ -29,7 +29,7 @@ type Kind struct {
 	// Default fills unset fields of an object of the hub version.
 	Default func(obj api.Object)
 	// Schema tells how objects merge, in every version. It is called when it is
-	// first needed, and may take its time then.
+	// first needed, and may take its time then. nil: as Kubernetes' own kinds do.
 	Schema func() (managedfields.TypeConverter, error)
 }
 
@@ -53,7 +53,7 @@ type Tracker struct {
 
 	managers sync.Map // managerKey to *managedfields.FieldManager
 	quicks   sync.Map // managerKey to *quick
-	texts    *Texts
+	common   *Common
 }
 
 type managerKey struct {
@@ -62,8 +62,25 @@ type managerKey struct {
 	reset       string // joined by commas
 }
 
-// NewTracker returns a tracker for a kind. Trackers may share texts.
-func NewTracker(kind Kind, texts *Texts) *Tracker { return &Tracker{kind: kind, texts: texts} }
+// Common is what the trackers of all kinds share: the texts of their entries and
+// the schema of Kubernetes' own kinds. It is safe for concurrent use.
+type Common struct {
+	Texts
+	builtin func() (managedfields.TypeConverter, error)
+}
+
+// NewCommon returns what trackers of the kinds of a scheme share.
+func NewCommon(scheme *runtime.Scheme) *Common {
+	return &Common{builtin: sync.OnceValues(func() (managedfields.TypeConverter, error) { return Builtin(scheme) })}
+}
+
+// NewTracker returns a tracker for a kind.
+func NewTracker(kind Kind, common *Common) *Tracker {
+	if kind.Schema == nil {
+		kind.Schema = common.builtin
+	}
+	return &Tracker{kind: kind, common: common}
+}
 
 // Update writes managedFields into obj, which w.Manager is about to store in
 // place of live (nil: obj is new). What obj itself says in managedFields counts

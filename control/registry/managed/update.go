@@ -155,7 +155,7 @@ func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c cha
 		}
 		mine := sameOwner(&entry, &own)
 		if mine && owned != nil || c.touches(entry.FieldsV1) {
-			set, err := t.texts.set(entry.FieldsV1)
+			set, err := t.common.set(entry.FieldsV1)
 			if err != nil {
 				return nil, false
 			}
@@ -167,7 +167,7 @@ func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c cha
 			if left.Empty() {
 				continue
 			}
-			if entry.FieldsV1, err = t.texts.fields(left); err != nil {
+			if entry.FieldsV1, err = t.common.fields(left); err != nil {
 				return nil, false
 			}
 		}
@@ -178,7 +178,7 @@ func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c cha
 	}
 	if owned != nil {
 		var err error
-		if own.FieldsV1, err = t.texts.fields(owned); err != nil {
+		if own.FieldsV1, err = t.common.fields(owned); err != nil {
 			return nil, false
 		}
 		own.Time = &metav1.Time{Time: time.Now().UTC()}

@@ -19,8 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/client-go/applyconfigurations"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/randfill"
 
@@ -35,7 +33,7 @@ func samples() []api.Object {
 		&appsv1.Deployment{}, &appsv1.StatefulSet{}, &appsv1.ControllerRevision{}, &batchv1.CronJob{}, &discoveryv1.EndpointSlice{}, &coordinationv1.Lease{}}
 }
 
-func trackerOf(t testing.TB, sample api.Object) (*managed.Tracker, schema.GroupVersionKind) {
+func trackerOf(t testing.TB, common *managed.Common, sample api.Object) (*managed.Tracker, schema.GroupVersionKind) {
 	t.Helper()
 	gvks, _, err := scheme.Scheme.ObjectKinds(sample)
 	if err != nil {
@@ -53,10 +51,7 @@ func trackerOf(t testing.TB, sample api.Object) (*managed.Tracker, schema.GroupV
 			return nil, fmt.Errorf("no version %s", gv)
 		},
 		Default: func(api.Object) {},
-		Schema: func() (managedfields.TypeConverter, error) {
-			return applyconfigurations.NewTypeConverter(scheme.Scheme), nil
-		},
-	}, &managed.Texts{}), gvk
+	}, common), gvk
 }
 
 // filler makes objects of few different values, so that two of them have much
@@ -114,8 +109,9 @@ func TestFastIsSlow(t *testing.T) {
 	if testing.Short() {
 		rounds = 10
 	}
+	common := managed.NewCommon(scheme.Scheme)
 	for _, sample := range samples() {
-		tracker, gvk := trackerOf(t, sample)
+		tracker, gvk := trackerOf(t, common, sample)
 		t.Run(gvk.Kind, func(t *testing.T) {
 			random := rand.New(rand.NewSource(7))
 			fast := 0

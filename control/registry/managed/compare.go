@@ -14,10 +14,42 @@ import (
 // property test holds the two together.
 type comparison struct {
 	path    fieldpath.Path
-	removed fieldpath.Set
-	changed fieldpath.Set // modified or added
+	removed tree
+	changed tree // modified or added
 	// unsure says that there is something here that only the library judges.
 	unsure bool
+}
+
+// tree is a set that grows along a walk: it remembers where in itself it is,
+// because the next path has most of the last one.
+type tree struct {
+	fieldpath.Set
+	at []*fieldpath.Set // at[i] holds what begins with the first i+1 elements
+}
+
+func (t *tree) insert(path fieldpath.Path) {
+	if len(path) == 0 {
+		return
+	}
+	for i := len(t.at); i < len(path)-1; i++ {
+		t.at = append(t.at, t.upTo(i).Children.Descend(path[i]))
+	}
+	t.upTo(len(path) - 1).Members.Insert(path[len(path)-1])
+}
+
+// upTo returns the part of the set below the first n elements of the path.
+func (t *tree) upTo(n int) *fieldpath.Set {
+	if n == 0 {
+		return &t.Set
+	}
+	return t.at[n-1]
+}
+
+// leave forgets what is below the first n elements of the path.
+func (t *tree) leave(n int) {
+	if len(t.at) > n {
+		t.at = t.at[:n]
+	}
 }
 
 // compare walks two values of one shape. An invalid reflect.Value is a field
@@ -61,16 +93,16 @@ func (c *comparison) compare(s *shape, l, r reflect.Value) {
 func (c *comparison) note(l, r reflect.Value) {
 	switch {
 	case !l.IsValid():
-		c.changed.Insert(c.path)
+		c.changed.insert(c.path)
 	case !r.IsValid():
-		c.removed.Insert(c.path)
+		c.removed.insert(c.path)
 	}
 }
 
 func (c *comparison) whole(l, r reflect.Value) {
 	if l.IsValid() && r.IsValid() {
 		if !same(l, r) {
-			c.changed.Insert(c.path)
+			c.changed.insert(c.path)
 		}
 		return
 	}
@@ -81,6 +113,8 @@ func (c *comparison) descend(pe fieldpath.PathElement, s *shape, l, r reflect.Va
 	c.path = append(c.path, pe)
 	c.compare(s, l, r)
 	c.path = c.path[:len(c.path)-1]
+	c.removed.leave(len(c.path))
+	c.changed.leave(len(c.path))
 }
 
 func (c *comparison) fields(s *shape, l, r reflect.Value) {

@@ -135,7 +135,7 @@ func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c cha
 	if c.removed.Empty() && c.changed.Empty() {
 		return old, true
 	}
-	c.roots = rootsOf(&c.changed, &c.removed)
+	c.roots = rootsOf(&c.changed.Set, &c.removed.Set)
 	manager := w.Manager
 	if manager == "" {
 		manager = "unknown"
@@ -144,7 +144,7 @@ func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c cha
 		Subresource: w.Subresource, FieldsType: "FieldsV1"}
 	var owned *fieldpath.Set
 	if !c.changed.Empty() {
-		owned = &c.changed
+		owned = &c.changed.Set
 	}
 	next := make([]metav1.ManagedFieldsEntry, 0, len(old)+1)
 	updaters := 0
@@ -159,7 +159,7 @@ func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c cha
 			if err != nil {
 				return nil, false
 			}
-			left := set.Difference(set.Intersection(&c.changed)).Difference(&c.removed)
+			left := set.Difference(set.Intersection(&c.changed.Set)).Difference(&c.removed.Set)
 			if mine && owned != nil {
 				owned = owned.Union(left)
 				continue

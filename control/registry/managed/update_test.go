@@ -105,7 +105,7 @@ func entriesOf(obj api.Object) []string {
 // library writes: for creations and for rows of updates, by several managers,
 // of random objects.
 func TestFastIsSlow(t *testing.T) {
-	rounds := 60
+	rounds := 25
 	if testing.Short() {
 		rounds = 10
 	}

@@ -1,0 +1,351 @@
+package apiserver_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/apiserver"
+	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/control/registry"
+	"wherry.dev/wherry/control/store"
+)
+
+// benchServer makes this test's binary an API server for the benchmarks, in a
+// process of its own, so that what the server costs is not mixed with what
+// its clients cost. The directory it names has the authority; the server
+// writes its address there and ends with its standard input.
+const benchServer = "WHERRY_BENCH_SERVER"
+
+func TestMain(m *testing.M) {
+	dir := os.Getenv(benchServer)
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	if err := serveBench(dir); err != nil {
+		slog.Error("bench server", "error", err)
+		os.Exit(1)
+	}
+}
+
+func serveBench(dir string) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel() }()
+	types, err := api.NewTypes()
+	if err != nil {
+		return err
+	}
+	st := store.New(store.NewMemory(), store.Options{})
+	done := make(chan error, 1)
+	go func() { done <- st.Run(ctx) }()
+	reg, err := registry.New(registry.Config{Store: st, Types: types})
+	if err == nil {
+		err = reg.Bootstrap(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	ca, err := auth.OpenCA(dir, time.Now)
+	if err != nil {
+		return err
+	}
+	server, err := apiserver.New(apiserver.Config{Client: reg, Types: types, Kinds: reg, Tables: reg,
+		Authenticator: auth.NewClientCertificates(ca.Pool(), time.Now), Authorizer: auth.Masters{}})
+	if err != nil {
+		return err
+	}
+	config, err := ca.ServerTLS("apiserver", []string{"127.0.0.1"})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "address.new"), []byte(listener.Addr().String()), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(filepath.Join(dir, "address.new"), filepath.Join(dir, "address")); err != nil {
+		return err
+	}
+	if err := server.Serve(ctx, listener, config); err != nil {
+		return err
+	}
+	return <-done
+}
+
+// bench is a server in another process, and its clients.
+type bench struct {
+	b       *testing.B
+	pid     int
+	url     string
+	clients []*http.Client
+	codec   apiruntime.Encoder
+}
+
+func newBench(b *testing.B, clients int) *bench {
+	b.Helper()
+	if runtime.GOOS != "linux" {
+		b.Skip("the processor time of another process is read from /proc")
+	}
+	dir := b.TempDir()
+	ca, err := auth.OpenCA(dir, time.Now)
+	if err != nil {
+		b.Fatal(err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command(program)
+	cmd.Env, cmd.Stderr = append(os.Environ(), benchServer+"="+dir), os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+	types, err := api.NewTypes()
+	if err != nil {
+		b.Fatal(err)
+	}
+	info, _ := apiruntime.SerializerInfoForMediaType(types.Codecs.SupportedMediaTypes(), apiruntime.ContentTypeProtobuf)
+	out := &bench{b: b, pid: cmd.Process.Pid, codec: types.Codecs.EncoderForVersion(info.Serializer, corev1.SchemeGroupVersion)}
+	var address []byte
+	for address == nil {
+		if address, err = os.ReadFile(filepath.Join(dir, "address")); err != nil {
+			address = nil
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	out.url = "https://" + string(address)
+	credential, err := ca.Client(auth.Admin())
+	if err != nil {
+		b.Fatal(err)
+	}
+	pair, err := credential.TLS()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for range clients {
+		transport := &http.Transport{ForceAttemptHTTP2: true, DisableCompression: true,
+			TLSClientConfig: &tls.Config{RootCAs: ca.Pool(), Certificates: []tls.Certificate{pair}}}
+		b.Cleanup(transport.CloseIdleConnections)
+		out.clients = append(out.clients, &http.Client{Transport: transport})
+	}
+	return out
+}
+
+// cpu is the processor time that the server has used.
+func (s *bench) cpu() time.Duration {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.pid))
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+2:]))
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond // ticks of 1/100 s
+}
+
+// memory is the server's resident memory in MB.
+func (s *bench) memory() float64 {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.pid))
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	pages, _ := strconv.Atoi(strings.Fields(string(data))[1])
+	return float64(pages*os.Getpagesize()) / 1e6
+}
+
+func (s *bench) ask(client *http.Client, method, path string, body []byte) []byte {
+	request, err := http.NewRequestWithContext(context.Background(), method, s.url+path, bytes.NewReader(body))
+	if err != nil {
+		s.b.Error(err)
+		return nil
+	}
+	request.Header.Set("Accept", apiruntime.ContentTypeProtobuf)
+	request.Header.Set("Content-Type", apiruntime.ContentTypeProtobuf)
+	request.Header.Set("User-Agent", "bench/1")
+	answer, err := client.Do(request)
+	if err != nil {
+		s.b.Error(err)
+		return nil
+	}
+	defer answer.Body.Close()
+	data, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode >= 300 {
+		s.b.Errorf("%s %s: %d, %v", method, path, answer.StatusCode, err)
+	}
+	return data
+}
+
+// pod is one as a controller makes it.
+func (s *bench) pod(name string) []byte {
+	pod := &corev1.Pod{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{"app": "web", "pod-template-hash": "5d69b8c7f"},
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-5d69b8c7f", UID: "3c0f0e5e-6a51-4f43-9d3a-3f4d1ea2a7c1"}}},
+		Spec: corev1.PodSpec{ServiceAccountName: "default", Containers: []corev1.Container{{Name: "web", Image: "hello:v1",
+			Ports: []corev1.ContainerPort{{ContainerPort: 8080}}, Env: []corev1.EnvVar{{Name: "MODE", Value: "quiet"}}}}},
+	}
+	var out bytes.Buffer
+	if err := s.codec.Encode(pod, &out); err != nil {
+		s.b.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// each spreads n calls over the clients.
+func (s *bench) each(n int, call func(client *http.Client, i int)) {
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for _, client := range s.clients {
+		all.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				call(client, int(i))
+			}
+		})
+	}
+	all.Wait()
+}
+
+const pods = "/api/v1/namespaces/default/pods"
+
+// measure runs n calls and reports what one costs the server.
+func (s *bench) measure(n int, call func(client *http.Client, i int)) {
+	s.b.ResetTimer()
+	before, began := s.cpu(), time.Now()
+	s.each(n, call)
+	s.b.StopTimer()
+	s.b.ReportMetric(float64((s.cpu()-before).Microseconds())/float64(n), "server-us/op")
+	s.b.ReportMetric(float64(n)/time.Since(began).Seconds(), "ops/s")
+}
+
+// BenchmarkServerCreate creates pods by 16 clients, in protobuf, on a log in
+// memory: what the API costs, without the disk.
+func BenchmarkServerCreate(b *testing.B) {
+	s := newBench(b, 16)
+	bodies := make([][]byte, b.N)
+	for i := range bodies {
+		bodies[i] = s.pod(fmt.Sprintf("web-%d", i))
+	}
+	s.measure(b.N, func(client *http.Client, i int) { s.ask(client, "POST", pods, bodies[i]) })
+}
+
+// BenchmarkServerGet reads pods by 16 clients.
+func BenchmarkServerGet(b *testing.B) {
+	s := newBench(b, 16)
+	s.each(100, func(client *http.Client, i int) { s.ask(client, "POST", pods, s.pod(fmt.Sprintf("web-%d", i))) })
+	s.measure(b.N, func(client *http.Client, i int) { s.ask(client, "GET", fmt.Sprintf("%s/web-%d", pods, i%100), nil) })
+}
+
+// BenchmarkServerList lists 5,000 pods by one client.
+func BenchmarkServerList(b *testing.B) {
+	s := newBench(b, 16)
+	s.each(5000, func(client *http.Client, i int) { s.ask(client, "POST", pods, s.pod(fmt.Sprintf("web-%d", i))) })
+	s.clients = s.clients[:1]
+	s.measure(b.N, func(client *http.Client, _ int) { s.ask(client, "GET", pods, nil) })
+}
+
+// BenchmarkServerMemory keeps 100,000 pods.
+func BenchmarkServerMemory(b *testing.B) {
+	for b.Loop() {
+		s := newBench(b, 16)
+		empty := s.memory()
+		s.each(100_000, func(client *http.Client, i int) { s.ask(client, "POST", pods, s.pod(fmt.Sprintf("web-%d", i))) })
+		b.ReportMetric(empty, "MB-empty")
+		b.ReportMetric(s.memory(), "MB-full")
+	}
+}
+
+// BenchmarkServerWatch measures how late 1,000 watches are told of a change.
+func BenchmarkServerWatch(b *testing.B) {
+	const watches = 1000
+	s := newBench(b, 16)
+	latencies := make(chan time.Duration, watches)
+	var wrote atomic.Int64
+	ctx, cancel := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	var ready sync.WaitGroup
+	for i := range watches {
+		ready.Add(1)
+		all.Go(func() {
+			request, err := http.NewRequestWithContext(ctx, "GET", s.url+pods+"?watch=1&fieldSelector=metadata.name%3Dweb&resourceVersion=0", nil)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			answer, err := s.clients[i%len(s.clients)].Do(request)
+			ready.Done()
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer answer.Body.Close()
+			buffer := make([]byte, 16<<10)
+			for {
+				if _, err := answer.Body.Read(buffer); err != nil {
+					return
+				}
+				latencies <- time.Duration(time.Now().UnixNano() - wrote.Load())
+			}
+		})
+	}
+	ready.Wait()
+	wrote.Store(time.Now().UnixNano())
+	s.ask(s.clients[0], "POST", pods, s.pod("web"))
+	for range watches {
+		<-latencies
+	}
+	var seen []time.Duration
+	before := s.cpu()
+	b.ResetTimer()
+	for i := range b.N {
+		patch := fmt.Appendf(nil, `{"metadata":{"labels":{"n":"%d"}}}`, i)
+		request, err := http.NewRequestWithContext(ctx, "PATCH", s.url+pods+"/web", bytes.NewReader(patch))
+		if err != nil {
+			b.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/merge-patch+json")
+		wrote.Store(time.Now().UnixNano())
+		answer, err := s.clients[0].Do(request)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		for range watches {
+			seen = append(seen, <-latencies)
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(float64((s.cpu()-before).Microseconds())/float64(b.N*watches), "server-us/event")
+	slices.Sort(seen)
+	b.ReportMetric(float64(seen[len(seen)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(seen[len(seen)*99/100].Microseconds()), "p99-us")
+	cancel()
+	all.Wait()
+}

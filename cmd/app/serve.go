@@ -76,7 +76,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	server, err := apiserver.New(apiserver.Config{
 		Audit:  auditor,
 		Checks: []apiserver.Check{{Name: "store", Check: c.memory.WaitReady}},
-		Client: used, Types: c.types, Kinds: used, Tables: used,
+		Client: used, Types: c.types, Kinds: used, Tables: used, Custom: c.registry,
 		Authenticator: c.authenticator(),
 		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
 		Nodes:         c.nodes.transport,

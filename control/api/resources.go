@@ -47,6 +47,12 @@ var (
 		Subresources: []Subresource{status, scale}}
 )
 
+// The subresources that kinds of all groups have in the same form.
+var (
+	StatusSubresource = status
+	ScaleSubresource  = scale
+)
+
 var (
 	objectVerbs = []string{"get", "patch", "update"}
 	status      = Subresource{Name: "status", Verbs: objectVerbs}

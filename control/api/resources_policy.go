@@ -17,6 +17,10 @@ var (
 	ValidatingAdmissionPolicyBindings = admissionKind("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding")
 	MutatingAdmissionPolicyBindings   = admissionKind("mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding")
 
+	CustomResourceDefinitions = Resource{Group: "apiextensions.k8s.io", Version: "v1", Name: "customresourcedefinitions",
+		Singular: "customresourcedefinition", Kind: "CustomResourceDefinition", ShortNames: []string{"crd", "crds"},
+		Categories: []string{"api-extensions"}, Subresources: []Subresource{status}}
+
 	FlowSchemas = Resource{Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Name: "flowschemas", Singular: "flowschema",
 		Kind: "FlowSchema", Subresources: []Subresource{status}}
 	PriorityLevelConfigurations = Resource{Group: "flowcontrol.apiserver.k8s.io", Version: "v1", Name: "prioritylevelconfigurations",

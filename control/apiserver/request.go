@@ -91,7 +91,28 @@ func (c *call) readObject(want schema.GroupVersionKind, validation api.FieldVali
 	}
 	obj.GetObjectKind().SetGroupVersionKind(want)
 	c.keep(obj)
-	return obj, nil
+	return obj, c.checkFields(obj, validation, want, data)
+}
+
+// checkFields treats the fields of a custom resource that its definition does
+// not have as decoders treat those that a Go type does not have.
+func (c *call) checkFields(obj api.Object, validation api.FieldValidation, want schema.GroupVersionKind, data []byte) error {
+	if c.s.cfg.Custom == nil || validation == api.ValidationIgnore {
+		return nil
+	}
+	var unknown []error
+	for _, path := range c.s.cfg.Custom.UnknownFields(obj) {
+		unknown = append(unknown, fmt.Errorf("unknown field %q", path))
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	strict := runtime.NewStrictDecodingError(unknown)
+	if validation == api.ValidationStrict {
+		return decodeError(strict, want, &want, data)
+	}
+	c.warnStrict(strict)
+	return nil
 }
 
 // warnStrict tells each unknown or duplicate field as a warning.

@@ -27,6 +27,14 @@ type Tables interface {
 	Table(ctx context.Context, res api.Resource, objs []api.Object) (*metav1.Table, error)
 }
 
+// Custom tells what only the definitions of custom resources know.
+type Custom interface {
+	openapi.Documents
+	// UnknownFields lists the fields of an object that its definition does not
+	// have, as paths; none for kinds with a Go type.
+	UnknownFields(obj api.Object) []string
+}
+
 // NodeTransport reaches the HTTP API of a node's agent (the paths of a
 // kubelet), whichever way the node is connected. The host of the request's URL is the node's name.
 type NodeTransport func(ctx context.Context, node string) (http.RoundTripper, error)
@@ -44,6 +52,7 @@ type Config struct {
 	Types         *api.Types
 	Kinds         api.Kinds // those that Types does not know are unstructured
 	Tables        Tables
+	Custom        Custom // nil: there are no custom resources
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
 	Nodes         NodeTransport // nil: no node can be reached
@@ -114,7 +123,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.openapi, err = openapi.NewHandler(); err != nil {
+	if s.openapi, err = openapi.NewHandler(cfg.Custom); err != nil {
 		return nil, err
 	}
 	s.metrics = newMetrics(cfg.Version)

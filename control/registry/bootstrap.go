@@ -33,7 +33,18 @@ func (r *Registry) Bootstrap(ctx context.Context) error {
 	if err := r.store.WaitReady(ctx); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
-	return r.ensureBasics(ctx)
+	if err := r.ensureBasics(ctx); err != nil {
+		return err
+	}
+	list, err := r.List(ctx, api.CustomResourceDefinitions.Key("", ""), api.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	// A definition that cannot be served any more is no reason not to start.
+	if _, err := r.definitions.sync(ctx, list); err != nil {
+		r.log.Warn("not all custom resources are served", "error", err)
+	}
+	return nil
 }
 
 // ensureBasics creates what of a cluster's own objects is missing, at first or

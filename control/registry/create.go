@@ -205,19 +205,19 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 
 func (r *Registry) validateCreate(k *kind, obj api.Object) field.ErrorList {
 	errs := apivalidation.ValidateObjectMetaAccessor(obj, k.resource.Namespaced, k.name, field.NewPath("metadata"))
-	errs = append(errs, validateFinalizers(obj)...)
+	errs = append(errs, validateFinalizers(k, obj)...)
 	return append(errs, k.validate(obj)...)
 }
 
 // validateFinalizers wants finalizers to be Kubernetes' own or to carry the
 // domain of whoever removes them.
-func validateFinalizers(obj api.Object) (errs field.ErrorList) {
+func validateFinalizers(k *kind, obj api.Object) (errs field.ErrorList) {
 	at := field.NewPath("metadata", "finalizers")
 	for i, name := range obj.GetFinalizers() {
 		own := name == "kubernetes" || name == metav1.FinalizerOrphanDependents || name == metav1.FinalizerDeleteDependents
 		if bad := apivalidation.ValidateFinalizerName(name, at.Index(i)); len(bad) > 0 {
 			errs = append(errs, bad...)
-		} else if !own && !strings.Contains(name, "/") {
+		} else if !own && !k.anyFinalizer && !strings.Contains(name, "/") {
 			errs = append(errs, field.Invalid(at.Index(i), name, "name is neither a standard finalizer name nor is it fully qualified"))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/custom"
 	"wherry.dev/wherry/control/registry/kinds"
 	"wherry.dev/wherry/control/registry/managed"
 )
@@ -51,6 +52,7 @@ func (r *Registry) builtinKinds() ([]*kind, error) {
 		of(kinds.ValidatingAdmissionPolicies()),
 		of(kinds.ValidatingAdmissionPolicyBindings()),
 		of(kinds.ValidatingWebhookConfigurations()),
+		of(custom.Definitions()),
 		of(kinds.ControllerRevisions()),
 		of(kinds.DaemonSets()),
 		of(kinds.Deployments()),
@@ -139,7 +141,9 @@ func (s *served) change(next func(order []*kind) []*kind) {
 	var resources []api.Resource
 	for _, k := range set.order {
 		set.byKey[groupResource{k.resource.Group, k.resource.Name}] = k
-		resources = append(resources, k.resource)
+		if !k.hidden {
+			resources = append(resources, k.resource)
+		}
 		for _, v := range k.versions {
 			resources = append(resources, v.resource)
 		}

@@ -144,6 +144,9 @@ func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byt
 			}
 		}
 	}
+	if err := r.reportUnknown(ctx, obj, data, check); err != nil {
+		return nil, err
+	}
 	if now := obj.GetObjectKind().GroupVersionKind(); now != gvk {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the patch would turn %s into %s: apiVersion and kind cannot change", gvk, now))
 	}
@@ -154,6 +157,25 @@ func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byt
 		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
 	return obj, nil
+}
+
+// reportUnknown treats the fields of a custom resource that its definition does
+// not know as the request wants.
+func (r *Registry) reportUnknown(ctx context.Context, obj api.Object, data []byte, check api.FieldValidation) error {
+	if check == api.ValidationIgnore {
+		return nil
+	}
+	var unknown []error
+	for _, path := range r.UnknownFields(obj) {
+		unknown = append(unknown, fmt.Errorf("unknown field %q", path))
+	}
+	if len(unknown) > 0 && check == api.ValidationStrict {
+		return invalidPatch(data, runtime.NewStrictDecodingError(unknown))
+	}
+	for _, each := range unknown {
+		api.Warn(ctx, each.Error())
+	}
+	return nil
 }
 
 func invalidPatch(data []byte, err error) error {

@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/custom"
 	"wherry.dev/wherry/control/registry/kinds"
 	"wherry.dev/wherry/control/registry/managed"
 	"wherry.dev/wherry/control/store"
@@ -47,6 +49,9 @@ type Config struct {
 	// Reviews answers the questions about identity and access (TokenReview,
 	// SubjectAccessReview and their kin). nil: all are refused.
 	Reviews kinds.Answer
+	// Conversions asks the webhooks that convert between the versions of custom
+	// resources; nil: such resources are refused.
+	Conversions custom.Converter
 }
 
 // Registry is the API in process. It implements api.Client and is safe for
@@ -65,6 +70,10 @@ type Registry struct {
 	reviews   kinds.Answer
 	common    *managed.Common
 	shared    bool
+
+	definitions *definitions
+	documents   atomic.Pointer[map[string][]byte]
+	conversions custom.Converter
 }
 
 type groupResource struct{ group, resource string }
@@ -79,7 +88,7 @@ func New(cfg Config) (*Registry, error) {
 	}
 	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission, shared: cfg.Shared,
 		common:  managed.NewCommon(cfg.Types.Scheme),
-		reviews: cfg.Reviews}
+		reviews: cfg.Reviews, conversions: cfg.Conversions}
 	r.scales = scales(r.common)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -115,6 +124,8 @@ func New(cfg Config) (*Registry, error) {
 		return nil, err
 	}
 	r.served.change(func([]*kind) []*kind { return builtin })
+	r.definitions = &definitions{r: r, builtin: builtin}
+	r.documents.Store(&map[string][]byte{})
 	return r, nil
 }
 

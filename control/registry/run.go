@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,10 +23,11 @@ const sweepEvery = time.Minute
 // disk once for all that wait, so that a burst of them is gone in a moment.
 const sweepers = 16
 
-// Run cleans up until ctx ends, which is no error: Events past their time,
+// Run serves the kinds that CustomResourceDefinitions define, as they come and
+// go, and cleans up, until ctx ends, which is no error: Events past their time,
 // allocations that no Service has, and objects of the cluster itself that
-// somebody has deleted, which it creates again. The API works without it; one of the
-// processes that share a store is enough, more do no harm.
+// somebody has deleted, which it creates again. It may run in each of the
+// processes that share a store.
 func (r *Registry) Run(ctx context.Context) error {
 	if err := r.store.WaitReady(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -33,6 +35,9 @@ func (r *Registry) Run(ctx context.Context) error {
 		}
 		return fmt.Errorf("registry: wait for the store: %w", err)
 	}
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { r.definitions.follow(ctx) })
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {

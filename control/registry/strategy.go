@@ -28,6 +28,8 @@ type kind struct {
 	main, status                                    kinds.Door
 	hasStatus, createOnUpdate, conditional, noOwned bool
 	counted                                         bool // has a generation
+	hidden                                          bool // the hub version is not served
+	anyFinalizer                                    bool
 	goType                                          reflect.Type
 	codec                                           kinds.Codec
 	versions                                        []*version
@@ -46,6 +48,7 @@ type kind struct {
 	columns                                         []metav1.TableColumnDefinition
 	row                                             func(api.Object, time.Time) []any
 	subresources                                    map[string]kinds.Subresource
+	unknown                                         func(api.Object) []string                             // nil: decoding finds unknown fields
 	answer                                          func(context.Context, api.Object) (api.Object, error) // nil: objects are stored
 }
 
@@ -53,7 +56,7 @@ type kind struct {
 func (s erased[T]) kind(types *api.Types, common *managed.Common) (*kind, error) {
 	k := &kind{
 		resource: s.Resource, name: s.Name,
-		hasStatus: s.Status != nil, createOnUpdate: s.CreateOnUpdate, conditional: s.ConditionalUpdate,
+		hasStatus: s.Status != nil || s.UpdateStatus != nil, hidden: s.Hidden, anyFinalizer: s.AnyFinalizer, createOnUpdate: s.CreateOnUpdate, conditional: s.ConditionalUpdate,
 		noOwned: s.NoDependents, counted: s.Generation, columns: s.Columns, subresources: map[string]kinds.Subresource{},
 	}
 	if k.name == nil {
@@ -64,7 +67,7 @@ func (s erased[T]) kind(types *api.Types, common *managed.Common) (*kind, error)
 	k.checkDelete, k.held = eraseValue(s.CheckDelete), eraseValue(s.Held)
 	k.main = kinds.Door{Prepare: s.prepareMain, Validate: s.validatePair(s.ValidateUpdate), Main: true}
 	k.status = kinds.Door{Prepare: s.prepareStatus, Validate: s.validatePair(s.ValidateStatus)}
-	if s.Status != nil {
+	if k.hasStatus {
 		k.main.Reset = []string{"status"}
 	}
 	if s.Spec != nil {

@@ -185,7 +185,7 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, w write
 	}
 	r.prepareUpdate(k, w.through, obj, old)
 	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))
-	errs = append(errs, validateFinalizers(obj)...)
+	errs = append(errs, validateFinalizers(k, obj)...)
 	if errs = append(errs, w.through.Validate(obj, old)...); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
 	}

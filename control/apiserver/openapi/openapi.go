@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/munnerz/goautoneg"
@@ -28,11 +29,13 @@ var data embed.FS
 type Handler struct {
 	v2    string            // hash
 	v3    map[string]string // path below /openapi/v3 to hash
-	index []byte
+	extra Documents
+	state atomic.Pointer[state]
 }
 
-// NewHandler reads the index of the embedded documents.
-func NewHandler() (*Handler, error) {
+// NewHandler reads the index of the embedded documents. extra adds others,
+// which may change; nil: there are none.
+func NewHandler(extra Documents) (*Handler, error) {
 	raw, err := data.ReadFile("data/index.json")
 	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
@@ -44,18 +47,9 @@ func NewHandler() (*Handler, error) {
 	if err := json.Unmarshal(raw, &idx); err != nil {
 		return nil, fmt.Errorf("openapi: index: %w", err)
 	}
-	type entry struct {
-		URL string `json:"serverRelativeURL"`
-	}
-	paths := map[string]entry{}
-	for path, hash := range idx.V3 {
-		paths[path] = entry{URL: "/openapi/v3/" + path + "?hash=" + hash}
-	}
-	index, err := json.Marshal(map[string]any{"paths": paths})
-	if err != nil {
-		return nil, fmt.Errorf("openapi: index: %w", err)
-	}
-	return &Handler{v2: idx.V2, v3: idx.V3, index: index}, nil
+	h := &Handler{v2: idx.V2, v3: idx.V3, extra: extra}
+	_, err = h.now()
+	return h, err
 }
 
 // ServeHTTP implements http.Handler.
@@ -63,15 +57,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	w.Header().Add("Vary", "Accept")
 	w.Header().Add("Vary", "Accept-Encoding")
+	now, err := h.now()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	switch {
 	case path == "/openapi/v2":
 		h.document(w, r, "v2", h.v2)
 	case path == "/openapi/v3":
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(h.index)
+		_, _ = w.Write(now.index)
 	default:
 		name := strings.TrimPrefix(path, "/openapi/v3/")
 		hash, ok := h.v3[name]
+		made := now.made[name]
+		if made != nil {
+			hash, ok = made.hash, true
+		}
 		if !ok {
 			http.NotFound(w, r)
 			return
@@ -85,6 +88,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "public, immutable")
 			w.Header().Set("Expires", time.Now().AddDate(1, 0, 0).UTC().Format(http.TimeFormat))
 		}
+		if made != nil {
+			made.serve(w, r)
+			return
+		}
 		h.document(w, r, "v3_"+strings.ReplaceAll(name, "/", "_"), hash)
 	}
 }
@@ -93,7 +100,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) document(w http.ResponseWriter, r *http.Request, name, hash string) {
 	suffix, mediaType, ok := form(r, name[:2])
 	if !ok {
-		http.Error(w, "the OpenAPI document is there as application/json and as protobuf", http.StatusNotAcceptable)
+		notAcceptable(w)
 		return
 	}
 	etag := `"` + hash + suffix + `"`
@@ -121,13 +128,20 @@ func (h *Handler) document(w http.ResponseWriter, r *http.Request, name, hash st
 	_, _ = io.Copy(w, plain)
 }
 
+func notAcceptable(w http.ResponseWriter) {
+	http.Error(w, "the OpenAPI document is there as application/json and as protobuf", http.StatusNotAcceptable)
+}
+
+// jsonSuffix is the ending of the embedded JSON documents.
+const jsonSuffix = ".json.gz"
+
 // form chooses between JSON and protobuf. Clients ask for protobuf by a name
 // with @, which is no media type (RFC 9110, 8.3.1) and which they themselves
 // refuse to parse, so that the answer always bears the other name.
 func form(r *http.Request, version string) (suffix, mediaType string, ok bool) {
 	header := r.Header.Get("Accept")
 	if header == "" {
-		return ".json.gz", "application/json", true
+		return jsonSuffix, "application/json", true
 	}
 	old := "com.github.proto-openapi.spec." + version + "@v1.0+protobuf"
 	now := "com.github.proto-openapi.spec." + version + ".v1.0+protobuf"
@@ -137,7 +151,7 @@ func form(r *http.Request, version string) (suffix, mediaType string, ok bool) {
 		}
 		switch clause.SubType {
 		case "json", "*":
-			return ".json.gz", "application/json", true
+			return jsonSuffix, "application/json", true
 		case old, now:
 			return ".pb.gz", "application/" + now, true
 		}

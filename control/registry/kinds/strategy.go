@@ -59,6 +59,9 @@ type Strategy[T api.Object] struct {
 	ConditionalUpdate bool
 	// NoDependents keeps the garbage collector's finalizers off the kind.
 	NoDependents bool
+	// AnyFinalizer lets finalizers be without a domain. Kubernetes lets
+	// definitions and custom resources have such.
+	AnyFinalizer bool
 	// Grace makes deletion graceful: it returns the seconds that obj gets,
 	// where asked is the request's wish or nil.
 	Grace func(obj T, asked *int64) int64
@@ -90,6 +93,8 @@ type Strategy[T api.Object] struct {
 	Subresources map[string]Subresource
 	// Scale makes a /scale of the kind.
 	Scale *Scale[T]
+	// Hidden keeps Resource from being served: it is stored only.
+	Hidden bool
 	// Versions are what the kind is served as beside Resource.
 	Versions []Version[T]
 	// Codec is how objects are stored; nil for kinds with a Go type of api.Types.

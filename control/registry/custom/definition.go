@@ -1,0 +1,101 @@
+package custom
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/kinds"
+)
+
+// Finalizer holds a definition until all its objects are deleted.
+const Finalizer = apiextensionsv1.CustomResourceCleanupFinalizer
+
+// Definitions is the kind CustomResourceDefinition of apiextensions.k8s.io/v1.
+func Definitions() kinds.Strategy[*apiextensionsv1.CustomResourceDefinition] {
+	return kinds.Strategy[*apiextensionsv1.CustomResourceDefinition]{
+		Resource: api.CustomResourceDefinitions,
+		Default:  apiextensionsv1.SetObjectDefaults_CustomResourceDefinition,
+		Create: func(d *apiextensionsv1.CustomResourceDefinition) {
+			d.Status = apiextensionsv1.CustomResourceDefinitionStatus{}
+			if v := storage(d); v != nil {
+				d.Status.StoredVersions = []string{v.Name}
+			}
+			if !slices.Contains(d.Finalizers, Finalizer) {
+				d.Finalizers = append(slices.Clone(d.Finalizers), Finalizer)
+			}
+		},
+		Update: func(d, _ *apiextensionsv1.CustomResourceDefinition) {
+			if v := storage(d); v != nil && !slices.Contains(d.Status.StoredVersions, v.Name) {
+				d.Status.StoredVersions = append(slices.Clone(d.Status.StoredVersions), v.Name)
+			}
+		},
+		Validate: func(d *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+			return judge(d, func(ctx context.Context, in *apiextensions.CustomResourceDefinition) field.ErrorList {
+				return validation.ValidateCustomResourceDefinition(ctx, in)
+			})
+		},
+		ValidateUpdate: func(d, old *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+			return judgeBoth(d, old, validation.ValidateCustomResourceDefinitionUpdate)
+		},
+		ValidateStatus: func(d, old *apiextensionsv1.CustomResourceDefinition) field.ErrorList {
+			return judgeBoth(d, old, validation.ValidateUpdateCustomResourceDefinitionStatus)
+		},
+		Spec:       func(d *apiextensionsv1.CustomResourceDefinition) any { return &d.Spec },
+		Status:     func(d *apiextensionsv1.CustomResourceDefinition) any { return &d.Status },
+		Generation: true,
+		// The library knows no types of this group.
+		MergeSchema:  func() (managedfields.TypeConverter, error) { return managedfields.NewDeducedTypeConverter(), nil },
+		AnyFinalizer: true,
+	}
+}
+
+// storage is the version as which objects are kept, nil when none is named.
+func storage(d *apiextensionsv1.CustomResourceDefinition) *apiextensionsv1.CustomResourceDefinitionVersion {
+	i := slices.IndexFunc(d.Spec.Versions, func(v apiextensionsv1.CustomResourceDefinitionVersion) bool { return v.Storage })
+	if i < 0 {
+		return nil
+	}
+	return &d.Spec.Versions[i]
+}
+
+// validateFor bounds the checking of one definition, whose CEL rules are
+// compiled and whose cost is estimated for it.
+const validateFor = 10 * time.Second
+
+// judge checks a definition in the form that the library's validation speaks.
+func judge(d *apiextensionsv1.CustomResourceDefinition, check func(context.Context, *apiextensions.CustomResourceDefinition) field.ErrorList) field.ErrorList {
+	in, errs := internal(d)
+	if errs != nil {
+		return errs
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), validateFor)
+	defer cancel()
+	return check(ctx, in)
+}
+
+func judgeBoth(d, old *apiextensionsv1.CustomResourceDefinition,
+	check func(ctx context.Context, obj, old *apiextensions.CustomResourceDefinition) field.ErrorList) field.ErrorList {
+	before, errs := internal(old)
+	if errs != nil {
+		return errs
+	}
+	return judge(d, func(ctx context.Context, in *apiextensions.CustomResourceDefinition) field.ErrorList {
+		return check(ctx, in, before)
+	})
+}
+
+func internal(d *apiextensionsv1.CustomResourceDefinition) (*apiextensions.CustomResourceDefinition, field.ErrorList) {
+	in := &apiextensions.CustomResourceDefinition{}
+	if err := apiextensionsv1.Convert_v1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(d.DeepCopy(), in, nil); err != nil {
+		return nil, field.ErrorList{field.InternalError(field.NewPath("spec"), err)}
+	}
+	return in, nil
+}

@@ -1,0 +1,339 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/custom"
+)
+
+// definitions turns CustomResourceDefinitions into served kinds. It is used by
+// one goroutine.
+type definitions struct {
+	r       *Registry
+	builtin []*kind
+	made    map[types.UID]madeKind
+	// custom are what is served now, in the order of their names.
+	custom []*custom.Kind
+}
+
+// madeKind is a kind that has been made of one state of a definition.
+type madeKind struct {
+	generation int64
+	names      apiextensionsv1.CustomResourceDefinitionNames
+	kind       *kind
+	custom     *custom.Kind
+}
+
+// retryCleanup is how often the objects of a definition that is being deleted
+// are looked at, while some are held by finalizers.
+const retryCleanup = 500 * time.Millisecond
+
+// follow keeps the served kinds in line with the definitions until ctx ends.
+func (d *definitions) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := d.round(ctx); err != nil && ctx.Err() == nil {
+			d.r.log.Warn("custom resources are not up to date, it is tried again", "error", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryCleanup):
+			}
+		}
+	}
+}
+
+// round brings the kinds up to date, then waits for a change of a definition.
+// While one is being deleted it waits for a moment only.
+func (d *definitions) round(ctx context.Context) error {
+	list, err := d.r.List(ctx, api.CustomResourceDefinitions.Key("", ""), api.ListOptions{})
+	if err != nil {
+		return err
+	}
+	watch, err := d.r.Watch(ctx, api.CustomResourceDefinitions.Key("", ""), api.ListOptions{ResourceVersion: list.ResourceVersion})
+	if err != nil {
+		return err
+	}
+	defer watch.Stop()
+	deleting, err := d.sync(ctx, list)
+	if err != nil {
+		return err
+	}
+	waiting, cancel := ctx, context.CancelFunc(func() {})
+	if deleting {
+		waiting, cancel = context.WithTimeout(ctx, retryCleanup)
+	}
+	defer cancel()
+	_, err = watch.Next(waiting)
+	if ctx.Err() != nil || waiting.Err() != nil || apierrors.IsResourceExpired(err) {
+		return nil
+	}
+	return err
+}
+
+// sync serves what a list of definitions says, then writes their conditions:
+// whoever reads Established finds the kind served. It tells whether one of them
+// is being deleted.
+func (d *definitions) sync(ctx context.Context, list *api.List) (deleting bool, err error) {
+	all, err := api.Items[*apiextensionsv1.CustomResourceDefinition](list)
+	if err != nil {
+		return false, err
+	}
+	// Names belong to whom they were given first.
+	slices.SortStableFunc(all, func(a, b *apiextensionsv1.CustomResourceDefinition) int {
+		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+	})
+	var statuses []*apiextensionsv1.CustomResourceDefinition
+	taken := names{}
+	for _, definition := range all {
+		next := definition.DeepCopy()
+		taken.accept(next, d.r.now())
+		statuses = append(statuses, next)
+	}
+	var failed []error
+	d.serve(statuses, func(err error) { failed = append(failed, err) })
+	for i, next := range statuses {
+		if next.DeletionTimestamp != nil {
+			deleting = true
+			if err := d.cleanUp(ctx, next); err != nil {
+				failed = append(failed, err)
+			}
+			continue
+		}
+		if reflect.DeepEqual(next.Status, all[i].Status) {
+			continue
+		}
+		_, err := d.r.Update(ctx, api.CustomResourceDefinitions.KeyOf(next), next, api.UpdateOptions{Subresource: "status", FieldManager: serverManager})
+		if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			failed = append(failed, err)
+		}
+	}
+	if len(failed) > 0 {
+		return deleting, fmt.Errorf("definitions: %w", failed[0])
+	}
+	return deleting, nil
+}
+
+// serve makes the kinds of established definitions and puts them beside the
+// built-in ones, when anything has changed.
+func (d *definitions) serve(all []*apiextensionsv1.CustomResourceDefinition, fail func(error)) {
+	made := map[types.UID]madeKind{}
+	changed := false
+	for _, definition := range all {
+		if !isTrue(definition, apiextensionsv1.Established) {
+			continue
+		}
+		known, ok := d.made[definition.UID]
+		if !ok || known.generation != definition.Generation || !reflect.DeepEqual(known.names, definition.Status.AcceptedNames) {
+			changed = true
+			next, err := d.make(definition)
+			if err != nil {
+				fail(err)
+				if !ok {
+					continue
+				}
+				next = known // better the one before than none
+			}
+			known = next
+		}
+		made[definition.UID] = known
+	}
+	if changed = changed || len(made) != len(d.made); !changed {
+		return
+	}
+	d.made = made
+	var kinds []*kind
+	d.custom = nil
+	for _, one := range made {
+		kinds = append(kinds, one.kind)
+		d.custom = append(d.custom, one.custom)
+	}
+	slices.SortFunc(kinds, func(a, b *kind) int {
+		return cmp.Or(strings.Compare(a.resource.Group, b.resource.Group), strings.Compare(a.resource.Name, b.resource.Name))
+	})
+	documents, err := custom.Documents(d.custom)
+	if err != nil {
+		fail(err)
+	}
+	d.r.documents.Store(&documents)
+	d.r.served.change(func([]*kind) []*kind { return slices.Concat(d.builtin, kinds) })
+}
+
+func (d *definitions) make(definition *apiextensionsv1.CustomResourceDefinition) (madeKind, error) {
+	made, err := custom.New(definition, d.r.convert)
+	if err != nil {
+		return madeKind{}, err
+	}
+	key := api.CustomResourceDefinitions.KeyOf(definition)
+	made.Admit = func(ctx context.Context, obj *unstructured.Unstructured) error {
+		current, err := api.Get[*apiextensionsv1.CustomResourceDefinition](ctx, d.r, key)
+		if err == nil && current.DeletionTimestamp == nil {
+			return nil
+		}
+		refused := apierrors.NewMethodNotSupported(made.Resource.GroupResource(), "create")
+		refused.ErrStatus.Message = "create not allowed while custom resource definition is terminating"
+		return refused
+	}
+	k, err := erased[*unstructured.Unstructured]{made.Strategy}.kind(d.r.types, d.r.common)
+	if err != nil {
+		return madeKind{}, err
+	}
+	k.unknown = func(obj api.Object) []string {
+		if u, ok := obj.(*unstructured.Unstructured); ok {
+			return made.Unknown(u)
+		}
+		return nil
+	}
+	return madeKind{generation: definition.Generation, names: definition.Status.AcceptedNames, kind: k, custom: made}, nil
+}
+
+// cleanUp deletes the objects of a definition that is being deleted. Once none
+// is left the definition is let go.
+func (d *definitions) cleanUp(ctx context.Context, definition *apiextensionsv1.CustomResourceDefinition) error {
+	if !slices.Contains(definition.Finalizers, custom.Finalizer) {
+		return nil
+	}
+	left := 0
+	if isTrue(definition, apiextensionsv1.Established) {
+		collection := api.Key{Group: definition.Spec.Group, Resource: definition.Status.AcceptedNames.Plural}
+		list, err := d.r.List(ctx, collection, api.ListOptions{})
+		if err != nil {
+			return fmt.Errorf("clean up %s: %w", definition.Name, err)
+		}
+		for _, obj := range list.Items {
+			key := collection
+			key.Namespace, key.Name = obj.GetNamespace(), obj.GetName()
+			if obj.GetDeletionTimestamp() == nil {
+				if _, err := d.r.Delete(ctx, key, api.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+					return fmt.Errorf("clean up %s: %w", definition.Name, err)
+				}
+			}
+		}
+		if list, err = d.r.List(ctx, collection, api.ListOptions{}); err != nil {
+			return fmt.Errorf("clean up %s: %w", definition.Name, err)
+		}
+		left = len(list.Items)
+	}
+	next := definition.DeepCopy()
+	key := api.CustomResourceDefinitions.KeyOf(next)
+	var err error
+	if left > 0 {
+		setCondition(next, d.r.now(), apiextensionsv1.Terminating, true, "InstanceDeletionInProgress", "CustomResource deletion is in progress")
+		if !isTrue(definition, apiextensionsv1.Terminating) {
+			_, err = d.r.Update(ctx, key, next, api.UpdateOptions{Subresource: "status", FieldManager: serverManager})
+		}
+	} else {
+		next.Finalizers = slices.DeleteFunc(next.Finalizers, func(f string) bool { return f == custom.Finalizer })
+		_, err = d.r.Update(ctx, key, next, api.UpdateOptions{FieldManager: serverManager})
+	}
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil // the watch tells of what has changed
+	}
+	return err
+}
+
+// Documents are the OpenAPI documents (version 3, JSON) of the custom
+// resources, by their paths below /openapi/v3. The map is shared and must not
+// be changed; its pointer is its identity.
+func (r *Registry) Documents() *map[string][]byte { return r.documents.Load() }
+
+// UnknownFields lists the fields of a custom resource that its definition does
+// not know and that are dropped. Other kinds find them while decoding.
+func (r *Registry) UnknownFields(obj api.Object) []string {
+	if _, ok := obj.(runtime.Unstructured); !ok {
+		return nil
+	}
+	gvk := obj.GetObjectKind().GroupVersionKind()
+	for _, k := range r.served.newest.Load().order {
+		if k.unknown != nil && k.resource.Group == gvk.Group && k.resource.Kind == gvk.Kind {
+			return k.unknown(obj)
+		}
+	}
+	return nil
+}
+
+// names are the names that definitions have been given, by group.
+type names map[string]string
+
+// accept decides about the names of the next definition and sets what its
+// status says of them.
+func (n names) accept(d *apiextensionsv1.CustomResourceDefinition, now time.Time) {
+	wanted := &d.Spec.Names
+	var conflict string
+	reason := ""
+	claim := func(what, name, why string) {
+		if name == "" {
+			return
+		}
+		key := d.Spec.Group + "/" + what + "/" + name
+		if holder, taken := n[key]; taken && holder != d.Name && conflict == "" {
+			conflict, reason = fmt.Sprintf("%q is already in use", name), why
+		}
+	}
+	claim("resource", wanted.Plural, "PluralConflict")
+	claim("resource", wanted.Singular, "SingularConflict")
+	for _, short := range wanted.ShortNames {
+		claim("resource", short, "ShortNamesConflict")
+	}
+	claim("kind", wanted.Kind, "KindConflict")
+	claim("kind", wanted.ListKind, "ListKindConflict")
+	if conflict != "" {
+		setCondition(d, now, apiextensionsv1.NamesAccepted, false, reason, conflict)
+		if !isTrue(d, apiextensionsv1.Established) {
+			setCondition(d, now, apiextensionsv1.Established, false, "NotAccepted", "not all names are accepted")
+		}
+	} else {
+		d.Status.AcceptedNames = *wanted.DeepCopy()
+		setCondition(d, now, apiextensionsv1.NamesAccepted, true, "NoConflicts", "no conflicts found")
+		if !isTrue(d, apiextensionsv1.Established) {
+			setCondition(d, now, apiextensionsv1.Established, true, "InitialNamesAccepted", "the initial names have been accepted")
+		}
+	}
+	has := &d.Status.AcceptedNames
+	for what, given := range map[string][]string{"resource": append([]string{has.Plural, has.Singular}, has.ShortNames...), "kind": {has.Kind, has.ListKind}} {
+		for _, name := range given {
+			if key := d.Spec.Group + "/" + what + "/" + name; name != "" && n[key] == "" {
+				n[key] = d.Name
+			}
+		}
+	}
+}
+
+func isTrue(d *apiextensionsv1.CustomResourceDefinition, kind apiextensionsv1.CustomResourceDefinitionConditionType) bool {
+	return slices.ContainsFunc(d.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+		return c.Type == kind && c.Status == apiextensionsv1.ConditionTrue
+	})
+}
+
+// setCondition sets a condition; its time changes with its status only.
+func setCondition(d *apiextensionsv1.CustomResourceDefinition, now time.Time, kind apiextensionsv1.CustomResourceDefinitionConditionType,
+	status bool, reason, message string) {
+	next := apiextensionsv1.CustomResourceDefinitionCondition{Type: kind, Status: apiextensionsv1.ConditionFalse, Reason: reason, Message: message,
+		LastTransitionTime: metav1.NewTime(now.UTC().Truncate(time.Second))}
+	if status {
+		next.Status = apiextensionsv1.ConditionTrue
+	}
+	for i := range d.Status.Conditions {
+		c := &d.Status.Conditions[i]
+		if c.Type == kind {
+			if c.Status == next.Status {
+				next.LastTransitionTime = c.LastTransitionTime
+			}
+			*c = next
+			return
+		}
+	}
+	d.Status.Conditions = append(d.Status.Conditions, next)
+}

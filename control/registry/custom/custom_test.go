@@ -245,12 +245,14 @@ func TestDefinitionErrors(t *testing.T) {
 		change func(*apiextensionsv1.CustomResourceDefinition)
 		want   string
 	}{
-		"name":            {func(d *apiextensionsv1.CustomResourceDefinition) { d.Name = "boxes.test.example" }, "must be spec.names.plural+\".\"+spec.group"},
-		"two are stored":  {func(d *apiextensionsv1.CustomResourceDefinition) { d.Spec.Versions[1].Storage = true }, "must have exactly one version marked as storage version"},
-		"no rule":         {func(d *apiextensionsv1.CustomResourceDefinition) { rules(d)[0].Rule = "self.size +" }, "Syntax error"},
-		"unknown field":   {func(d *apiextensionsv1.CustomResourceDefinition) { rules(d)[0].Rule = "self.sise == 1" }, "undefined field 'sise'"},
-		"no structure":    {func(d *apiextensionsv1.CustomResourceDefinition) { d.Spec.Versions[0].Schema.OpenAPIV3Schema.Type = "" }, "must not be empty at the root"},
-		"protected group": {func(d *apiextensionsv1.CustomResourceDefinition) { d.Spec.Group, d.Name = "x.k8s.io", "crates.x.k8s.io" }, "protected groups must have approval annotation"},
+		"name":           {func(d *apiextensionsv1.CustomResourceDefinition) { d.Name = "boxes.test.example" }, "must be spec.names.plural+\".\"+spec.group"},
+		"two are stored": {func(d *apiextensionsv1.CustomResourceDefinition) { d.Spec.Versions[1].Storage = true }, "must have exactly one version marked as storage version"},
+		"no rule":        {func(d *apiextensionsv1.CustomResourceDefinition) { rules(d)[0].Rule = "self.size +" }, "Syntax error"},
+		"unknown field":  {func(d *apiextensionsv1.CustomResourceDefinition) { rules(d)[0].Rule = "self.sise == 1" }, "undefined field 'sise'"},
+		"no structure":   {func(d *apiextensionsv1.CustomResourceDefinition) { d.Spec.Versions[0].Schema.OpenAPIV3Schema.Type = "" }, "must not be empty at the root"},
+		"protected group": {func(d *apiextensionsv1.CustomResourceDefinition) {
+			d.Spec.Group, d.Name = "x.k8s.io", "crates.x.k8s.io"
+		}, "protected groups must have approval annotation"},
 	} {
 		d := definition(t, crates)
 		strategy.Default(d)

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,8 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/auth/rbac"
+	"wherry.dev/wherry/control/auth/tokens"
+	"wherry.dev/wherry/control/registry/sealed"
 )
 
 // access is what decides who somebody is and what they may do. It is made
@@ -23,15 +26,29 @@ type access struct {
 	roles      *rbac.Authorizer
 	reviews    *auth.Reviews
 	authorizer auth.Authorizer
+	tokens     *tokens.Issuer
 }
 
-func (c *Cluster) newAccess() *access {
-	roles := rbac.New(c.log("access"))
-	return &access{roles: roles, reviews: &auth.Reviews{Rules: roles}}
+func (c *Cluster) newAccess() (*access, error) {
+	keys, err := tokens.OpenKeys(filepath.Join(c.cfg.DataDir, "pki"))
+	if err != nil {
+		return nil, err
+	}
+	roles, issuer := rbac.New(c.log("access")), tokens.NewIssuer(keys, time.Now)
+	return &access{roles: roles, tokens: issuer, reviews: &auth.Reviews{Rules: roles}}, nil
+}
+
+// openKeyring reads the keys that Secrets are encrypted with: those of the file
+// that was named, or of one in the data directory that is made at first.
+func (c *Cluster) openKeyring() (*sealed.Keyring, error) {
+	if c.cfg.EncryptionKeyFile != "" {
+		return sealed.Open(c.cfg.EncryptionKeyFile, false)
+	}
+	return sealed.Open(filepath.Join(c.cfg.DataDir, "pki", "encryption.key"), true)
 }
 
 func (a *access) admission() admission.Chain {
-	return admission.New(admission.Config{Authorizer: a.roles, Roles: a.roles})
+	return admission.New(admission.Config{Authorizer: a.roles, Roles: a.roles, MountTokens: true})
 }
 
 // startAccess gives the cluster its default roles and makes what decides
@@ -47,14 +64,20 @@ func (c *Cluster) startAccess(ctx context.Context) error {
 		return err
 	}
 	a.authorizer = auth.Any(auth.Masters{}, auth.NewNodes(c.registry), a.roles)
-	a.reviews.Authorizer = a.authorizer
+	a.tokens.Follow(c.registry)
+	a.reviews.Authorizer, a.reviews.Tokens = a.authorizer, c.tokenAuthenticators()
 	return nil
 }
 
 // authenticator finds out who sends a request, by certificate or token.
 func (c *Cluster) authenticator() auth.Authenticator {
 	return auth.Chain(auth.NewClientCertificates(c.ca.Pool(), time.Now),
-		auth.Bearer(auth.BootstrapTokens{Client: c.registry, Now: time.Now}))
+		auth.Bearer(c.tokenAuthenticators()))
+}
+
+// tokenAuthenticators know the tokens that the cluster takes.
+func (c *Cluster) tokenAuthenticators() auth.TokenAuthenticator {
+	return auth.Tokens{c.access.tokens, auth.BootstrapTokens{Client: c.registry, Now: time.Now}}
 }
 
 // publishClusterInfo tells whoever wants to join where the cluster is: the

@@ -1,12 +1,16 @@
 package app_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -173,5 +177,44 @@ func TestJoinWithToken(t *testing.T) {
 	})
 	if data := strings.Join(c.Warnings(), "\n"); strings.Contains(data, token.Secret) {
 		t.Error("the token is in the log")
+	}
+}
+
+// Secrets are not readable on the disk, and are there after a restart.
+func TestSecretsAreEncryptedOnDisk(t *testing.T) {
+	c := clustertest.New(t, clustertest.Nodes(0))
+	const word, open = "correct-horse-battery", "plain-words-for-all"
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "s"}, Data: map[string][]byte{"p": []byte(word)}}
+	public := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "c"}, Data: map[string]string{"p": open}}
+	for res, obj := range map[*api.Resource]api.Object{&api.Secrets: secret, &api.ConfigMaps: public} {
+		if _, err := c.Client.Create(t.Context(), res.KeyOf(obj), obj, api.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Stop()
+	found := map[string]bool{}
+	err := filepath.WalkDir(c.DataDir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		for _, text := range []string{word, open} {
+			found[text] = found[text] || bytes.Contains(data, []byte(text))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found[word] {
+		t.Error("the Secret is readable on the disk")
+	}
+	if !found[open] {
+		t.Error("the ConfigMap is not on the disk: this test looks at the wrong place")
+	}
+	c.Restart()
+	kept, err := api.Get[*corev1.Secret](t.Context(), c.Client, api.Secrets.KeyOf(secret))
+	if err != nil || string(kept.Data["p"]) != word {
+		t.Errorf("after a restart: %v", err)
 	}
 }

@@ -103,10 +103,17 @@ func (c *Cluster) openRegistry(ctx context.Context) error {
 	memory := store.New(c.bucket, store.Options{Log: c.log("store")})
 	c.memory = memory
 	c.actors.start("store", memory.Run)
-	c.access = c.newAccess()
 	var err error
+	if c.access, err = c.newAccess(); err != nil {
+		return err
+	}
+	keyring, err := c.openKeyring()
+	if err != nil {
+		return err
+	}
 	c.registry, err = registry.New(registry.Config{Store: memory, Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR,
-		Admission: c.access.admission(), Reviews: c.access.reviews.Answer})
+		Admission: c.access.admission(), Reviews: c.access.reviews.Answer, Tokens: c.access.tokens,
+		Keyring: keyring})
 	if err != nil {
 		return err
 	}

@@ -37,6 +37,9 @@ type Config struct {
 	StoreURL string
 	// SchedulerConfig is a file with a KubeSchedulerConfiguration; empty: none.
 	SchedulerConfig string
+	// EncryptionKeyFile has the keys that Secrets are encrypted with in the
+	// store; empty: one in DataDir, which is made when absent.
+	EncryptionKeyFile string
 	// OnNodeReady is told when a node has become ready, and OnCompile about
 	// each module that takes time to compile. Both may be nil; both are called
 	// from goroutines of the cluster and must not block.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -73,6 +72,11 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	extra, err := c.access.tokens.Discovery(c.URL())
+	if err != nil {
+		return err
+	}
+	extra["/v2/"], extra[dashboard.Path] = c.index.noticing(images), page
 	server, err := apiserver.New(apiserver.Config{
 		Audit:  auditor,
 		Checks: []apiserver.Check{{Name: "store", Check: c.memory.WaitReady}},
@@ -81,7 +85,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
 		Nodes:         c.nodes.transport,
 		Dial:          c.dialAny,
-		Extra:         map[string]http.Handler{"/v2/": c.index.noticing(images), dashboard.Path: page},
+		Extra:         extra,
 		Log:           c.log("apiserver"),
 	})
 	if err != nil {

@@ -49,6 +49,7 @@ func newUp(at *target, streams Streams) *cobra.Command {
 	f.StringVar(&flags.serviceCIDR, "service-cidr", cfg.ServiceCIDR.String(), "addresses of Services, inside 127.0.0.0/8")
 	f.StringVar(&flags.podCIDR, "pod-cidr", cfg.PodCIDR.String(), "addresses of pods, inside 127.0.0.0/8")
 	f.StringVar(&flags.nodePortAddress, "node-port-address", cfg.NodePortAddress.String(), "address on which node ports are served; 0.0.0.0 for all")
+	f.StringVar(&cfg.EncryptionKeyFile, "encryption-key-file", "", "file with the keys that Secrets are encrypted with; default: one in the data directory")
 	f.BoolVar(&flags.keepKubeconfig, "no-kubeconfig", false, "do not add a context to your kubeconfig")
 	f.StringVar(&flags.configFile, "config", "", "YAML file with settings: names and values as of these flags")
 	f.StringVar(&cfg.SchedulerConfig, "scheduler-config", "", "YAML file with a KubeSchedulerConfiguration: profiles and plugins of the scheduler")

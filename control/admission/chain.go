@@ -64,6 +64,8 @@ type Config struct {
 	// Authorizer and Roles are for the plugins that ask what the sender may do.
 	Authorizer auth.Authorizer
 	Roles      Roles
+	// MountTokens puts a volume with the service account's token into pods.
+	MountTokens bool
 }
 
 // Default is the chain that every cluster has, without what needs to know
@@ -74,6 +76,7 @@ func Default() Chain { return New(Config{}) }
 func New(cfg Config) Chain {
 	c := Chain{
 		namespaceLifecycle(),
+		serviceAccount(cfg.MountTokens),
 	}
 	if cfg.Authorizer != nil {
 		c = append(c, certificateApproval(cfg.Authorizer), certificateSigning(cfg.Authorizer))

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -16,11 +17,27 @@ func isServerAudience(audience string) bool { return audience == ServerAudience 
 // business who has a wrong one.
 var errBadToken = errors.New("invalid bearer token")
 
-// Bearer authenticates by the token of the Authorization header. The first of
-// the authenticators that knows the token decides.
-func Bearer(all ...TokenAuthenticator) Authenticator { return bearer(all) }
+// Tokens asks several authenticators in turn; the first that knows the token
+// decides.
+type Tokens []TokenAuthenticator
 
-type bearer []TokenAuthenticator
+// AuthenticateToken implements TokenAuthenticator.
+func (t Tokens) AuthenticateToken(ctx context.Context, token string, audiences []string) (User, []string, bool, error) {
+	var failed error
+	for _, each := range t {
+		u, meant, ok, err := each.AuthenticateToken(ctx, token, audiences)
+		if ok && err == nil {
+			return u, meant, true, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	return User{}, nil, false, failed
+}
+
+// Bearer authenticates by the token of the Authorization header.
+func Bearer(tokens TokenAuthenticator) Authenticator { return bearer{tokens} }
+
+type bearer struct{ tokens TokenAuthenticator }
 
 // Authenticate implements Authenticator.
 func (b bearer) Authenticate(r *http.Request) (User, bool, error) {
@@ -28,13 +45,9 @@ func (b bearer) Authenticate(r *http.Request) (User, bool, error) {
 	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return User{}, false, nil
 	}
-	var failed error
-	for _, each := range b {
-		u, _, ok, err := each.AuthenticateToken(r.Context(), token, nil)
-		if ok && err == nil {
-			return u, true, nil
-		}
-		failed = errors.Join(failed, err)
+	u, _, ok, err := b.tokens.AuthenticateToken(r.Context(), token, nil)
+	if !ok || err != nil {
+		return User{}, false, errors.Join(errBadToken, err)
 	}
-	return User{}, false, errors.Join(errBadToken, failed)
+	return u, true, nil
 }

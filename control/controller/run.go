@@ -28,6 +28,11 @@ type Config struct {
 	Resources []api.Resource
 	// Signer issues what CertificateSigningRequests ask for; nil: nobody does.
 	Signer CertificateSigner
+	// Tokens fills Secrets with tokens of service accounts; nil: they stay empty.
+	Tokens TokenIssuer
+	// RootCA is the certificate authority of the cluster in PEM, which every
+	// namespace is told; nil: none is.
+	RootCA []byte
 	// PodCIDR is the network out of which nodes get their blocks of pod
 	// addresses, NodeBlockBits the length of a block's prefix; zero:
 	// 127.64.0.0/10 and 18.
@@ -61,6 +66,8 @@ func loops(cfg Config) []runner {
 		newRoleAggregation(cfg),
 		newCertificates(cfg),
 		newBootstrapTokens(cfg),
+		newRootCA(cfg),
+		newTokenSecrets(cfg),
 		newIPAM(cfg),
 		newNodeLifecycle(cfg),
 		newNamespaceEnd(cfg),

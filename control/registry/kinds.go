@@ -44,7 +44,7 @@ func (r *Registry) builtinKinds() ([]*kind, error) {
 		of(kinds.ReplicationControllers()),
 		of(kinds.ResourceQuotas()),
 		of(kinds.Secrets()),
-		of(kinds.ServiceAccounts()),
+		of(r.serviceAccounts()),
 		of(r.services()),
 		of(kinds.MutatingAdmissionPolicies()),
 		of(kinds.MutatingAdmissionPolicyBindings()),

@@ -18,6 +18,7 @@ import (
 	"wherry.dev/wherry/control/registry/custom"
 	"wherry.dev/wherry/control/registry/kinds"
 	"wherry.dev/wherry/control/registry/managed"
+	"wherry.dev/wherry/control/registry/sealed"
 	"wherry.dev/wherry/control/store"
 )
 
@@ -52,6 +53,11 @@ type Config struct {
 	// Conversions asks the webhooks that convert between the versions of custom
 	// resources; nil: such resources are refused.
 	Conversions custom.Converter
+	// Tokens answers requests for tokens of service accounts. nil: all are
+	// refused.
+	Tokens Tokens
+	// Keyring encrypts Secrets in the store; nil: they are stored as they are.
+	Keyring *sealed.Keyring
 }
 
 // Registry is the API in process. It implements api.Client and is safe for
@@ -70,6 +76,8 @@ type Registry struct {
 	reviews   kinds.Answer
 	common    *managed.Common
 	shared    bool
+	tokens    Tokens
+	keyring   *sealed.Keyring
 
 	definitions *definitions
 	documents   atomic.Pointer[map[string][]byte]
@@ -88,7 +96,7 @@ func New(cfg Config) (*Registry, error) {
 	}
 	r := &Registry{store: cfg.Store, types: cfg.Types, log: cfg.Log, now: cfg.Now, eventTTL: cfg.EventTTL, admission: cfg.Admission, shared: cfg.Shared,
 		common:  managed.NewCommon(cfg.Types.Scheme),
-		reviews: cfg.Reviews, conversions: cfg.Conversions}
+		reviews: cfg.Reviews, tokens: cfg.Tokens, keyring: cfg.Keyring, conversions: cfg.Conversions}
 	r.scales = scales(r.common)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -193,7 +201,11 @@ func storePrefix(key api.Key) string {
 // TypeMeta and, as resourceVersion, the entry's revision.
 func (r *Registry) decode(k *kind, entry *store.Entry) (api.Object, error) {
 	memo, err := entry.Memo(func(e *store.Entry) (any, error) {
-		obj, err := k.codec.Decode(e.Value)
+		data, err := r.unseal(k, e)
+		if err != nil {
+			return nil, err
+		}
+		obj, err := k.codec.Decode(data)
 		if err != nil {
 			return nil, fmt.Errorf("entry %s: %w", e.Key, err)
 		}
@@ -216,7 +228,49 @@ func (r *Registry) encode(k *kind, obj api.Object) ([]byte, error) {
 	version := obj.GetResourceVersion()
 	obj.SetResourceVersion("")
 	defer obj.SetResourceVersion(version)
-	return k.codec.Encode(obj)
+	data, err := k.codec.Encode(obj)
+	if err != nil || !r.seals(k) {
+		return data, err
+	}
+	return r.keyring.Seal(storeKey(k.resource.KeyOf(obj)), data), nil
+}
+
+// seals tells whether a kind is encrypted at rest.
+func (r *Registry) seals(k *kind) bool {
+	return r.keyring != nil && k.resource.Group == "" && k.resource.Name == api.Secrets.Name
+}
+
+// unseal returns the bytes of an entry as its kind's codec wrote them.
+func (r *Registry) unseal(k *kind, e *store.Entry) ([]byte, error) {
+	if !r.seals(k) {
+		return e.Value, nil
+	}
+	return r.keyring.Open(e.Key, e.Value)
+}
+
+// reseal writes again what is not encrypted with the current key.
+func (r *Registry) reseal(ctx context.Context) error {
+	if r.keyring == nil {
+		return nil
+	}
+	page, err := r.store.List(ctx, storePrefix(api.Secrets.Key("", "")), store.ListOptions{})
+	if err != nil {
+		return fmt.Errorf("encrypt Secrets with the current key: %w", err)
+	}
+	for _, entry := range page.Entries {
+		if r.keyring.Current(entry.Value) {
+			continue
+		}
+		plain, err := r.keyring.Open(entry.Key, entry.Value)
+		if err != nil {
+			return fmt.Errorf("encrypt Secrets with the current key: %w", err)
+		}
+		_, err = r.store.Put(ctx, entry.Key, r.keyring.Seal(entry.Key, plain), entry.Revision)
+		if err != nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("encrypt Secrets with the current key: %w", err)
+		}
+	}
+	return nil
 }
 
 // stamp is now with the precision that objects keep: whole seconds, UTC.

@@ -91,3 +91,13 @@ func validateAttributes(resource *authorizationv1.ResourceAttributes, path *auth
 	}
 	return nil
 }
+
+// DefaultTokenRequest fills in a TokenRequest.
+func DefaultTokenRequest(r *authenticationv1.TokenRequest) {
+	orPtr(&r.Spec.ExpirationSeconds, defaultTokenSeconds)
+}
+
+// ValidateTokenRequest checks a TokenRequest.
+func ValidateTokenRequest(r *authenticationv1.TokenRequest) field.ErrorList {
+	return validateTokenSeconds(r.Spec.ExpirationSeconds, field.NewPath("spec", "expirationSeconds"))
+}

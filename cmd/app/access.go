@@ -48,7 +48,7 @@ func (c *Cluster) openKeyring() (*sealed.Keyring, error) {
 }
 
 func (a *access) admission() admission.Chain {
-	return admission.New(admission.Config{Authorizer: a.roles, Roles: a.roles, MountTokens: true})
+	return admission.New(admission.Config{Authorizer: a.roles, Roles: a.roles, MountTokens: true, TaintNodes: true})
 }
 
 // startAccess gives the cluster its default roles and makes what decides

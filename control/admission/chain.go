@@ -66,6 +66,10 @@ type Config struct {
 	Roles      Roles
 	// MountTokens puts a volume with the service account's token into pods.
 	MountTokens bool
+	// TaintNodes keeps pods off new nodes until the node controller has seen
+	// them ready; it needs that controller.
+	TaintNodes  bool
+	PodSecurity PodSecurity
 }
 
 // Default is the chain that every cluster has, without what needs to know
@@ -76,7 +80,16 @@ func Default() Chain { return New(Config{}) }
 func New(cfg Config) Chain {
 	c := Chain{
 		namespaceLifecycle(),
+		limitRanger(),
 		serviceAccount(cfg.MountTokens),
+		nodeRestriction(),
+		podSecurity(cfg.PodSecurity),
+		priority(),
+		defaultStorageClass(),
+		runtimeClass(),
+	}
+	if cfg.TaintNodes {
+		c = append(c, taintNodes())
 	}
 	if cfg.Authorizer != nil {
 		c = append(c, certificateApproval(cfg.Authorizer), certificateSigning(cfg.Authorizer))

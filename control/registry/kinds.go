@@ -96,7 +96,6 @@ func (r *Registry) builtinKinds() ([]*kind, error) {
 // pods adds to the kind what needs the state of the cluster.
 func (r *Registry) pods() kinds.Strategy[*corev1.Pod] {
 	s := kinds.Pods()
-	s.Admit = r.admitPod
 	s.Subresources["binding"] = kinds.Subresource{Create: r.bind}
 	s.Subresources["eviction"] = kinds.Subresource{Create: r.evict}
 	return s

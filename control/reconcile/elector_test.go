@@ -154,6 +154,9 @@ func TestLossOfTheLeaseStops(t *testing.T) {
 	inRace(t, func(ctx context.Context, r *race) {
 		wire := &cutOff{Client: r.reg}
 		leaveA := r.enter(ctx, wire, "a")
+		if got := r.leader(); got != "a" {
+			t.Fatalf("%q leads at once", got)
+		}
 		leaveB := r.enter(ctx, r.reg, "b")
 		r.leader()
 		time.Sleep(5 * time.Second)

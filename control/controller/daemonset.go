@@ -120,7 +120,7 @@ func (c *daemonSets) Reconcile(ctx context.Context, key api.Key) (time.Duration,
 	r := newDaemonRound(ds, update.Labels[appsv1.DefaultDaemonSetUniqueLabelKey], reconcile.As[*corev1.Node](c.nodes.List("")),
 		reconcile.As[*corev1.Pod](claimed), c.now())
 	failure := doubt
-	var again time.Duration
+	again := expectationLife // should the informer never show what it should
 	if current {
 		again, failure = c.apply(ctx, r, r.plan())
 	}

@@ -122,7 +122,7 @@ func (c *jobs) act(ctx context.Context, r *jobRound, current bool) (again time.D
 		return 0, nil
 	}
 	if !current {
-		return 0, nil
+		return expectationLife, nil // should the informer never show what it should
 	}
 	var plan jobPlan
 	if r.job.DeletionTimestamp == nil {

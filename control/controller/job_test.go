@@ -458,3 +458,20 @@ func TestJobPodNames(t *testing.T) {
 		t.Errorf("name of %d characters", len(got))
 	}
 }
+
+// A namespace with a running job empties: the pods that wait to be counted do
+// not hold it up.
+func TestNamespaceEndsWithItsJob(t *testing.T) {
+	inBed(t, func(cfg Config) []runner { return append(jobLoops(cfg), newNamespaceEnd(cfg), newGC(cfg)) }, func(b *bed) {
+		create(b, api.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "brief"}})
+		job := workJob(nothing)
+		job.Namespace = "brief"
+		create(b, api.Jobs, job)
+		b.settle()
+		b.delete(api.Namespaces.Key("", "brief"), "")
+		b.pass(time.Minute)
+		if b.exists(api.Namespaces.Key("", "brief")) {
+			t.Error("the namespace is still there")
+		}
+	})
+}

@@ -118,6 +118,9 @@ func (r *replicaSets) Reconcile(ctx context.Context, key api.Key) (time.Duration
 	if err := r.writeStatus(ctx, obj, rs.Status, status); err != nil {
 		return 0, errors.Join(failure, err)
 	}
+	if !current && again == 0 {
+		again = expectationLife // should the informer never show what it should
+	}
 	return again, failure
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -90,16 +91,21 @@ func (c *Cluster) publishClusterInfo(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("publish the cluster's address: %w", err)
 	}
+	known, err := json.Marshal(networks{Pods: c.cfg.PodCIDR, Services: c.cfg.ServiceCIDR})
+	if err != nil {
+		return fmt.Errorf("publish the cluster's networks: %w", err)
+	}
+	data := map[string]string{auth.ClusterInfoKubeconfig: string(text), networksKey: string(known)}
 	key := api.ConfigMaps.Key(metav1.NamespacePublic, auth.ClusterInfoName)
 	for {
 		old, err := api.Get[*corev1.ConfigMap](ctx, c.registry, key)
 		switch {
 		case apierrors.IsNotFound(err):
 			_, err = c.registry.Create(ctx, key, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name},
-				Data: map[string]string{auth.ClusterInfoKubeconfig: string(text)}}, api.CreateOptions{})
-		case err == nil && old.Data[auth.ClusterInfoKubeconfig] != string(text):
+				Data: data}, api.CreateOptions{})
+		case err == nil && (old.Data[auth.ClusterInfoKubeconfig] != string(text) || old.Data[networksKey] != string(known)):
 			changed := old.DeepCopy()
-			changed.Data = map[string]string{auth.ClusterInfoKubeconfig: string(text)}
+			changed.Data = data
 			_, err = c.registry.Update(ctx, key, changed, api.UpdateOptions{})
 		}
 		if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {

@@ -40,7 +40,9 @@ type Cluster struct {
 	images    *image.Store // of this machine
 	informers *reconcile.Informers
 	proxy     *netproxy.Proxy
-	context   string // in the user's kubeconfig, "" when it was not touched
+	paths     *paths   // to pods
+	outside   *outside // of guests
+	context   string   // in the user's kubeconfig, "" when it was not touched
 	nodes     *nodes
 
 	serving chan struct{}
@@ -158,7 +160,6 @@ func (c *Cluster) startLoops(context.Context) error {
 	if c.images, err = c.openImages(); err != nil {
 		return err
 	}
-	c.informers = reconcile.NewInformers(c.registry, c.log("informers"))
 	for _, one := range c.wireParts() {
 		c.actors.start(one.name, one.run)
 	}

@@ -26,8 +26,9 @@ type named struct {
 func (c *Cluster) wireParts() []named {
 	recorder := reconcile.NewRecorder(auth.As(c.registry, auth.PartUser(auth.ControllerUser)), "wherry", "", c.log("events"))
 	c.proxy = netproxy.New(netproxy.Config{
-		Dial: c.dialEndpoint, NodePortAddresses: []netip.Addr{c.cfg.NodePortAddress},
+		Dial: c.paths.dial, Listen: listenOrStandBy, NodePortAddresses: []netip.Addr{c.cfg.NodePortAddress},
 		Report: netproxy.RecordTo(recorder.For("service-proxy")), Log: c.log("proxy")})
+	c.outside = c.newOutside()
 	var here []string
 	for i := range c.cfg.Nodes {
 		here = append(here, nodeName(i))
@@ -43,20 +44,14 @@ func (c *Cluster) wireParts() []named {
 	}
 }
 
-// dialEndpoint connects the proxy to an endpoint: in memory when a node of
-// this process has the pod, through the kernel otherwise.
-func (c *Cluster) dialEndpoint(ctx context.Context, endpoint netip.AddrPort, peer net.Addr) (net.Conn, error) {
-	if conn, local, err := c.nodes.dialPod(ctx, endpoint, peer); local {
-		return conn, err
-	}
-	var dialer net.Dialer
-	return dialer.DialContext(ctx, "tcp", endpoint.String())
+func (c *Cluster) newOutside() *outside {
+	return &outside{proxy: c.proxy, paths: c.paths, pods: c.cfg.PodCIDR, services: c.cfg.ServiceCIDR, address: c.nodes.clientAddr}
 }
 
 // dialAny connects the API server's proxies.
 func (c *Cluster) dialAny(ctx context.Context, network, address string) (net.Conn, error) {
 	if at, err := netip.ParseAddrPort(address); err == nil && network == "tcp" {
-		return c.dialEndpoint(ctx, at, nil)
+		return c.paths.dial(ctx, at, nil)
 	}
 	var dialer net.Dialer
 	return dialer.DialContext(ctx, network, address)

@@ -11,10 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,8 +23,10 @@ import (
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/scheduler"
+	"wherry.dev/wherry/control/tunnel"
 	"wherry.dev/wherry/runtime/agent"
 	"wherry.dev/wherry/runtime/image"
+	"wherry.dev/wherry/runtime/sandbox"
 	"wherry.dev/wherry/runtime/wasm"
 )
 
@@ -38,10 +38,12 @@ const guestsEnd = 20 * time.Second
 // compiled modules; everything else each one has for itself.
 type nodes struct {
 	cluster *Cluster
+	hub     *tunnel.Hub   // of nodes elsewhere
 	dialled atomic.Uint32 // connections of guests so far
 
 	mu   sync.RWMutex
 	byID map[string]*node
+	far  map[string]*http.Transport // to agents elsewhere
 }
 
 // node is one agent and the way the API server reaches it.
@@ -55,7 +57,9 @@ type node struct {
 // nodeName is the same on every machine, so that a data directory can move.
 func nodeName(i int) string { return "node-" + strconv.Itoa(i+1) }
 
-func newNodes(c *Cluster) *nodes { return &nodes{cluster: c, byID: map[string]*node{}} }
+func newNodes(c *Cluster) *nodes {
+	return &nodes{cluster: c, hub: tunnel.NewHub(c.log("tunnel")), byID: map[string]*node{}, far: map[string]*http.Transport{}}
+}
 
 // startNodes starts the agents and closes c.ready when all are ready.
 func (c *Cluster) startNodes(context.Context) error {
@@ -113,7 +117,8 @@ func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, rea
 	one.agent = agent.New(agent.Config{
 		Name: name, Client: api.Named(c.registry, "kubelet"), Runtime: runtime, Images: images,
 		Dir:     filepath.Join(c.cfg.DataDir, "nodes", name),
-		Dial:    c.dialOut,
+		Labels:  processLabels(),
+		Dial:    c.outside.dial,
 		Version: apiserver.DefaultVersion, RuntimeVersion: "wazero://" + moduleVersion("github.com/tetratelabs/wazero"),
 		Labels:    map[string]string{scheduler.LabelWasm: wasmRuntime()},
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeHostName, Address: name}},
@@ -155,12 +160,20 @@ func (n *node) run(ctx context.Context) error {
 
 // transport reaches the agent of a node over HTTP.
 func (n *nodes) transport(_ context.Context, name string) (http.RoundTripper, error) {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if one, ok := n.byID[name]; ok {
 		return one.transport, nil
 	}
-	return nil, fmt.Errorf("node %q is not connected to this API server", name)
+	if !n.hub.Connected(name) {
+		return nil, fmt.Errorf("node %q is not connected to this API server", name)
+	}
+	far := n.far[name]
+	if far == nil {
+		far = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return n.hub.Dial(ctx, name, tunnel.Agent) }}
+		n.far[name] = far
+	}
+	return far, nil
 }
 
 // dialPod connects to a pod of one of this process' nodes; local is false when
@@ -177,47 +190,22 @@ func (n *nodes) dialPod(ctx context.Context, endpoint netip.AddrPort, peer net.A
 	return nil, false, nil
 }
 
-// dialOut connects a guest to the outside. Services and pods are reached in
-// process. The machine's own loopback addresses are not the guest's to reach:
-// what listens there trusts whoever is on this machine.
-func (c *Cluster) dialOut(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error) {
-	// Both ways in process are streams; datagrams to a pod take the kernel's.
-	if at, err := netip.ParseAddrPort(address); err == nil && strings.HasPrefix(network, "tcp") {
-		peer := c.nodes.clientAddr(from)
-		if conn, ok, err := c.proxy.DialServiceFrom(ctx, at, peer); ok {
-			return conn, err
-		}
-		if conn, local, err := c.nodes.dialPod(ctx, at, peer); local {
-			return conn, err
-		}
-	}
-	dialer := net.Dialer{ControlContext: c.refuseLoopback}
-	return dialer.DialContext(ctx, network, address)
+// clientAddr is what the other side sees of a guest that dials in process.
+func (n *nodes) clientAddr(from netip.Addr) net.Addr { return guestAddr(from, n.dialled.Add(1)) }
+
+// dialFar reaches a pod of a node that has dialled in from elsewhere.
+func (n *nodes) dialFar(ctx context.Context, node string, to netip.AddrPort) (net.Conn, error) {
+	return n.hub.Dial(ctx, node, to.String())
 }
 
-// clientAddr is what the other side sees of a guest that dials in process: its
-// pod's address, by which session affinity goes, and a port as the system would
-// give out, so that connections can be told apart.
-func (n *nodes) clientAddr(from netip.Addr) net.Addr {
-	const first, count = 32768, 28232 // Linux' ip_local_port_range
-	if !from.IsValid() {
-		return nil
+// relayed is what a node elsewhere may reach through this server: pods.
+func (n *nodes) relayed(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	if !n.cluster.cfg.PodCIDR.Contains(to.Addr().Unmap()) {
+		return nil, fmt.Errorf("%s is not an address of a pod", to)
 	}
-	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, uint16(first+n.dialled.Add(1)%count)))
+	conn, err := n.cluster.paths.dial(ctx, to, nil)
+	if errors.Is(err, sandbox.ErrConnRefused) {
+		err = tunnel.Refused(to)
+	}
+	return conn, err
 }
-
-// refuseLoopback is asked with the resolved address, so that a name cannot
-// lead around it.
-func (c *Cluster) refuseLoopback(_ context.Context, _, address string, _ syscall.RawConn) error {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("dial %s: %w", address, err)
-	}
-	ip := at.Addr().Unmap()
-	if (ip.IsLoopback() || ip.IsUnspecified()) && !c.cfg.PodCIDR.Contains(ip) && !c.cfg.ServiceCIDR.Contains(ip) {
-		return errLoopback
-	}
-	return nil
-}
-
-var errLoopback = errors.New("the node's loopback addresses cannot be reached from a pod")

@@ -55,7 +55,7 @@ func TestServicesSeeTheClient(t *testing.T) {
 	c, peers := outbound(t)
 	from := netip.MustParseAddr("127.64.0.7")
 	for range 2 {
-		conn, err := c.dialOut(t.Context(), from, "tcp", "127.32.0.9:80")
+		conn, err := c.newOutside().dial(t.Context(), from, "tcp", "127.32.0.9:80")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +70,7 @@ func TestServicesSeeTheClient(t *testing.T) {
 // TestDatagramsTakeNoStream: the Service's TCP port is another one.
 func TestDatagramsTakeNoStream(t *testing.T) {
 	c, peers := outbound(t)
-	conn, err := c.dialOut(t.Context(), netip.Addr{}, "udp", "127.32.0.9:80")
+	conn, err := c.newOutside().dial(t.Context(), netip.Addr{}, "udp", "127.32.0.9:80")
 	if err != nil {
 		t.Skip("this system has no such address: ", err)
 	}

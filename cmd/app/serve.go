@@ -20,6 +20,8 @@ import (
 	"wherry.dev/wherry/control/apiserver/audit"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/dashboard"
+	"wherry.dev/wherry/control/reconcile"
+	"wherry.dev/wherry/control/tunnel"
 	"wherry.dev/wherry/runtime/image"
 	"wherry.dev/wherry/runtime/image/distribution"
 )
@@ -68,6 +70,8 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		return err
 	}
 	c.nodes = newNodes(c)
+	c.informers = reconcile.NewInformers(c.registry, c.log("informers")) // startLoops runs them
+	c.paths = &paths{nodes: c.informers.For(api.Nodes), local: c.nodes.dialPod, far: c.nodes.dialFar}
 	used, err := c.withMetrics()
 	if err != nil {
 		return err
@@ -77,6 +81,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		return err
 	}
 	extra["/v2/"], extra[dashboard.Path] = c.index.noticing(images), page
+	extra[tunnel.Path], extra[tunnel.RelayPath] = c.nodes.hub, c.nodes.hub.Relay(c.nodes.relayed)
 	server, err := apiserver.New(apiserver.Config{
 		Audit:  auditor,
 		Checks: []apiserver.Check{{Name: "store", Check: c.memory.WaitReady}},
@@ -92,7 +97,10 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		return fmt.Errorf("make the API server: %w", err)
 	}
 	served = true
-	c.actors.start("API server", func(ctx context.Context) error { return server.Serve(ctx, c.listener, tlsConfig) })
+	c.actors.start("API server", func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, c.nodes.hub.Close)()
+		return server.Serve(ctx, c.listener, tlsConfig)
+	})
 	if err := errors.Join(c.publishAddress(ctx), c.publishClusterInfo(ctx)); err != nil {
 		return err
 	}

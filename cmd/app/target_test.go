@@ -81,11 +81,12 @@ func TestClaimDirTakesOnlyWhatIsOurs(t *testing.T) {
 
 func TestGuestsDoNotReachTheMachinesLoopback(t *testing.T) {
 	c := New(DefaultConfig())
+	c.nodes = newNodes(c)
 	for address, refused := range map[string]bool{
 		"127.0.0.1:6443": true, "127.1.2.3:80": true, "[::1]:80": true, "[::ffff:127.0.0.1]:80": true, "0.0.0.0:80": true,
 		"127.64.0.9:80": false, "127.32.0.1:443": false, "192.0.2.1:80": false,
 	} {
-		if err := c.refuseLoopback(context.Background(), "tcp", address, nil); errors.Is(err, errLoopback) != refused {
+		if err := c.newOutside().refuseLoopback(context.Background(), "tcp", address, nil); errors.Is(err, errLoopback) != refused {
 			t.Errorf("%s: %v, want refused = %v", address, err, refused)
 		}
 	}

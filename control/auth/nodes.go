@@ -37,7 +37,9 @@ func (n *Nodes) Authorize(ctx context.Context, a Attributes) (bool, string, erro
 		return false, "", nil
 	}
 	if a.Resource == "" {
-		return (a.Verb == "get" || a.Verb == "head") && below(a.Path, "/v2"), "", nil
+		// Images, the node's own tunnel, and pods of other nodes.
+		ours := below(a.Path, "/v2") || a.Path == "/tunnel/"+node || below(a.Path, "/relay")
+		return (a.Verb == "get" || a.Verb == "head") && ours, "", nil
 	}
 	switch a.Group {
 	case "":

@@ -1,0 +1,310 @@
+package app_test
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"wherry.dev/wherry/cmd/app/clustertest"
+	"wherry.dev/wherry/samples"
+)
+
+// process is a wherry command that runs until it is ended.
+type process struct {
+	cmd    *exec.Cmd
+	errors *screen
+}
+
+func startCommand(t *testing.T, until *regexp.Regexp, args ...string) (*process, []string) {
+	t.Helper()
+	p := &process{cmd: clustertest.Command(t, args...), errors: newScreen()}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = p.errors
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if m := until.FindStringSubmatch(lines.Text()); m != nil {
+			go func() { _, _ = io.Copy(io.Discard, out) }() // ends with the process
+			return p, m
+		}
+	}
+	p.kill()
+	t.Fatalf("%v ended: %s", args, p.errors.text.String())
+	return nil, nil
+}
+
+func (p *process) kill() {
+	if p.cmd.ProcessState == nil {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	}
+}
+
+// wire is a way to an address that can be cut and mended.
+type wire struct {
+	to string
+	l  net.Listener
+
+	mu    sync.Mutex
+	cut   bool
+	conns map[net.Conn]bool
+	work  sync.WaitGroup
+}
+
+func newWire(t *testing.T, to string) *wire {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{to: to, l: l, conns: map[net.Conn]bool{}}
+	w.work.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			w.work.Go(func() { w.carry(c) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		w.setCut(true)
+		w.work.Wait()
+	})
+	return w
+}
+
+func (w *wire) carry(c net.Conn) {
+	defer c.Close()
+	far, err := net.Dial("tcp", w.to)
+	if err != nil {
+		return
+	}
+	defer far.Close()
+	w.mu.Lock()
+	if w.cut {
+		w.mu.Unlock()
+		return
+	}
+	w.conns[c], w.conns[far] = true, true
+	w.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(far, c)
+		far.Close()
+	}()
+	_, _ = io.Copy(c, far)
+	c.Close()
+	<-done
+	w.mu.Lock()
+	delete(w.conns, c)
+	delete(w.conns, far)
+	w.mu.Unlock()
+}
+
+func (w *wire) setCut(cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = cut
+	for c := range w.conns {
+		if cut {
+			c.Close()
+		}
+	}
+}
+
+const remotePods = `
+apiVersion: v1
+kind: Pod
+metadata: {name: %[1]s, labels: {app: web}}
+spec:
+  nodeName: %[1]s
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: hello, image: "hello:v1", env: [{name: POD_NAME, value: %[1]s}], ports: [{containerPort: 8080}]}
+`
+
+const remoteService = `
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+`
+
+// remoteBed is a server and two nodes, each a process.
+type remoteBed struct {
+	t      *testing.T
+	dir    string
+	server *process
+	wire   *wire // between the nodes and the server
+	nodes  map[string]*process
+	token  string
+	dirs   map[string]string
+}
+
+func newRemoteBed(t *testing.T) *remoteBed {
+	networks := clustertest.Claim(t)
+	b := &remoteBed{t: t, dir: t.TempDir(), nodes: map[string]*process{}, dirs: map[string]string{"one": t.TempDir(), "two": t.TempDir()}}
+	var m []string
+	b.server, m = startCommand(t, regexp.MustCompile(`API server  https://(\S+)`), "server", "--data-dir", b.dir, "--api-address", "127.0.0.1:0",
+		"--no-kubeconfig", "--service-cidr", networks.Services.String(), "--pod-cidr", networks.Pods.String(), "--node-port-address", networks.NodePorts.String())
+	b.wire = newWire(t, m[1])
+	b.token = strings.TrimSpace(b.command("token", "create", "--ttl", "1h"))
+	return b
+}
+
+// command runs wherry at the server.
+func (b *remoteBed) command(args ...string) string {
+	b.t.Helper()
+	out, err := b.try("", args...)
+	if err != nil {
+		b.t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+	return out
+}
+
+func (b *remoteBed) try(input string, args ...string) (string, error) {
+	cmd := clustertest.Command(b.t, append([]string{"--data-dir", b.dir}, args...)...)
+	cmd.Stdin = strings.NewReader(input)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	return out.String(), err
+}
+
+func (b *remoteBed) start(name string) {
+	b.t.Helper()
+	args := []string{"node", "--server", "https://" + b.wire.l.Addr().String(), "--token", b.token, "--data-dir", b.dirs[name], "--name", name, "--label", "zone=z-" + name}
+	if name == "two" { // as if it were on another machine: its pods are reached by the server's relay only
+		args = append(args, "--label", "wherry.dev/network=elsewhere")
+	}
+	b.nodes[name], _ = startCommand(b.t, regexp.MustCompile(`Node +`+name+` ready`), args...)
+}
+
+// until repeats a command until what it prints contains a text: the processes
+// report to no one that a test could watch.
+func (b *remoteBed) until(text string, args ...string) string {
+	b.t.Helper()
+	var out string
+	for deadline := time.Now().Add(clustertest.Patience); time.Now().Before(deadline); {
+		if out, _ = b.try("", args...); strings.Contains(out, text) {
+			return out
+		}
+	}
+	b.t.Fatalf("%v never printed %q: %s", args, text, out)
+	return ""
+}
+
+func (b *remoteBed) apply(manifest string) {
+	b.t.Helper()
+	if out, err := b.try(manifest, "kubectl", "apply", "-f", "-"); err != nil {
+		b.t.Fatalf("apply: %v\n%s", err, out)
+	}
+}
+
+func (b *remoteBed) push() {
+	b.t.Helper()
+	file := b.t.TempDir() + "/hello.wasm"
+	writeFile(b.t, file, samples.HelloModule)
+	b.command("push", file, "hello:v1")
+}
+
+// TestNodesElsewhere runs a server and two nodes as processes of their own and
+// does to them what happens to machines.
+func TestNodesElsewhere(t *testing.T) {
+	b := newRemoteBed(t)
+	if out, err := b.try("", "node", "--server", "https://"+b.wire.l.Addr().String(), "--data-dir", t.TempDir(), "--name", "x",
+		"--token", b.token[:len("id1234.secret1234567890@sha256:")]+strings.Repeat("0", 64)); err == nil || !strings.Contains(out, "this is not the cluster that made the token") {
+		t.Errorf("a token with another hash: %v\n%s", err, out)
+	}
+	b.push()
+	b.start("one")
+	b.start("two")
+	for _, name := range []string{"one", "two"} {
+		b.apply(fmt.Sprintf(remotePods, name))
+	}
+	b.apply(remoteService)
+	b.command("kubectl", "wait", "--for=condition=Ready", "pod/one", "pod/two", "--timeout=120s")
+	if out := b.command("kubectl", "get", "node", "one", "-o", "jsonpath={.metadata.labels}"); !strings.Contains(out, `"zone":"z-one"`) {
+		t.Errorf("labels: %s", out)
+	}
+
+	// Everything that goes to a node goes through its tunnel.
+	if out := b.command("kubectl", "exec", "two", "--", "sh", "-c", "echo from $POD_NAME"); out != "from two\n" {
+		t.Errorf("exec: %q", out)
+	}
+	ip := b.command("kubectl", "get", "pod", "one", "-o", "jsonpath={.status.podIP}")
+	if out := b.command("kubectl", "exec", "two", "--", "wget", "-qO-", "http://"+ip+":8080/"); !strings.HasPrefix(out, "Hello from one") {
+		t.Errorf("from pod to pod: %q", out)
+	}
+	ip = b.command("kubectl", "get", "pod", "two", "-o", "jsonpath={.status.podIP}")
+	if out := b.command("kubectl", "exec", "one", "--", "wget", "-qO-", "http://"+ip+":8080/"); !strings.HasPrefix(out, "Hello from two") {
+		t.Errorf("from pod to pod by the relay: %q", out)
+	}
+	if out, err := b.try("", "kubectl", "exec", "one", "--", "wget", "-qO-", "http://"+ip+":8081/"); err == nil || !strings.Contains(out, "refused") {
+		t.Errorf("a port on which nobody listens, by the relay: %v, %q", err, out)
+	}
+	b.until("Hello from one", "kubectl", "exec", "two", "--", "wget", "-qO-", "http://web/")
+	b.until("Hello from two", "kubectl", "exec", "two", "--", "wget", "-qO-", "http://web/")
+	b.until("Hello from", "kubectl", "get", "--raw", "/api/v1/namespaces/default/services/web/proxy/")
+
+	t.Run("cut off", func(t *testing.T) { b.testCut(t) })
+	t.Run("killed", func(t *testing.T) {
+		b.nodes["two"].kill()
+		b.start("two")
+		b.until("1", "kubectl", "get", "pod", "two", "-o", "jsonpath={.status.containerStatuses[0].restartCount}")
+		b.until("from two", "kubectl", "exec", "two", "--", "sh", "-c", "echo from $POD_NAME")
+	})
+}
+
+// testCut takes the link away: what runs goes on, and when the link is back
+// nothing has been started twice.
+func (b *remoteBed) testCut(t *testing.T) {
+	address := b.command("kubectl", "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
+	b.wire.setCut(true)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 20 { // the proxy passes over the pod that it cannot reach
+		response, err := client.Get("http://" + address + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if !strings.HasPrefix(string(body), "Hello from one") {
+			t.Errorf("%q", body)
+		}
+	}
+	if out, err := b.try("", "kubectl", "exec", "one", "--", "true"); err == nil || !strings.Contains(out, "cannot be reached") {
+		t.Errorf("exec on a node that is cut off: %v, %s", err, out)
+	}
+	b.wire.setCut(false)
+	b.until("from one", "kubectl", "exec", "one", "--", "sh", "-c", "echo from $POD_NAME")
+	if out := b.command("kubectl", "get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}"); out != "0 0" {
+		t.Errorf("restarts: %s", out)
+	}
+}
+
+func writeFile(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

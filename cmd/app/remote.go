@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/client"
+	"wherry.dev/wherry/control/client/offline"
 	"wherry.dev/wherry/control/reconcile"
 	"wherry.dev/wherry/control/tunnel"
 	"wherry.dev/wherry/netproxy"
@@ -50,7 +52,7 @@ type RemoteNode struct {
 	cfg     NodeConfig
 	actors  *actors
 	member  *membership
-	client  *client.Client
+	client  api.Client
 	network networks
 	proxy   *netproxy.Proxy
 	agent   *agent.Agent
@@ -99,30 +101,53 @@ func (n *RemoteNode) start(ctx context.Context) error {
 		return err
 	}
 	config := &rest.Config{Host: n.member.server.String(), Transport: n.member.transport()}
-	if n.client, err = client.New(config, types, remoteResources); err != nil {
+	online, err := client.New(config, types, remoteResources)
+	if err != nil {
 		return err
 	}
+	n.client = offline.New(online, types, filepath.Join(n.cfg.DataDir, "known"), n.log("offline"))
 	if err := n.learnNetworks(ctx); err != nil {
 		return err
 	}
 	return n.startParts()
 }
 
-// learnNetworks asks for the cluster's networks, or remembers them.
+// learnNetworks asks for the cluster's networks and keeps them; without an
+// answer it goes by what it was told last.
 func (n *RemoteNode) learnNetworks(ctx context.Context) error {
-	set, err := kubernetes.NewForConfig(&rest.Config{Host: n.member.server.String(), TLSClientConfig: rest.TLSClientConfig{CAData: n.member.ca}})
-	if err != nil {
-		return err
+	path := filepath.Join(n.cfg.DataDir, networksKey+".json")
+	text, err := n.askNetworks(ctx)
+	if err == nil {
+		err = os.WriteFile(path, []byte(text), 0o600)
+	} else if kept, readErr := os.ReadFile(path); readErr == nil {
+		n.log("networks").Warn("the API server cannot be reached, going on with what is known", "err", err)
+		text, err = string(kept), nil
 	}
-	info, err := set.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, auth.ClusterInfoName, metav1.GetOptions{})
 	if err != nil {
 		return fmt.Errorf("ask %s for the cluster's networks: %w", n.member.server, err)
 	}
-	if err := json.Unmarshal([]byte(info.Data[networksKey]), &n.network); err != nil {
+	if err := json.Unmarshal([]byte(text), &n.network); err != nil {
 		return fmt.Errorf("the cluster does not tell its networks: update the server: %w", err)
 	}
 	return nil
 }
+
+func (n *RemoteNode) askNetworks(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	set, err := kubernetes.NewForConfig(&rest.Config{Host: n.member.server.String(), TLSClientConfig: rest.TLSClientConfig{CAData: n.member.ca}})
+	if err != nil {
+		return "", err
+	}
+	info, err := set.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, auth.ClusterInfoName, metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	return info.Data[networksKey], nil
+}
+
+// handshakeTime is how long a server may take to answer a node that starts.
+const handshakeTime = 10 * time.Second
 
 func (n *RemoteNode) startParts() error {
 	informers := reconcile.NewInformers(n.client, n.log("informers"))

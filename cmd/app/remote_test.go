@@ -192,11 +192,32 @@ func (b *remoteBed) try(input string, args ...string) (string, error) {
 
 func (b *remoteBed) start(name string) {
 	b.t.Helper()
+	b.nodes[name], _ = startCommand(b.t, regexp.MustCompile(`Node +`+name+` ready`), b.args(name)...)
+}
+
+// launch starts a node that cannot become ready.
+func (b *remoteBed) launch(name string) {
+	b.t.Helper()
+	p := &process{cmd: clustertest.Command(b.t, b.args(name)...), errors: newScreen()}
+	p.cmd.Stderr = p.errors
+	if err := p.cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(p.kill)
+	b.nodes[name] = p
+}
+
+func (b *remoteBed) podIP(name string) string {
+	b.t.Helper()
+	return b.command("kubectl", "get", "pod", name, "-o", "jsonpath={.status.podIP}")
+}
+
+func (b *remoteBed) args(name string) []string {
 	args := []string{"node", "--server", "https://" + b.wire.l.Addr().String(), "--token", b.token, "--data-dir", b.dirs[name], "--name", name, "--label", "zone=z-" + name}
 	if name == "two" { // as if it were on another machine: its pods are reached by the server's relay only
 		args = append(args, "--label", "wherry.dev/network=elsewhere")
 	}
-	b.nodes[name], _ = startCommand(b.t, regexp.MustCompile(`Node +`+name+` ready`), args...)
+	return args
 }
 
 // until repeats a command until what it prints contains a text: the processes
@@ -251,11 +272,11 @@ func TestNodesElsewhere(t *testing.T) {
 	if out := b.command("kubectl", "exec", "two", "--", "sh", "-c", "echo from $POD_NAME"); out != "from two\n" {
 		t.Errorf("exec: %q", out)
 	}
-	ip := b.command("kubectl", "get", "pod", "one", "-o", "jsonpath={.status.podIP}")
+	ip := b.podIP("one")
 	if out := b.command("kubectl", "exec", "two", "--", "wget", "-qO-", "http://"+ip+":8080/"); !strings.HasPrefix(out, "Hello from one") {
 		t.Errorf("from pod to pod: %q", out)
 	}
-	ip = b.command("kubectl", "get", "pod", "two", "-o", "jsonpath={.status.podIP}")
+	ip = b.podIP("two")
 	if out := b.command("kubectl", "exec", "one", "--", "wget", "-qO-", "http://"+ip+":8080/"); !strings.HasPrefix(out, "Hello from two") {
 		t.Errorf("from pod to pod by the relay: %q", out)
 	}
@@ -295,9 +316,29 @@ func (b *remoteBed) testCut(t *testing.T) {
 	if out, err := b.try("", "kubectl", "exec", "one", "--", "true"); err == nil || !strings.Contains(out, "cannot be reached") {
 		t.Errorf("exec on a node that is cut off: %v, %s", err, out)
 	}
+	// Also a node that is started again while it is cut off runs its pods: what
+	// they need is on its disk.
+	ip := b.podIP("one")
+	b.nodes["one"].kill()
+	b.launch("one")
+	for deadline := time.Now().Add(clustertest.Patience); ; {
+		response, err := client.Get("http://" + ip + ":8080/") // two processes of one network
+		if err == nil {
+			body, _ := io.ReadAll(response.Body)
+			response.Body.Close()
+			if strings.HasPrefix(string(body), "Hello from one") {
+				break
+			}
+			t.Fatalf("%q", body)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the pod does not run again: %v: %s", err, b.nodes["one"].errors.text.String())
+		}
+	}
 	b.wire.setCut(false)
 	b.until("from one", "kubectl", "exec", "one", "--", "sh", "-c", "echo from $POD_NAME")
-	if out := b.command("kubectl", "get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}"); out != "0 0" {
+	b.until("1", "kubectl", "get", "pod", "one", "-o", "jsonpath={.status.containerStatuses[0].restartCount}")
+	if out := b.command("kubectl", "get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}"); out != "1 0" {
 		t.Errorf("restarts: %s", out)
 	}
 }

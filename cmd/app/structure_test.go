@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"control/auth/tokens":           {"control/api", "control/auth"},
 	"control/admission":             {"control/api", "control/auth"},
 	"control/client":                {"control/api"},
+	"control/client/offline":        {"control/api"},
 	"control/tunnel":                {},
 	"control/dashboard":             {},
 	"control/metrics":               {"control/api"},

@@ -15,6 +15,7 @@ import (
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/reconcile"
+	"wherry.dev/wherry/control/scheduler"
 	"wherry.dev/wherry/netproxy"
 	"wherry.dev/wherry/runtime/sandbox"
 )
@@ -114,10 +115,11 @@ var errLoopback = errors.New("the node's loopback addresses cannot be reached fr
 
 // processLabels are what a process adds to its nodes.
 func processLabels() map[string]string {
+	labels := map[string]string{scheduler.LabelWasm: wasmRuntime()}
 	if network := localNetwork(); network != "" {
-		return map[string]string{networkLabel: network}
+		labels[networkLabel] = network
 	}
-	return nil
+	return labels
 }
 
 // remoteResources are the kinds that a node elsewhere uses.

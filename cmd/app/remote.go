@@ -207,9 +207,6 @@ func (n *RemoteNode) makeAgent(out *outside) error {
 		return err
 	}
 	labels := processLabels()
-	if labels == nil {
-		labels = map[string]string{}
-	}
 	for name, value := range n.cfg.Labels {
 		labels[name] = value
 	}

@@ -26,7 +26,7 @@ type named struct {
 func (c *Cluster) wireParts() []named {
 	recorder := reconcile.NewRecorder(auth.As(c.registry, auth.PartUser(auth.ControllerUser)), "wherry", "", c.log("events"))
 	c.proxy = netproxy.New(netproxy.Config{
-		Dial: c.paths.dial, Listen: listenOrStandBy, NodePortAddresses: []netip.Addr{c.cfg.NodePortAddress},
+		Dial: c.paths.dial, NodePortAddresses: []netip.Addr{c.cfg.NodePortAddress},
 		Report: netproxy.RecordTo(recorder.For("service-proxy")), Log: c.log("proxy")})
 	c.outside = c.newOutside()
 	var here []string

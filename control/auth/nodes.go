@@ -109,14 +109,16 @@ func (n *Nodes) pods(ctx context.Context, node string, a Attributes) (bool, stri
 	return false, "", nil
 }
 
-// referred allows to read one object that a pod of this node refers to.
+// referred allows to read one object that a pod of this node refers to, and to
+// ask for tokens of its service account.
 func (n *Nodes) referred(ctx context.Context, node string, a Attributes) (bool, string, error) {
 	const reason = "no relationship found between the node and this object"
 	name := a.Name
 	if (a.Verb == "list" || a.Verb == "watch") && a.Fields != nil {
 		name, _ = a.Fields.RequiresExactMatch("metadata.name")
 	}
-	if !reads(a.Verb) || a.Subresource != "" || name == "" || a.Namespace == "" {
+	token := a.Resource == "serviceaccounts" && a.Subresource == "token" && a.Verb == "create" // for a pod's volume
+	if !token && (!reads(a.Verb) || a.Subresource != "") || name == "" || a.Namespace == "" {
 		return false, reason, nil
 	}
 	list, err := n.client.List(ctx, api.Pods.Key(a.Namespace, ""), api.ListOptions{

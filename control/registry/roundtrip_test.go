@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +32,10 @@ func filler(seed int64) *randfill.Filler {
 		func(v *intstr.IntOrString, c randfill.Continue) { *v = intstr.FromInt32(c.Int31()) },
 		func(f *metav1.FieldsV1, _ randfill.Continue) { f.Raw = []byte(`{"f:a":{}}`) },
 		func(e *runtime.RawExtension, _ randfill.Continue) { e.Raw = []byte(`{"a":"b"}`) },
+		// Parts of it are unions, of which random ones do not come back.
+		func(p *apiextensionsv1.JSONSchemaProps, c randfill.Continue) {
+			p.Type, p.Description = "object", c.String(0)
+		},
 	)
 }
 

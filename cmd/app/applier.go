@@ -105,7 +105,7 @@ func (a *applier) watchRollout(ctx context.Context, object *unstructured.Unstruc
 		}
 		for _, c := range d.Status.Conditions {
 			if c.Type == appsv1.DeploymentProgressing && c.Reason == "ProgressDeadlineExceeded" {
-				return false, fmt.Errorf("Deployment %s does not come up: %s; see \"wherry kubectl describe pods\"", d.Name, c.Message)
+				return false, fmt.Errorf("deployment %s does not come up: %s; see \"wherry kubectl describe pods\"", d.Name, c.Message)
 			}
 		}
 		if n := *d.Spec.Replicas; d.Status.UpdatedReplicas == n && d.Status.AvailableReplicas == n && d.Status.Replicas == n {

@@ -112,7 +112,6 @@ func (e escalation) covered(who auth.User, key api.Key, rules []rbacv1.PolicyRul
 	if gaps != nil {
 		text += fmt.Sprintf("; resolution errors: %v", gaps)
 	}
-	//lint:ignore ST1005 these are Kubernetes' words
 	return apierrors.NewForbidden(key.GroupResource(), key.Name, fmt.Errorf("%s", text))
 }
 

@@ -140,7 +140,7 @@ func BootstrapTokenOf(s *corev1.Secret) (BootstrapToken, error) {
 	if text := string(s.Data[tokenGroups]); text != "" {
 		for group := range strings.SplitSeq(text, ",") {
 			if !groupPattern.MatchString(group) {
-				return t, fmt.Errorf("secret %s/%s: group %q is not below system:bootstrappers:", s.Namespace, s.Name, group)
+				return t, fmt.Errorf("secret %s/%s: group %q does not begin with %q", s.Namespace, s.Name, group, "system:bootstrappers:")
 			}
 			t.Groups = append(t.Groups, group)
 		}

@@ -221,7 +221,7 @@ func checkNodeSubject(r *x509.CertificateRequest) error {
 		return fmt.Errorf("subject organization is not system:nodes")
 	}
 	if !strings.HasPrefix(r.Subject.CommonName, "system:node:") || r.Subject.CommonName == "system:node:" {
-		return fmt.Errorf("subject common name does not begin with system:node:")
+		return fmt.Errorf("subject common name does not begin with %q", "system:node:")
 	}
 	return nil
 }

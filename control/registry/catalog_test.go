@@ -8,9 +8,8 @@ import (
 )
 
 // TestCatalog holds what is served, with its short names, verbs, categories
-// and subresources, against testdata/catalog.txt, which is what kubectl
-// api-resources -o wide prints of a cluster of Kubernetes, and its
-// subresources.
+// and subresources, against testdata/catalog.txt, so that what kubectl
+// api-resources -o wide prints changes only on purpose.
 func TestCatalog(t *testing.T) {
 	var b strings.Builder
 	for _, res := range newRegistry(t).Catalog().Resources() {

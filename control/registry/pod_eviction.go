@@ -119,8 +119,8 @@ func (r *Registry) budgetOf(ctx context.Context, pod *corev1.Pod) (*policyv1.Pod
 			continue // a selector that does not parse was refused; it protects nothing
 		}
 		if found != nil {
-			return nil, apierrors.NewInternalError(errors.New(
-				"This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")) //nolint:staticcheck // Kubernetes' words
+			//lint:ignore ST1005 these are Kubernetes' words
+			return nil, apierrors.NewInternalError(errors.New("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."))
 		}
 		found = budget
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,12 +39,46 @@ func (c *Cluster) elector(recorder *reconcile.Recorder) *reconcile.Elector {
 // lead runs the loops that only one process may run, until ctx ends. They are
 // made anew each time, with informers of their own: a process that does not
 // lead keeps nothing for them.
+//
+// They are also made anew when kinds come or go: the garbage collector and the
+// end of namespaces look at custom resources too.
 func (c *Cluster) lead(ctx context.Context, recorder *reconcile.Recorder) error {
-	loops, err := c.wireLoops(recorder)
-	if err != nil {
-		return fmt.Errorf("wire the control loops: %w", err)
+	for {
+		catalog := c.registry.Catalog()
+		loops, err := c.wireLoops(recorder)
+		if err != nil {
+			return fmt.Errorf("wire the control loops: %w", err)
+		}
+		round, end := context.WithCancel(ctx)
+		var watching sync.WaitGroup
+		watching.Go(func() { endAfterChange(round, catalog, end) })
+		err = runAll(round, loops)
+		end()
+		watching.Wait()
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
 	}
-	return runAll(ctx, loops)
+}
+
+// kindsSettle is how long the loops go on after a change of kinds: definitions
+// come many at a time.
+const kindsSettle = time.Second
+
+// endAfterChange calls end a while after a catalog has been superseded.
+func endAfterChange(ctx context.Context, catalog *api.Catalog, end context.CancelFunc) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-catalog.Superseded():
+	}
+	settled := time.NewTimer(kindsSettle)
+	defer settled.Stop()
+	select {
+	case <-ctx.Done():
+	case <-settled.C:
+		end()
+	}
 }
 
 // wireLoops makes the controllers and the scheduler over one set of informers.

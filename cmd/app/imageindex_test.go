@@ -103,6 +103,7 @@ func TestImageIndexAsksAgain(t *testing.T) {
 		b.errs["late:v1"] = errors.New("no such host")
 		b.Need(podOf("late:v1"), "late:v1")
 		<-time.After(time.Minute)
+		synctest.Wait() // for a look-up under way
 		before := b.lookups
 		if before < 3 {
 			t.Errorf("%d lookups in a minute", before)
@@ -116,6 +117,7 @@ func TestImageIndexAsksAgain(t *testing.T) {
 			t.Errorf("after the push %+v, told of %v", need, b.told)
 		}
 		<-time.After(imageWanted + time.Minute)
+		synctest.Wait()
 		if len(b.known) != 0 {
 			t.Errorf("still remembers %v", b.known)
 		}

@@ -108,7 +108,7 @@ func (c *cluster) tlsFor(u auth.User) *tls.Config {
 
 // http returns a client over HTTP/2 with its own connection.
 func (c *cluster) http(config *tls.Config) *http.Client {
-	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true, DisableCompression: true}
+	transport := &http.Transport{TLSClientConfig: config.Clone(), ForceAttemptHTTP2: true, DisableCompression: true}
 	c.t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }

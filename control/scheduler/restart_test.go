@@ -138,7 +138,7 @@ func TestSchedulerSurvivesKills(t *testing.T) {
 					i++
 				}
 				ctx, kill := context.WithCancel(b.ctx)
-				client := &dying{Client: b.api, random: r, left: 1 + r.IntN(25), kill: kill}
+				client := &dying{Client: b.api, random: rand.New(rand.NewPCG(seed, uint64(100+i))), left: 1 + r.IntN(25), kill: kill}
 				done := make(chan error)
 				go func() {
 					done <- Run(ctx, Config{Client: client, Served: b.api.Resources(), Random: rand.New(rand.NewPCG(seed, uint64(i)))})

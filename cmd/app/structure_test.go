@@ -34,6 +34,8 @@ var mayImport = map[string][]string{
 	"control/registry/sealed":       {},
 	"control/auth/tokens":           {"control/api", "control/auth"},
 	"control/admission":             {"control/api", "control/auth"},
+	"control/admission/match":       {"control/api"},
+	"control/admission/expr":        {"control/api", "control/auth", "control/admission/match"},
 	"control/client":                {"control/api"},
 	"control/client/offline":        {"control/api"},
 	"control/tunnel":                {},

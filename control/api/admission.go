@@ -1,7 +1,10 @@
 package api
 
 import (
+	"context"
+
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // Operation is what a request wants to do, in the words of the admission API.
@@ -22,9 +25,11 @@ const (
 // that lost a race is judged again.
 type AdmissionRequest struct {
 	Operation   Operation
-	Resource    Resource
-	Subresource string // "" for the object itself
-	Key         Key    // with the name that was generated
+	Resource    Resource // as which Object is kept, whatever was asked for
+	Subresource string   // "" for the object itself
+	Key         Key      // with the name that was generated
+	// Generated says that the server has chosen the name.
+	Generated bool
 	// Object is what shall be: the whole object with the change in it, or what
 	// a subresource that is no door to the object (binding, eviction, token)
 	// was sent. Mutate may change it, Validate must not. nil for Delete and
@@ -42,10 +47,30 @@ type AdmissionRequest struct {
 	Client Client
 	// Default sets the defaults of Object again, for whoever replaced it.
 	Default func(Object)
+	// Views shows Object and Old as clients see them.
+	Views Views
 
 	// Again asks for one more round of Mutate: whoever sets it has changed the
 	// object after others had seen it. Reinvoked says that this is that round.
 	Again, Reinvoked bool
+}
+
+// Views shows the objects of a request to judges from outside of the server:
+// in a version that they know and, for the rendering of an object such as its
+// scale, as that rendering.
+type Views interface {
+	// Served are the resources as which the kind is served, one for each
+	// version. The first one is that of the request.
+	Served() []Resource
+	// Kind is what Object and Old are as objects of a resource: its own kind, or
+	// what the request's subresource speaks.
+	Kind(as Resource) schema.GroupVersionKind
+	// Show returns obj (Object or Old, not nil) as an object of that kind. The
+	// result may be shared.
+	Show(ctx context.Context, obj Object, as Resource) (Object, error)
+	// Accept returns what Object becomes when shown is what it shall look like.
+	// shown is the callee's.
+	Accept(ctx context.Context, shown Object, as Resource) (Object, error)
 }
 
 // Is tells whether the request is for objects of a resource themselves, with

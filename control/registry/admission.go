@@ -3,7 +3,9 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -41,14 +43,18 @@ type write struct {
 	// owned says that managedFields need no update: an apply patch has made
 	// them, or the change has no owner.
 	owned bool
+	// generated says that the name of a new object was chosen here.
+	generated bool
 }
 
 // request describes a write to admission.
 func (r *Registry) request(k *kind, op api.Operation, key api.Key, w write, obj, old api.Object) *api.AdmissionRequest {
-	return &api.AdmissionRequest{
-		Operation: op, Resource: k.resource, Subresource: w.sub, Key: key, Object: obj, Old: old,
+	request := &api.AdmissionRequest{
+		Operation: op, Resource: k.resource, Subresource: w.sub, Key: key, Generated: w.generated, Object: obj, Old: old,
 		DryRun: w.dry, Options: w.options, Client: r, Default: k.defaults,
 	}
+	request.Views = &views{k: k, as: w.as, request: request}
+	return request
 }
 
 // admit lets admission complete the request's object.
@@ -56,7 +62,15 @@ func (r *Registry) admit(ctx context.Context, request *api.AdmissionRequest) err
 	if r.admission == nil {
 		return nil
 	}
-	return r.admission.Mutate(ctx, request)
+	if err := r.admission.Mutate(ctx, request); err != nil {
+		return err
+	}
+	if obj := request.Object; obj != nil && request.Operation == api.Create && request.Subresource == "" &&
+		(obj.GetName() != request.Key.Name || obj.GetNamespace() != request.Key.Namespace) {
+		return apierrors.NewBadRequest(fmt.Sprintf("admission has renamed %s to %s/%s: a name cannot change on its way to the store",
+			request.Key, obj.GetNamespace(), obj.GetName()))
+	}
+	return nil
 }
 
 // permit is the last word about a write.
@@ -86,7 +100,7 @@ func (r *Registry) AdmitConnect(ctx context.Context, key api.Key, subresource st
 
 // admitDelete judges a deletion.
 func (r *Registry) admitDelete(ctx context.Context, k *kind, key api.Key, old api.Object, opts api.DeleteOptions) error {
-	request := r.request(k, api.Delete, key, write{dry: opts.DryRun, options: deleteOptions(opts)}, nil, old)
+	request := r.request(k, api.Delete, key, write{dry: opts.DryRun, options: deleteOptions(opts), as: opts.As}, nil, old)
 	if err := r.admit(ctx, request); err != nil {
 		return err
 	}
@@ -100,7 +114,7 @@ func (r *Registry) admitSubresource(ctx context.Context, k *kind, key api.Key, o
 	if r.admission == nil {
 		return obj, nil
 	}
-	w := write{sub: opts.Subresource, dry: opts.DryRun, options: createOptions(opts)}
+	w := write{sub: opts.Subresource, dry: opts.DryRun, options: createOptions(opts), as: opts.As}
 	request := r.request(k, api.Create, key, w, copyOf(obj), nil)
 	request.Default = func(api.Object) {}
 	if err := r.admit(ctx, request); err != nil {

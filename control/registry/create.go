@@ -68,7 +68,7 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 			attempt = copyOf(obj)
 		}
 		stored, err := r.insert(ctx, k, key, attempt, write{through: &k.main, dry: opts.DryRun, options: createOptions(opts),
-			manager: opts.FieldManager, as: opts.As})
+			manager: opts.FieldManager, as: opts.As, generated: generated})
 		if !errors.Is(err, store.ErrConflict) {
 			return k.out(ctx, opts.As, stored, r.fail(ctx, key, err))
 		}
@@ -85,7 +85,7 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 // dry run gets the same answer.
 func (r *Registry) ask(ctx context.Context, k *kind, key api.Key, obj api.Object, opts api.CreateOptions) (api.Object, error) {
 	k.defaults(obj)
-	request := r.request(k, api.Create, key, write{dry: opts.DryRun, options: createOptions(opts)}, obj, nil)
+	request := r.request(k, api.Create, key, write{dry: opts.DryRun, options: createOptions(opts), as: opts.As}, obj, nil)
 	if err := r.admit(ctx, request); err != nil {
 		return nil, err
 	}

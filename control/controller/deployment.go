@@ -101,7 +101,7 @@ func newDeployments(cfg Config) runner {
 
 func (c *deployments) setChanged(old, new api.Object) {
 	if new == nil {
-		c.resized.of(api.ReplicaSets.KeyOf(old), nil) // nothing to remember of it
+		c.resized.forget(api.ReplicaSets.KeyOf(old))
 	}
 	for _, rs := range []api.Object{old, new} {
 		if rs == nil {
@@ -170,6 +170,29 @@ func (c *deployments) unseen(ctx context.Context, d *appsv1.Deployment) ([]api.O
 	return out, nil
 }
 
+// newest are the ReplicaSets as this loop has left them. One whose resizing got
+// no answer is read from the API: the sizes of all others depend on it, and a
+// change of mind may come before the same resizing is tried again.
+func (c *deployments) newest(ctx context.Context, sets []api.Object) ([]api.Object, error) {
+	out := make([]api.Object, 0, len(sets))
+	for _, rs := range sets {
+		key := api.ReplicaSets.KeyOf(rs)
+		if c.resized.doubtful(key) {
+			now, err := c.client.Get(ctx, key, api.GetOptions{})
+			if apierrors.IsNotFound(err) {
+				c.resized.forget(key)
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("look for %s, which may have been resized: %w", key, err)
+			}
+			c.resized.add(key, now)
+		}
+		out = append(out, c.resized.of(key, rs))
+	}
+	return out, nil
+}
+
 // Reconcile implements reconcile.Reconciler.
 func (c *deployments) Reconcile(ctx context.Context, key api.Key) (time.Duration, error) {
 	obj, ok := c.deployments.Get(key)
@@ -205,8 +228,8 @@ func (c *deployments) Reconcile(ctx context.Context, key api.Key) (time.Duration
 			claimed = append(claimed, rs)
 		}
 	}
-	for i, rs := range claimed {
-		claimed[i] = c.resized.of(api.ReplicaSets.KeyOf(rs), rs)
+	if claimed, err = c.newest(ctx, claimed); err != nil {
+		return 0, err
 	}
 	r.history = historyOf(seen, reconcile.As[*appsv1.ReplicaSet](claimed))
 	if err := r.step(); err != nil {

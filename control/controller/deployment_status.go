@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -129,7 +130,7 @@ func judgeProgress(d *appsv1.Deployment, h history, status *appsv1.DeploymentSta
 	}
 	subject := fmt.Sprintf("Deployment %q", d.Name)
 	if h.current != nil {
-		subject = fmt.Sprintf("ReplicaSet %q", h.current.Name)
+		subject = subjectOf(h.current)
 	}
 	progress := func(s corev1.ConditionStatus, reason, message string) appsv1.DeploymentCondition {
 		return newCondition(appsv1.DeploymentProgressing, s, reason, subject+message, now)
@@ -149,6 +150,20 @@ func judgeProgress(d *appsv1.Deployment, h history, status *appsv1.DeploymentSta
 	case timedOut(d, status, now):
 		setCondition(status, progress(corev1.ConditionFalse, reasonTimedOut, " has timed out progressing."))
 	}
+}
+
+func subjectOf(rs *appsv1.ReplicaSet) string { return fmt.Sprintf("ReplicaSet %q", rs.Name) }
+
+// speaksOf says that the condition Progressing is about the rollout of rs. One
+// that tells how an earlier rollout ended is not: if a controller dies between
+// the creation of a ReplicaSet and the status that says so, that is what the
+// next one finds, and the new rollout's deadline would never run.
+func speaksOf(c *appsv1.DeploymentCondition, rs *appsv1.ReplicaSet) bool {
+	if c == nil {
+		return false
+	}
+	ended := c.Reason == reasonComplete || c.Reason == reasonTimedOut
+	return !ended || strings.HasPrefix(c.Message, subjectOf(rs))
 }
 
 // isComplete says that all replicas are of the current template and available.

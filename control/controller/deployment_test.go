@@ -230,6 +230,38 @@ func TestProgressDeadlineAndPause(t *testing.T) {
 	})
 }
 
+// Wherever in the start of a rollout the controller dies: the next one must not
+// take the end of the last rollout for the end of this one.
+func TestDeadlineRunsWhateverWasLost(t *testing.T) {
+	for crashAt := range 8 {
+		client := &crashing{}
+		inBed(t, workloads, func(b *bed) {
+			d := webDeployment(1)
+			deadline := int32(30)
+			d.Spec.ProgressDeadlineSeconds = &deadline
+			create(b, api.Deployments, d)
+			b.settle()
+			b.rollOut()
+			client.dieAfter(crashAt + 1)
+			b.setImage("nothere:v1")
+			if client.crashed() {
+				b.crash()
+				b.start()
+			}
+			client.dieAfter(0)
+			b.pass(2 * time.Minute)
+			if got := b.progressing(); got != reasonTimedOut {
+				t.Errorf("died after %d writes: Progressing is %s after the deadline", crashAt+1, got)
+			}
+			b.setImage("hello:v1")
+			b.rollOut()
+			if got := b.progressing(); got != reasonComplete {
+				t.Errorf("died after %d writes: Progressing is %s after the undo", crashAt+1, got)
+			}
+		}, func(cfg *Config) { client.Client, cfg.Client = cfg.Client, client })
+	}
+}
+
 func TestRevisionHistoryLimit(t *testing.T) {
 	inBed(t, workloads, func(b *bed) {
 		d := webDeployment(1)

@@ -164,6 +164,13 @@ type crashing struct {
 	dead bool
 }
 
+// dieAfter sets the number of writes; 0 is none of them.
+func (c *crashing) dieAfter(writes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left, c.dead = writes, false
+}
+
 // crashed says that the process has died since the last call, and lets the
 // next one live.
 func (c *crashing) crashed() bool {

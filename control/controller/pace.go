@@ -52,6 +52,26 @@ func (p *pace) passed(service api.Key, endpoints int, now time.Time) {
 type latest struct {
 	mu      sync.Mutex
 	written map[api.Key]api.Object
+	doubted map[api.Key]bool
+}
+
+// doubt notes that nobody knows whether a write was carried out: what the
+// informer shows may be older than what this loop has done.
+func (l *latest) doubt(key api.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.doubted == nil {
+		l.doubted = map[api.Key]bool{}
+	}
+	l.doubted[key] = true
+}
+
+// doubtful says that an object must be read from the API before it is relied
+// on.
+func (l *latest) doubtful(key api.Key) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.doubted[key]
 }
 
 // add notes an object as a write has returned it.
@@ -62,6 +82,15 @@ func (l *latest) add(key api.Key, obj api.Object) {
 		l.written = map[api.Key]api.Object{}
 	}
 	l.written[key] = obj
+	delete(l.doubted, key)
+}
+
+// forget drops what is known of an object that is gone.
+func (l *latest) forget(key api.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.written, key)
+	delete(l.doubted, key)
 }
 
 // of is the newer one of what the informer shows and what was written. shown

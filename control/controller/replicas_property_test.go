@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"wherry.dev/wherry/control/api"
@@ -72,10 +73,9 @@ func TestReplicaSetNeverDoubles(t *testing.T) {
 // no controller ever takes an available pod while not more than the minimum
 // are available, and there are never more pods than the surge allows.
 //
-// WHERRY_SEEDS tries more: of 25, the numbers 20 and 24 leave the bounds by one
-// pod in some runs in a hundred, which is not understood yet.
+// WHERRY_SEEDS tries more than the usual 25.
 func TestRolloutStaysInItsBounds(t *testing.T) {
-	seeds := uint64(8)
+	seeds := uint64(25)
 	if more, err := strconv.ParseUint(os.Getenv("WHERRY_SEEDS"), 10, 32); err == nil {
 		seeds = more
 	}
@@ -91,7 +91,9 @@ func TestRolloutStaysInItsBounds(t *testing.T) {
 				lack.IntVal = 1
 			}
 			least, most := wanted(d)-lack.IntVal, wanted(d)+surge.IntVal
+			since := readySince{}
 			b.onPods(func(old, new *corev1.Pod, all map[string]*corev1.Pod) {
+				since.note(old, new)
 				active, ready := int32(0), int32(0)
 				for _, p := range all {
 					if podActive(p) {
@@ -104,7 +106,7 @@ func TestRolloutStaysInItsBounds(t *testing.T) {
 				if active > most {
 					t.Errorf("seed %d: %d pods, at most %d are allowed", seed, active, most)
 				}
-				taken := old != nil && readyFor(old) > 500*time.Millisecond && podActive(old) && (new == nil || new.DeletionTimestamp != nil)
+				taken := old != nil && podActive(old) && since.settled(old, all) && (new == nil || new.DeletionTimestamp != nil)
 				if taken && ready < least {
 					t.Errorf("seed %d: a ready pod was taken, %d are left, the minimum is %d", seed, ready, least)
 				}
@@ -141,13 +143,28 @@ func TestRolloutStaysInItsBounds(t *testing.T) {
 	}
 }
 
-// readyFor is how long a pod has been ready. One that was to go because it was
-// not, and becomes so in that moment, is nobody's fault.
-func readyFor(p *corev1.Pod) time.Duration {
-	if !isReady(p) {
-		return 0
+// readySince is when pods were seen to become ready, by name; the condition
+// itself counts in whole seconds.
+type readySince map[string]time.Time
+
+func (r readySince) note(old, new *corev1.Pod) {
+	if new != nil && isReady(new) && (old == nil || !isReady(old)) {
+		r[new.Name] = time.Now()
 	}
-	return time.Since(podReadyCondition(p).LastTransitionTime.Time)
+}
+
+// settled says that the pod, and all ready ones beside it in all of its
+// ReplicaSet, have been ready for so long that the controllers must know it. A
+// set that was to lose a pod that was not ready has to lose one even if that
+// becomes ready in that moment; this is nobody's fault.
+func (r readySince) settled(p *corev1.Pod, all map[string]*corev1.Pod) bool {
+	for _, q := range all {
+		sibling := metav1.GetControllerOfNoCopy(q).UID == metav1.GetControllerOfNoCopy(p).UID
+		if sibling && isReady(q) && time.Since(r[q.Name]) <= 500*time.Millisecond {
+			return false
+		}
+	}
+	return isReady(p) && time.Since(r[p.Name]) > 500*time.Millisecond
 }
 
 // failPods makes some pods fail for good and others unready.

@@ -186,7 +186,7 @@ func (r *rollout) refreshCurrent() error {
 			return err
 		}
 	}
-	if hasDeadline(r.d) && conditionOf(&r.d.Status, appsv1.DeploymentProgressing) == nil {
+	if hasDeadline(r.d) && !speaksOf(conditionOf(&r.d.Status, appsv1.DeploymentProgressing), rs) {
 		setCondition(&r.d.Status, newCondition(appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonFound,
 			fmt.Sprintf("Found new replica set %q", rs.Name), r.now))
 	}
@@ -247,6 +247,7 @@ func (r *rollout) resize(plan []resize) error {
 func (r *rollout) update(rs, changed *appsv1.ReplicaSet) error {
 	obj, err := r.client.Update(r.ctx, api.ReplicaSets.KeyOf(rs), changed, api.UpdateOptions{})
 	if err != nil {
+		r.resized.doubt(api.ReplicaSets.KeyOf(rs))
 		return fmt.Errorf("update %s: %w", api.ReplicaSets.KeyOf(rs), err)
 	}
 	stored, ok := obj.(*appsv1.ReplicaSet)

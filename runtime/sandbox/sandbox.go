@@ -150,6 +150,10 @@ type Mount struct {
 	SubPath  string
 	Target   string // absolute path in the guest
 	ReadOnly bool
+	// MaxBytes and MaxFiles bound what guests keep in Source, all mounts of it
+	// together: bytes in blocks of 4 KiB, and names of files, directories and
+	// links. A guest that wants more is told that the device is full. 0: no bound.
+	MaxBytes, MaxFiles int64
 }
 
 // Container is a started container. Its methods are safe for concurrent use.

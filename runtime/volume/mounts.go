@@ -45,7 +45,9 @@ func (s *Set) Mounts(pod *corev1.Pod, c *corev1.Container, expand func(string) (
 		if !path.IsAbs(target) {
 			target = "/" + target
 		}
-		mounts = append(mounts, sandbox.Mount{Source: at, SubPath: sub, Target: path.Clean(target), ReadOnly: m.ReadOnly || readOnly(v)})
+		mount := sandbox.Mount{Source: at, SubPath: sub, Target: path.Clean(target), ReadOnly: m.ReadOnly || readOnly(v)}
+		mount.MaxBytes, mount.MaxFiles = s.bounds(pod, v)
+		mounts = append(mounts, mount)
 	}
 	return mounts, nil
 }

@@ -13,9 +13,10 @@ import (
 
 // Set is the volumes of one pod. It is used by one goroutine.
 type Set struct {
-	dir  string // <dir>/volumes/<kind>/<name>, <dir>/subpaths/<container>/<n>
-	src  Source
-	host map[string]string // volume name -> path on the host, filled by Sync
+	dir    string // <dir>/volumes/<kind>/<name>, <dir>/subpaths/<container>/<n>
+	src    Source
+	host   map[string]string // volume name -> path on the host, filled by Sync
+	memory int64             // of the node, that pods may have; filled by Sync
 	// tokens are those of service accounts, by volume and path.
 	tokens map[string]token
 }
@@ -44,6 +45,7 @@ func (e *MountError) Unwrap() error { return e.Err }
 // goes through all volumes even when one fails; the error joins *MountErrors.
 func (s *Set) Sync(ctx context.Context, pod *corev1.Pod, node Node) error {
 	var errs []error
+	s.memory = node.Allocatable.Memory().Value()
 	b := builder{src: s.src, pod: pod, node: node, tokens: s.tokens}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]

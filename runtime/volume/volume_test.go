@@ -233,6 +233,53 @@ func TestMounts(t *testing.T) {
 	}
 }
 
+// TestBounds: on the disk a volume may pass its limit by a little, so that its
+// pod is evicted; in memory it may not.
+func TestBounds(t *testing.T) {
+	limited := func(amount string) corev1.ResourceRequirements {
+		return corev1.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse(amount)}}
+	}
+	const mib = 1 << 20
+	for name, tt := range map[string]struct {
+		medium       corev1.StorageMedium
+		limit        string
+		resources    corev1.ResourceRequirements
+		bytes, files int64
+	}{
+		"no limit":                  {"", "", limited("1Mi"), 0, 0},
+		"a limit of nothing":        {"", "0", limited("1Mi"), 0, 0},
+		"on the disk":               {"", "16Mi", limited("1Mi"), 17*mib + 64<<10, 17*256 + 16},
+		"a small one":               {"", "1Ki", limited("1Mi"), 1<<10 + 64 + 64<<10, 1024},
+		"in memory":                 {corev1.StorageMediumMemory, "16Mi", limited("32Mi"), 16 * mib, 16 * 256},
+		"memory of the pod":         {corev1.StorageMediumMemory, "", limited("32Mi"), 32 * mib, 32 * 256},
+		"less memory than the size": {corev1.StorageMediumMemory, "64Mi", limited("32Mi"), 32 * mib, 32 * 256},
+		"memory of the node":        {corev1.StorageMediumMemory, "", corev1.ResourceRequirements{}, 1024 * mib, 1024 * 256},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := &corev1.EmptyDirVolumeSource{Medium: tt.medium}
+			if tt.limit != "" {
+				v.SizeLimit = ptr(resource.MustParse(tt.limit))
+			}
+			s := NewSet(t.TempDir(), testObjects())
+			pod := testPod(map[string]corev1.VolumeSource{"v": {EmptyDir: v}}, corev1.VolumeMount{Name: "v", MountPath: "/v"})
+			pod.Spec.Containers[0].Resources = tt.resources
+			node := Node{Allocatable: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")}}
+			t.Cleanup(func() {
+				if err := s.Remove(); err != nil {
+					t.Error(err)
+				}
+			})
+			if err := s.Sync(t.Context(), pod, node); err != nil {
+				t.Fatal(err)
+			}
+			mounts, err := s.Mounts(pod, &pod.Spec.Containers[0], nil)
+			if err != nil || len(mounts) != 1 || mounts[0].MaxBytes != tt.bytes || mounts[0].MaxFiles != tt.files {
+				t.Errorf("%+v, %v", mounts, err)
+			}
+		})
+	}
+}
+
 func TestSubPathCannotLeaveTheVolume(t *testing.T) {
 	outside := t.TempDir()
 	for name, sub := range map[string]string{"dots": "a/../../x", "absolute": "/etc", "link": "out", "below a link": "out/x"} {

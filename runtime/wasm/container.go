@@ -23,6 +23,8 @@ type container struct {
 	guest   *wasi.Guest // set under mu by start
 	meter   *module.Meter
 	memory  *module.Gauge
+	mounts  []wasi.Mount
+	unmount func()
 	tools   bool            // it is the guest of package tools
 	ctx     context.Context // of the guest's run; ends when it is killed
 	cancel  context.CancelFunc
@@ -82,6 +84,7 @@ const startPatience = time.Second
 
 // start opens the ports, instantiates the module and lets the guest run.
 func (c *container) start(ctx context.Context) (err error) {
+	c.mounts, c.unmount = c.sandbox.runtime.quotas.mounts(c.spec.Mounts)
 	defer func() {
 		if err != nil {
 			c.release()
@@ -105,7 +108,7 @@ func (c *container) start(ctx context.Context) (err error) {
 	guest, err := wasi.NewGuest(c.ctx, wasi.Config{
 		Args: c.argv(), Env: env, Stdin: stdin, Stdout: stdout, Stderr: stderr,
 		Sockets: sockets, BlockingListeners: !c.program.goModule,
-		Mounts: mounts(c.spec.Mounts), Network: guestNet{c.sandbox.net, c},
+		Mounts: c.mounts, Network: guestNet{c.sandbox.net, c},
 	})
 	if err != nil {
 		return err
@@ -200,8 +203,9 @@ func (c *container) startHandler() error {
 	return nil
 }
 
-// release gives ports back.
+// release gives ports and volumes back.
 func (c *container) release() {
+	c.unmount()
 	c.mu.Lock()
 	ports, packets := c.ports, c.packets
 	c.ports, c.packets = nil, nil
@@ -315,12 +319,4 @@ func (e *environment) unset(name string) {
 			}
 		}
 	}
-}
-
-func mounts(list []sandbox.Mount) []wasi.Mount {
-	all := make([]wasi.Mount, len(list))
-	for i, m := range list {
-		all[i] = wasi.Mount(m)
-	}
-	return all
 }

@@ -42,7 +42,7 @@ func (c *container) findProgram(ctx context.Context, args []string) (found, erro
 	}
 	name := args[0]
 	for _, file := range c.candidates(name) {
-		f, err := wasi.OpenFile(mounts(c.spec.Mounts), file)
+		f, err := wasi.OpenFile(c.mounts, file)
 		if err != nil {
 			continue
 		}

@@ -33,6 +33,7 @@ type Runtime struct {
 	cfg    Config
 	engine *engine
 	cpus   *module.Processors
+	quotas quotas
 
 	mu        sync.Mutex
 	sandboxes map[*podSandbox]struct{}

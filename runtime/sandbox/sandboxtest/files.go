@@ -92,6 +92,35 @@ func testFiles(t *testing.T, h *Harness) {
 	})
 }
 
+// testQuota: a volume with bounds is full when guests have filled it, for all
+// of them, and for those that start later.
+func testQuota(t *testing.T, h *Harness) {
+	data := t.TempDir()
+	spec := sandbox.ContainerSpec{Mounts: []sandbox.Mount{{Source: data, Target: "/data", MaxBytes: 64 << 10, MaxFiles: 4}}}
+	const full = "No space left on device\n"
+	for _, c := range []struct {
+		name  string
+		verbs []string
+		want  string
+	}{
+		{"it fits", []string{"write:/data/a,text", "truncate:/data/a,40000", "mkdir:/data/d"}, ""},
+		{"too large", []string{"truncate:/data/a,70000"}, "truncate:/data/a,70000: error: truncate /data/a: " + full},
+		{"too large together", []string{"write:/data/d/b,x", "truncate:/data/d/b,20481"}, "truncate:/data/d/b,20481: error: truncate /data/d/b: " + full},
+		{"too many", []string{"write:/data/c,x", "write:/data/e,x"}, "write:/data/e,x: error: open /data/e: " + full},
+		{"after a removal", []string{"rm:/data/c", "rm:/data/d/b", "rm:/data/d", "truncate:/data/a,65536", "cat:/data/none"},
+			"cat:/data/none: error: open /data/none: No such file or directory\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if exit, out := h.Tool(t, spec, c.verbs...); out != c.want {
+				t.Errorf("exit %+v\n got %q\nwant %q", exit, out, c.want)
+			}
+		})
+	}
+	if info, err := os.Stat(filepath.Join(data, "a")); err != nil || info.Size() != 64<<10 {
+		t.Errorf("the host sees %v, %v", info, err)
+	}
+}
+
 // testEscape tries to leave a mount in every way that is known.
 func testEscape(t *testing.T, h *Harness) {
 	outer := t.TempDir()

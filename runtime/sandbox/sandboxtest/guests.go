@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 
@@ -32,14 +31,27 @@ func (g *Guests) Close() {
 }
 
 // Tool returns the image of testdata/tool: see its source for the verbs.
-func (g *Guests) Tool(t testing.TB) sandbox.Image { return g.Build(t, source("tool")) }
+func (g *Guests) Tool(t testing.TB) sandbox.Image { return g.Build(t, source(t, "tool")) }
 
 // Web returns the image of testdata/web, a net/http server on descriptor 3.
-func (g *Guests) Web(t testing.TB) sandbox.Image { return g.Build(t, source("web")) }
+func (g *Guests) Web(t testing.TB) sandbox.Image { return g.Build(t, source(t, "web")) }
 
-func source(name string) string {
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "testdata", name)
+// source is where a guest's package is, found from a test's own directory: the
+// compiler's word for this file is no path under -trimpath.
+func source(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for root := dir; ; root = filepath.Dir(root) {
+		if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
+			return filepath.Join(root, "runtime", "sandbox", "sandboxtest", "testdata", name)
+		}
+		if root == filepath.Dir(root) {
+			t.Fatalf("no go.mod above %s", dir)
+		}
+	}
 }
 
 // Build compiles the main package in dir for wasip1.

@@ -81,6 +81,8 @@ func TestProcessorsShareByWeight(t *testing.T) {
 
 func TestProcessorsPreferWhoWakesUp(t *testing.T) {
 	p := newProcessors(1)
+	now := time.Now()
+	p.now = func() time.Time { return now } // nobody is overdue, however loaded the machine
 	busy, other, sleeper := newTurn(0), newTurn(0), newTurn(0)
 	p.next(busy, time.Second, false, nil)
 	order := make(chan string, 3)
@@ -95,6 +97,7 @@ func TestProcessorsPreferWhoWakesUp(t *testing.T) {
 			p.mu.Lock()
 			queued = tt.at >= 0
 			p.mu.Unlock()
+			runtime.Gosched()
 		}
 	}
 	other.virtual = busy.virtual

@@ -86,7 +86,7 @@ func TestLongPaths(t *testing.T) {
 	}
 	d := g.table.open[3].(*dir)
 	for range maxPath {
-		opened, errno := d.open("./././././././.", openRequest{})
+		opened, errno := d.open(g, "./././././././.", openRequest{})
 		if errno == ENAMETOOLONG {
 			return
 		}

@@ -186,8 +186,6 @@ func fdFdstatSetFlags(g *Guest, _ memory, p []uint64) Errno {
 	return OK
 }
 
-// fdFdstatSetRights can only take rights away, as the specification says; what
-// counts is the access mode of files.
 // fdFdstatSetRights takes rights away; none can be added. Only a file's mean
 // something here.
 func fdFdstatSetRights(g *Guest, _ memory, p []uint64) Errno {
@@ -299,7 +297,7 @@ func fdFilestatSetSize(g *Guest, _ memory, p []uint64) Errno {
 	if p[1] > math.MaxInt64 || f.may(rightWrite) != OK {
 		return EINVAL // ftruncate(2): a file that is not open for writing
 	}
-	return toErrno(f.f.Truncate(int64(p[1])))
+	return f.resize(int64(p[1]))
 }
 
 func fdFilestatSetTimes(g *Guest, _ memory, p []uint64) Errno {

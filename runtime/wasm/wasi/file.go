@@ -9,6 +9,7 @@ import (
 // file is an open regular file (or a character device of a mount).
 type file struct {
 	f      *os.File
+	inode  *inode // nil: its size has no bound
 	tree   *tree
 	path   string // in the tree, as it was opened
 	rights uint64
@@ -22,7 +23,37 @@ func (f *file) status() status {
 	return status{kind: typeRegular, flags: f.flags, rights: f.rights}
 }
 
-func (f *file) close() Errno { return toErrno(f.f.Close()) }
+func (f *file) close() Errno {
+	err := f.f.Close()
+	if f.inode != nil {
+		f.inode.closed()
+	}
+	return toErrno(err)
+}
+
+// put writes b to where at says, which is where do puts it.
+func (f *file) put(b []byte, at func() (int64, error), do func([]byte) (int, error)) (int, error) {
+	if f.inode == nil {
+		return do(b)
+	}
+	return f.inode.write(b, at, do)
+}
+
+// resize is put for changes of the size.
+func (f *file) resize(size int64) Errno {
+	if f.inode == nil {
+		return toErrno(f.f.Truncate(size))
+	}
+	return toErrno(f.inode.resize(size, f.f.Truncate))
+}
+
+// position is where the next write goes.
+func (f *file) position() (int64, error) {
+	if f.appends {
+		return f.f.Seek(0, io.SeekEnd)
+	}
+	return f.f.Seek(0, io.SeekCurrent)
+}
 
 func (f *file) may(right uint64) Errno {
 	if f.rights&right == 0 {
@@ -62,7 +93,7 @@ func (f *file) write(g *Guest, bufs [][]byte) (int, Errno) {
 			return 0, toErrno(err)
 		}
 	}
-	n, errno := drain(g, bufs, f.f.Write)
+	n, errno := drain(g, bufs, func(b []byte) (int, error) { return f.put(b, f.position, f.f.Write) })
 	return n, f.synced(errno)
 }
 
@@ -77,7 +108,7 @@ func (f *file) writeAt(g *Guest, bufs [][]byte, at int64) (int, Errno) {
 		return f.write(g, bufs)
 	}
 	n, errno := drain(g, bufs, func(b []byte) (int, error) {
-		n, err := f.f.WriteAt(b, at)
+		n, err := f.put(b, func() (int64, error) { return at, nil }, func(b []byte) (int, error) { return f.f.WriteAt(b, at) })
 		at += int64(n)
 		return n, err
 	})
@@ -108,7 +139,7 @@ func (f *file) allocate(offset, size uint64) Errno {
 	if uint64(info.Size()) >= end {
 		return OK
 	}
-	return toErrno(f.f.Truncate(int64(end)))
+	return f.resize(int64(end))
 }
 
 // maxPart is what is moved at once between two moments at which the guest can

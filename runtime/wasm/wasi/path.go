@@ -2,20 +2,12 @@ package wasi
 
 import (
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
 )
 
-const (
-	lookupFollow = 1
-
-	openCreate    = 1
-	openDirectory = 2
-	openExclusive = 4
-	openTruncate  = 8
-)
+const lookupFollow = 1
 
 // target decodes a directory descriptor and a path.
 func (g *Guest) target(m memory, fd, addr, size uint64) (*dir, string, Errno) {
@@ -52,138 +44,38 @@ func (g *Guest) writable(m memory, fd, addr, size uint64) (place, string, Errno)
 	return at, joined, OK
 }
 
-// pathOpen serves path_open: (fd, dirflags, path, len, oflags, rights,
-// inheriting, fdflags, *fd).
-func pathOpen(g *Guest, m memory, p []uint64) Errno {
-	d, rel, errno := g.target(m, p[0], p[2], p[3])
-	if errno != OK {
-		return errno
-	}
-	if g.table.files >= maxFiles {
-		return EMFILE
-	}
-	opened, errno := d.open(rel, openRequest{
-		follow: p[1]&lookupFollow != 0, oflags: uint16(p[4]), rights: p[5], flags: uint16(p[7]),
-	})
-	if errno != OK {
-		return errno
-	}
-	fd, errno := g.table.add(opened)
-	if errno != OK {
-		opened.close()
-		return errno
-	}
-	if errno := m.put32(p[8], uint64(fd)); errno != OK {
-		g.table.close(uint64(fd))
-		return errno
-	}
-	return OK
-}
-
-type openRequest struct {
-	follow bool
-	oflags uint16
-	rights uint64
-	flags  uint16
-}
-
-func (r openRequest) wants(oflag uint16) bool { return r.oflags&oflag != 0 }
-
-// mode gives the host's flags. The access mode hides in the rights.
-func (r openRequest) mode() (mode int, writes bool) {
-	reads := r.rights&rightsForReads != 0
-	writes = r.rights&rightsForWrites != 0
-	switch {
-	case reads && writes:
-		mode = os.O_RDWR
-	case writes:
-		mode = os.O_WRONLY
-	}
-	if r.wants(openCreate) {
-		mode |= os.O_CREATE
-	}
-	if r.wants(openExclusive) {
-		mode |= os.O_EXCL
-	}
-	if r.wants(openTruncate) {
-		mode |= os.O_TRUNC
-	}
-	if r.flags&flagAppend != 0 {
-		mode |= os.O_APPEND
-	}
-	if r.flags&(flagSync|flagDsync|flagRsync) != 0 {
-		mode |= os.O_SYNC
-	}
-	return mode, writes
-}
-
-func (d *dir) open(rel string, r openRequest) (descriptor, Errno) {
-	at, errno := d.locate(rel)
-	if errno == ENOENT && r.wants(openCreate) {
-		return nil, EROFS
-	}
-	if errno != OK {
-		return nil, errno
-	}
-	joined, _ := d.join(rel)
-	found, errno := at.stat(r.follow)
-	switch {
-	case errno == ENOENT && r.wants(openCreate):
-		if r.wants(openDirectory) {
-			return nil, EINVAL
-		}
-		if at.readOnly {
-			return nil, EROFS
-		}
-		if strings.HasSuffix(rel, "/") {
-			return nil, EISDIR
-		}
-	case errno != OK:
-		return nil, errno
-	case r.wants(openCreate) && r.wants(openExclusive):
-		return nil, EEXIST
-	case found.kind == typeSymlink:
-		return nil, ELOOP
-	case found.kind == typeDirectory:
-		if r.wants(openTruncate) || r.wants(openCreate) || r.rights&rightWrite != 0 {
-			return nil, EISDIR
-		}
-		return &dir{tree: d.tree, path: joined, flags: r.flags & flagNonblock}, OK
-	case r.wants(openDirectory):
-		return nil, ENOTDIR
-	case found.kind != typeRegular && found.kind != typeCharDevice:
-		return nil, EACCES // opening a pipe of the host could block a thread
-	}
-	return openFile(at, r)
-}
-
-func openFile(at place, r openRequest) (descriptor, Errno) {
-	mode, writes := r.mode()
-	if at.readOnly && (writes && r.rights&rightWrite != 0 || r.wants(openTruncate)) {
-		return nil, EROFS
-	}
-	if at.readOnly {
-		mode &^= os.O_WRONLY | os.O_RDWR | os.O_CREATE | os.O_EXCL
-		r.rights &^= rightsForWrites
-	}
-	// 0644, as a shell's umask would leave it: other containers of the pod may read.
-	f, err := at.root.OpenFile(at.name, mode, 0o644)
-	if err != nil {
-		return nil, toErrno(err)
-	}
-	rights := r.rights & rightsFile
-	return &file{
-		f: f, tree: at.tree, path: at.rel, rights: rights, appends: mode&os.O_APPEND != 0, readOnly: at.readOnly,
-		flags: r.flags &^ (flagSync | flagDsync | flagRsync),
-	}, OK
-}
-
 func pathCreateDirectory(g *Guest, m memory, p []uint64) Errno {
 	at, _, errno := g.writable(m, p[0], p[1], p[2])
 	if errno != OK {
 		return errno
 	}
-	return toErrno(at.root.Mkdir(strings.TrimRight(at.name, `/`), 0o755))
+	return at.make(g, block, func() error { return at.root.Mkdir(strings.TrimRight(at.name, `/`), 0o755) })
+}
+
+// make adds a name to the place, by do, of what takes bytes of the quota.
+func (p place) make(g *Guest, bytes int64, do func() error) Errno {
+	end, errno := p.quota.hold(g)
+	if errno != OK {
+		return errno
+	}
+	defer end()
+	if !p.quota.take(bytes, 1) {
+		return ENOSPC
+	}
+	err := do()
+	if err != nil {
+		p.quota.give(bytes, 1)
+	}
+	return toErrno(err)
+}
+
+// remove removes the name, of what s is.
+func (p place) remove(s filestat) Errno {
+	err := p.root.Remove(strings.TrimRight(p.name, `/`))
+	if err == nil && p.quota != nil {
+		p.quota.removed(s)
+	}
+	return toErrno(err)
 }
 
 func pathRemoveDirectory(g *Guest, m memory, p []uint64) Errno {
@@ -191,6 +83,11 @@ func pathRemoveDirectory(g *Guest, m memory, p []uint64) Errno {
 	if errno != OK {
 		return errno
 	}
+	end, errno := at.quota.hold(g)
+	if errno != OK {
+		return errno
+	}
+	defer end()
 	s, errno := at.stat(false)
 	if errno != OK {
 		return errno
@@ -198,7 +95,7 @@ func pathRemoveDirectory(g *Guest, m memory, p []uint64) Errno {
 	if s.kind != typeDirectory {
 		return ENOTDIR
 	}
-	return toErrno(at.root.Remove(strings.TrimRight(at.name, `/`)))
+	return at.remove(s)
 }
 
 func pathUnlinkFile(g *Guest, m memory, p []uint64) Errno {
@@ -206,6 +103,11 @@ func pathUnlinkFile(g *Guest, m memory, p []uint64) Errno {
 	if errno != OK {
 		return errno
 	}
+	end, errno := at.quota.hold(g)
+	if errno != OK {
+		return errno
+	}
+	defer end()
 	s, errno := at.stat(false)
 	switch {
 	case errno != OK:
@@ -215,7 +117,7 @@ func pathUnlinkFile(g *Guest, m memory, p []uint64) Errno {
 	case strings.HasSuffix(joined, "/"):
 		return ENOTDIR
 	}
-	return toErrno(at.root.Remove(at.name))
+	return at.remove(s)
 }
 
 // pathRename serves path_rename: (fd, old, len, fd, new, len).
@@ -231,6 +133,11 @@ func pathRename(g *Guest, m memory, p []uint64) Errno {
 	case from.root != to.root:
 		return EXDEV
 	}
+	end, errno := from.quota.hold(g)
+	if errno != OK {
+		return errno
+	}
+	defer end()
 	return rename(from, to)
 }
 
@@ -238,21 +145,27 @@ func pathRename(g *Guest, m memory, p []uint64) Errno {
 // target; POSIX has an empty one replaced by another.
 func rename(from, to place) Errno {
 	oldName, newName := strings.TrimRight(from.name, `/`), strings.TrimRight(to.name, `/`)
-	if there, errno := to.stat(false); errno == OK && there.kind == typeDirectory {
-		moved, errno := from.stat(false)
-		switch {
-		case errno != OK:
+	there, missing := to.stat(false)
+	moved, errno := from.stat(false)
+	switch {
+	case errno != OK:
+		return errno
+	case missing != OK: // Rename says why, if it matters
+	case moved.inode == there.inode && moved.inode != 0, oldName == newName:
+		return OK // two names of one file, or one of one
+	case there.kind == typeDirectory && moved.kind != typeDirectory:
+		return EISDIR
+	case there.kind == typeDirectory:
+		if errno := to.remove(there); errno != OK {
 			return errno
-		case moved.kind != typeDirectory:
-			return EISDIR
-		case moved.inode == there.inode && moved.inode != 0:
-			return OK // the same directory
 		}
-		if err := to.root.Remove(newName); err != nil {
-			return toErrno(err)
-		}
+		missing = ENOENT
 	}
-	return toErrno(from.root.Rename(oldName, newName))
+	err := from.root.Rename(oldName, newName)
+	if err == nil && missing == OK && to.quota != nil {
+		to.quota.removed(there)
+	}
+	return toErrno(err)
 }
 
 // pathLink serves path_link: (fd, flags, old, len, fd, new, len).
@@ -270,7 +183,7 @@ func pathLink(g *Guest, m memory, p []uint64) Errno {
 	case p[1]&lookupFollow != 0:
 		return EINVAL // as Linux without AT_SYMLINK_FOLLOW
 	}
-	return toErrno(from.root.Link(from.name, to.name))
+	return to.make(g, 0, func() error { return from.root.Link(from.name, to.name) })
 }
 
 // pathSymlink serves path_symlink: (text, len, fd, path, len). A link that
@@ -292,7 +205,7 @@ func pathSymlink(g *Guest, m memory, p []uint64) Errno {
 	case !filepath.IsLocal(filepath.FromSlash(path.Join(path.Dir(strings.TrimRight(at.rel, "/")), text))):
 		return EPERM
 	}
-	return toErrno(at.root.Symlink(filepath.FromSlash(text), at.name))
+	return at.make(g, blocks(int64(len(text))), func() error { return at.root.Symlink(filepath.FromSlash(text), at.name) })
 }
 
 // pathReadlink serves path_readlink: (fd, path, len, buf, len, *n).

@@ -15,6 +15,7 @@ type Mount struct {
 	SubPath  string // below Source, which it cannot leave; empty: Source itself
 	Target   string // absolute path in the guest
 	ReadOnly bool
+	Quota    *Quota // of Source; nil: no bound
 }
 
 // tree is what one preopened directory shows: a directory of the host, single
@@ -25,6 +26,7 @@ type tree struct {
 	source   string // "" for a directory that only holds files
 	sub      string // of the mount, below source
 	readOnly bool
+	quota    *Quota // of source; nil: no bound
 	device   uint64 // the number that the guest sees, not the host's
 	root     *os.Root
 	files    map[string]*tree // by name; sub is the file in source
@@ -53,14 +55,14 @@ func newPreopens(mounts []Mount) ([]*tree, error) {
 		sub := filepath.FromSlash(m.SubPath)
 		if isDir {
 			t := find(target)
-			t.source, t.sub, t.readOnly = m.Source, sub, m.ReadOnly
+			t.source, t.sub, t.readOnly, t.quota = m.Source, sub, m.ReadOnly, m.Quota
 			continue
 		}
 		t := find(path.Dir(target))
 		if t.files == nil {
 			t.files = map[string]*tree{}
 		}
-		single := &tree{source: m.Source, sub: sub, readOnly: m.ReadOnly, device: t.device}
+		single := &tree{source: m.Source, sub: sub, readOnly: m.ReadOnly, quota: m.Quota, device: t.device}
 		if sub == "" { // the host's own links are followed, once
 			real, err := filepath.EvalSymlinks(m.Source)
 			if err != nil {
@@ -134,6 +136,7 @@ type place struct {
 	name     string
 	readOnly bool
 	single   bool // a file that is mounted singly: it can be neither removed nor replaced
+	quota    *Quota
 	tree     *tree
 	rel      string // in the tree
 }
@@ -159,13 +162,13 @@ func (t *tree) locate(rel string) (place, Errno) {
 	t, rel = t.find(rel)
 	if f := t.files[path.Clean(rel)]; f != nil {
 		root, errno := f.open("")
-		return place{root: root, name: f.sub, readOnly: f.readOnly, single: true, tree: t, rel: rel}, errno
+		return place{root: root, name: f.sub, readOnly: f.readOnly, single: true, quota: f.quota, tree: t, rel: rel}, errno
 	}
 	if t.source == "" {
 		return t.locateWay(path.Clean(rel))
 	}
 	root, errno := t.open(t.sub)
-	return place{root: root, name: filepath.FromSlash(rel), readOnly: t.readOnly, tree: t, rel: rel}, errno
+	return place{root: root, name: filepath.FromSlash(rel), readOnly: t.readOnly, quota: t.quota, tree: t, rel: rel}, errno
 }
 
 // locateWay is locate in a tree without a directory of the host.

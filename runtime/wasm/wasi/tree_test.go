@@ -18,7 +18,7 @@ func put(t *testing.T, path, text string) {
 
 func get(t *testing.T, g *Guest, fd int, name string) (string, Errno) {
 	t.Helper()
-	opened, errno := g.table.open[fd].(*dir).open(name, openRequest{rights: rightRead, follow: true})
+	opened, errno := g.table.open[fd].(*dir).open(g, name, openRequest{rights: rightRead, follow: true})
 	if errno != OK {
 		return "", errno
 	}

@@ -106,7 +106,10 @@ static bool write_all(struct out *o)
 		ssize_t n = write(o->fd, o->buf + done, o->len - done);
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
-		o->failed |= n <= 0;
+		if (n <= 0) {
+			o->failed = true;
+			o->why = errno;
+		}
 		done += n > 0 ? (size_t)n : 0;
 	}
 	o->len = 0;

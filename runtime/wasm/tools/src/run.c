@@ -35,10 +35,13 @@ struct saved {
 	struct out *out, *err;
 };
 
-static void restore(const struct saved *s, struct out **opened, int outs, struct in **read, int ins)
+/* restore returns why what was redirected could not be written; 0: it was. */
+static int restore(const struct saved *s, struct out **opened, int outs, struct in **read, int ins)
 {
+	int why = 0;
 	for (int i = 0; i < outs; i++) {
 		flush(opened[i]);
+		why = why ? why : opened[i]->why;
 		close(opened[i]->fd);
 		free(opened[i]->buf);
 	}
@@ -47,6 +50,7 @@ static void restore(const struct saved *s, struct out **opened, int outs, struct
 	in = s->in;
 	out = s->out;
 	err = s->err;
+	return why;
 }
 
 enum { MAX_REDIRECTS = 16 };
@@ -88,7 +92,9 @@ static int redirected(struct node *n, int (*f)(struct node *, struct word *), st
 	}
 	if (code == 0)
 		code = f(n, argv);
-	restore(&before, opened, outs, read, ins);
+	int why = restore(&before, opened, outs, read, ins);
+	if (why && complain("sh", "write error", strerror(why)) && code == 0)
+		code = 1;
 	return code;
 }
 

@@ -27,6 +27,7 @@ struct out {
 	char *buf;
 	size_t len, cap;
 	bool failed;
+	int why; /* errno of a write that failed */
 };
 
 extern struct in *in;    /* standard input of the running command */

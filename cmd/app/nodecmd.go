@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -50,6 +49,7 @@ func newNode(at *target, streams Streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			logLibraries(cfg.Log)
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			defer context.AfterFunc(ctx, stop)() // the second signal ends the process at once
@@ -96,11 +96,9 @@ func nodeConfig(cfg NodeConfig, labels []string, nodePorts, logLevel string, str
 	if cfg.NodePortAddress, err = netip.ParseAddr(nodePorts); err != nil {
 		return cfg, fmt.Errorf("--node-port-address: %w", err)
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(logLevel)); err != nil {
-		return cfg, fmt.Errorf("--log-level: %w", err)
+	if cfg.Log, err = newLog(streams.Err, logLevel); err != nil {
+		return cfg, err
 	}
-	cfg.Log = slog.New(slog.NewTextHandler(streams.Err, &slog.HandlerOptions{Level: level}))
 	name := cfg.Name
 	cfg.OnReady = func() { fmt.Fprintf(streams.Out, "Node        %s ready\n", name) }
 	return cfg, nil

@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -78,11 +77,9 @@ func (f upFlags) config(cfg Config, streams Streams) (Config, error) {
 	if cfg.AuditLevel, err = audit.ParseLevel(f.auditLevel); err != nil {
 		return cfg, fmt.Errorf("--audit-level: %w", err)
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return cfg, fmt.Errorf("--log-level: %w", err)
+	if cfg.Log, err = newLog(streams.Err, f.logLevel); err != nil {
+		return cfg, err
 	}
-	cfg.Log = slog.New(slog.NewTextHandler(streams.Err, &slog.HandlerOptions{Level: level}))
 	cfg.MergeKubeconfig = !f.keepKubeconfig
 	return cfg, cfg.check()
 }
@@ -105,6 +102,7 @@ func up(streams Streams, cfg Config, flags upFlags) error {
 	if err != nil {
 		return err
 	}
+	logLibraries(cfg.Log)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// The second signal ends the process at once, should the orderly end hang.

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -112,53 +113,56 @@ func TestFastIsSlow(t *testing.T) {
 	common := managed.NewCommon(scheme.Scheme)
 	for _, sample := range samples() {
 		tracker, gvk := trackerOf(t, common, sample)
+		// In a bubble: both must write the same second.
 		t.Run(gvk.Kind, func(t *testing.T) {
-			random := rand.New(rand.NewSource(7))
-			fast := 0
-			fresh := func() api.Object {
-				obj := reflect.New(reflect.TypeOf(sample).Elem()).Interface().(api.Object)
-				filler(random).Fill(obj)
-				obj.GetObjectKind().SetGroupVersionKind(gvk)
-				return obj
-			}
-			for range rounds {
-				var live api.Object
-				for step := range 4 {
-					obj := fresh()
-					if live != nil {
-						mix(random, reflect.ValueOf(obj).Elem(), reflect.ValueOf(live).Elem())
-					}
-					obj.SetUID("u")
-					w := managed.Writer{Manager: string(rune('m' + random.Intn(3)))}
-					if step > 0 && random.Intn(2) == 0 {
-						w.Subresource, w.Reset = "status", []string{"spec", "metadata.labels"}
-					} else if random.Intn(2) == 0 {
-						w.Reset = []string{"status"}
-					}
-					if live != nil {
-						obj.SetManagedFields(live.DeepCopyObject().(api.Object).GetManagedFields())
-					} else {
-						obj.SetManagedFields(nil)
-					}
-					bySlow, byFast := obj.DeepCopyObject().(api.Object), obj.DeepCopyObject().(api.Object)
-					if err := tracker.Slow(live, bySlow, w); err != nil {
-						t.Fatal(err)
-					}
-					if tracker.Fast(live, byFast, w) {
-						fast++
-						if a, b := entriesOf(byFast), entriesOf(bySlow); !slices.Equal(a, b) {
-							was, _ := json.Marshal(live)
-							is, _ := json.Marshal(obj)
-							t.Fatalf("step %d, %+v:\nfast %v\nslow %v\nlive %s\nobj  %s", step, w, a, b, was, is)
-						}
-					}
-					live = bySlow
+			synctest.Test(t, func(t *testing.T) {
+				random := rand.New(rand.NewSource(7))
+				fast := 0
+				fresh := func() api.Object {
+					obj := reflect.New(reflect.TypeOf(sample).Elem()).Interface().(api.Object)
+					filler(random).Fill(obj)
+					obj.GetObjectKind().SetGroupVersionKind(gvk)
+					return obj
 				}
-			}
-			t.Logf("%d of %d without the library", fast, rounds*4)
-			if fast < rounds/2 {
-				t.Errorf("only %d of %d updates went without the library", fast, rounds*4)
-			}
+				for range rounds {
+					var live api.Object
+					for step := range 4 {
+						obj := fresh()
+						if live != nil {
+							mix(random, reflect.ValueOf(obj).Elem(), reflect.ValueOf(live).Elem())
+						}
+						obj.SetUID("u")
+						w := managed.Writer{Manager: string(rune('m' + random.Intn(3)))}
+						if step > 0 && random.Intn(2) == 0 {
+							w.Subresource, w.Reset = "status", []string{"spec", "metadata.labels"}
+						} else if random.Intn(2) == 0 {
+							w.Reset = []string{"status"}
+						}
+						if live != nil {
+							obj.SetManagedFields(live.DeepCopyObject().(api.Object).GetManagedFields())
+						} else {
+							obj.SetManagedFields(nil)
+						}
+						bySlow, byFast := obj.DeepCopyObject().(api.Object), obj.DeepCopyObject().(api.Object)
+						if err := tracker.Slow(live, bySlow, w); err != nil {
+							t.Fatal(err)
+						}
+						if tracker.Fast(live, byFast, w) {
+							fast++
+							if a, b := entriesOf(byFast), entriesOf(bySlow); !slices.Equal(a, b) {
+								was, _ := json.Marshal(live)
+								is, _ := json.Marshal(obj)
+								t.Fatalf("step %d, %+v:\nfast %v\nslow %v\nlive %s\nobj  %s", step, w, a, b, was, is)
+							}
+						}
+						live = bySlow
+					}
+				}
+				t.Logf("%d of %d without the library", fast, rounds*4)
+				if fast < rounds/2 {
+					t.Errorf("only %d of %d updates went without the library", fast, rounds*4)
+				}
+			})
 		})
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/auth/rbac"
 	"wherry.dev/wherry/control/auth/tokens"
+	"wherry.dev/wherry/control/quota"
 	"wherry.dev/wherry/control/registry/sealed"
 )
 
@@ -28,6 +29,7 @@ type access struct {
 	reviews    *auth.Reviews
 	authorizer auth.Authorizer
 	tokens     *tokens.Issuer
+	quotas     *quota.Ledger
 }
 
 func (c *Cluster) newAccess() (*access, error) {
@@ -36,7 +38,7 @@ func (c *Cluster) newAccess() (*access, error) {
 		return nil, err
 	}
 	roles, issuer := rbac.New(c.log("access")), tokens.NewIssuer(keys, time.Now)
-	return &access{roles: roles, tokens: issuer, reviews: &auth.Reviews{Rules: roles}}, nil
+	return &access{roles: roles, tokens: issuer, reviews: &auth.Reviews{Rules: roles}, quotas: quota.NewLedger(nil)}, nil
 }
 
 // openKeyring reads the keys that Secrets are encrypted with: those of the file
@@ -49,7 +51,7 @@ func (c *Cluster) openKeyring() (*sealed.Keyring, error) {
 }
 
 func (a *access) admission() admission.Chain {
-	return admission.New(admission.Config{Authorizer: a.roles, Roles: a.roles, MountTokens: true, TaintNodes: true})
+	return admission.New(admission.Config{Authorizer: a.roles, Roles: a.roles, MountTokens: true, TaintNodes: true, Quotas: a.quotas})
 }
 
 // startAccess gives the cluster its default roles and makes what decides

@@ -89,7 +89,7 @@ func (c *Cluster) wireLoops(recorder *reconcile.Recorder) ([]named, error) {
 	informers := reconcile.NewInformers(c.registry, c.log("informers"))
 	controllers, err := controller.New(controller.Config{
 		Client: controls, Informers: informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),
-		Resources: c.registry.Resources(), Signer: c.ca, Tokens: c.access.tokens, RootCA: c.ca.PEM(), PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
+		Resources: c.registry.Resources(), Signer: c.ca, Tokens: c.access.tokens, RootCA: c.ca.PEM(), Quotas: c.access.quotas, PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
 	if err != nil {
 		return nil, err
 	}

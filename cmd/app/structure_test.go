@@ -33,7 +33,8 @@ var mayImport = map[string][]string{
 	"control/auth/rbac":             {"control/api", "control/auth", "control/reconcile"},
 	"control/registry/sealed":       {},
 	"control/auth/tokens":           {"control/api", "control/auth"},
-	"control/admission":             {"control/api", "control/auth"},
+	"control/quota":                 {"control/api"},
+	"control/admission":             {"control/api", "control/auth", "control/quota"},
 	"control/admission/match":       {"control/api"},
 	"control/admission/expr":        {"control/api", "control/auth", "control/admission/match"},
 	"control/client":                {"control/api"},
@@ -68,7 +69,7 @@ var mayImport = map[string][]string{
 	"samples":                       {},
 	"samples/relay":                 {"runtime/guest", "runtime/guest/guesthttp"},
 	// layer 2
-	"control/controller": {"control/api", "control/auth", "control/reconcile"},
+	"control/controller": {"control/api", "control/auth", "control/quota", "control/reconcile"},
 	"control/scheduler":  {"control/api", "control/reconcile"},
 	"netproxy":           {"control/api", "control/reconcile"},
 	"runtime/agent":      {"control/api", "control/reconcile", "runtime/agent/podlog", "runtime/agent/stream", "runtime/sandbox", "runtime/image", "runtime/volume"},

@@ -5,6 +5,7 @@ import (
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/control/quota"
 )
 
 // Plugin is one judge of writes. Both functions may be nil. They are called
@@ -70,6 +71,9 @@ type Config struct {
 	// them ready; it needs that controller.
 	TaintNodes  bool
 	PodSecurity PodSecurity
+	// Quotas is what ResourceQuotas are charged through: the controller that
+	// counts what they use has to have the same. nil: one of its own.
+	Quotas *quota.Ledger
 }
 
 // Default is the chain that every cluster has, without what needs to know
@@ -98,5 +102,8 @@ func New(cfg Config) Chain {
 	if cfg.Authorizer != nil && cfg.Roles != nil {
 		c = append(c, roleEscalation(cfg.Authorizer, cfg.Roles))
 	}
-	return c
+	if cfg.Quotas == nil {
+		cfg.Quotas = quota.NewLedger(nil)
+	}
+	return append(c, resourceQuota(cfg.Quotas))
 }

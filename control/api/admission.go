@@ -53,6 +53,32 @@ type AdmissionRequest struct {
 	// Again asks for one more round of Mutate: whoever sets it has changed the
 	// object after others had seen it. Reinvoked says that this is that round.
 	Again, Reinvoked bool
+
+	settle []func(Outcome)
+}
+
+// Outcome is what became of a write that admission has let pass.
+type Outcome int
+
+// The outcomes.
+const (
+	NotStored Outcome = iota // and it never will be
+	Stored
+	InDoubt // the store did not answer: it may be there, now or soon
+)
+
+// OnSettle adds a function that is told the outcome, once: for plugins that
+// keep accounts. A write that is judged again after a lost race is a request of
+// its own.
+func (r *AdmissionRequest) OnSettle(f func(Outcome)) { r.settle = append(r.settle, f) }
+
+// Settle tells the outcome to those who asked for it. Whoever made the request
+// calls it when the write has ended.
+func (r *AdmissionRequest) Settle(o Outcome) {
+	for _, f := range r.settle {
+		f(o)
+	}
+	r.settle = nil
 }
 
 // Views shows the objects of a request to judges from outside of the server:

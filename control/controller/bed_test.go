@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/quota"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
 )
@@ -27,6 +29,10 @@ type bed struct {
 
 	which  func(Config) []runner
 	change []func(*Config)
+	quotas *quota.Ledger
+	log    *store.Memory
+	endAPI func()
+	types  *api.Types
 	run    func(ctx context.Context, what string, r func(context.Context) error) (wait func())
 	crash  func() // ends the controllers
 }
@@ -52,12 +58,8 @@ func inBed(t *testing.T, which func(Config) []runner, f func(*bed), change ...fu
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := store.New(store.NewMemory(), store.Options{})
-		b.run(ctx, "store", s.Run)
-		b.api, err = registry.New(registry.Config{Store: s, Types: types, Admission: admission.Default()})
-		if err != nil {
-			t.Fatal(err)
-		}
+		b.types, b.log = types, store.NewMemory()
+		b.restartAPI()
 		defer work.Wait()
 		defer cancel()
 		if err := b.api.Bootstrap(ctx); err != nil {
@@ -69,10 +71,62 @@ func inBed(t *testing.T, which func(Config) []runner, f func(*bed), change ...fu
 	})
 }
 
+// restartAPI makes an API server that knows nothing but what is stored. The last
+// one ends, wherever its requests are.
+func (b *bed) restartAPI() {
+	b.t.Helper()
+	if b.endAPI != nil {
+		b.endAPI()
+	}
+	b.quotas = quota.NewLedger(nil)
+	b.api, b.endAPI = b.newAPI(admission.New(admission.Config{Quotas: b.quotas}))
+}
+
+// newAPI is one more API server over what is stored.
+func (b *bed) newAPI(judge registry.Admission) (server *registry.Registry, end func()) {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(b.ctx)
+	log := &mortal{Memory: b.log}
+	s := store.New(log, store.Options{})
+	wait := b.run(ctx, "store", s.Run)
+	server, err := registry.New(registry.Config{Store: s, Types: b.types, Admission: judge})
+	if err == nil {
+		err = s.WaitReady(ctx)
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return server, func() { log.die(); cancel(); wait() }
+}
+
+// mortal is a server's way to the log, which ends with it.
+type mortal struct {
+	*store.Memory
+	mu   sync.RWMutex
+	dead bool
+}
+
+var errDead = errors.New("this server is no more")
+
+func (m *mortal) Append(ctx context.Context, key string, value []byte, deleted bool, expect uint64) (uint64, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.dead {
+		return 0, errDead
+	}
+	return m.Memory.Append(ctx, key, value, deleted, expect)
+}
+
+func (m *mortal) die() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dead = true
+}
+
 // start makes new controllers, which know nothing but what is stored.
 func (b *bed) start() {
 	b.t.Helper()
-	cfg := Config{Client: b.api}
+	cfg := Config{Client: b.api, Quotas: b.quotas}
 	for _, c := range b.change {
 		c(&cfg)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/quota"
 )
 
 // setDefaults fills in what concerns nodes and resources.
@@ -23,6 +24,9 @@ func (cfg *Config) setDefaults() {
 	}
 	if cfg.NodeBlockBits == 0 {
 		cfg.NodeBlockBits = 18
+	}
+	if cfg.Quotas == nil {
+		cfg.Quotas = quota.NewLedger(cfg.Clock)
 	}
 	if cfg.NodeGrace == 0 {
 		cfg.NodeGrace = 40 * time.Second

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/quota"
 	"wherry.dev/wherry/control/reconcile"
 )
 
@@ -38,6 +39,9 @@ type Config struct {
 	// 127.64.0.0/10 and 18.
 	PodCIDR       netip.Prefix
 	NodeBlockBits int
+	// Quotas is what admission charges writes to; nil: one of the controllers'
+	// own, for which nothing is on its way to the store.
+	Quotas *quota.Ledger
 	// NodeGrace is how long a node may be silent; 0: 40 s.
 	NodeGrace time.Duration
 }
@@ -72,6 +76,7 @@ func loops(cfg Config) []runner {
 		newNodeLifecycle(cfg),
 		newNamespaceEnd(cfg),
 		newDisruptions(cfg),
+		newQuotas(cfg),
 		newGC(cfg),
 	}
 }

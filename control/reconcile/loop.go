@@ -207,6 +207,10 @@ func (l *Loop) report(key api.Key, attempt int, err error) {
 	level := slog.LevelWarn
 	if errors.Is(err, context.DeadlineExceeded) || raced(err) && (l.racing(key) < racesLast || attempt <= racesEnd) {
 		level = slog.LevelDebug
+	} else if apierrors.IsForbidden(err) {
+		// A quota or a policy of the user's has said no. The object's events tell
+		// those whom it concerns.
+		level = slog.LevelInfo
 	}
 	l.log.Log(context.Background(), level, "reconcile failed, will retry",
 		"key", key.String(), "attempt", attempt, "error", err)

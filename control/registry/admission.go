@@ -157,6 +157,17 @@ func deleteOptions(o api.DeleteOptions) *metav1.DeleteOptions {
 	return out
 }
 
+// outcomeOf tells what became of a write by the store's answer to it.
+func outcomeOf(err error) api.Outcome {
+	switch {
+	case err == nil:
+		return api.Stored
+	case errors.Is(err, store.ErrConflict):
+		return api.NotStored
+	}
+	return api.InDoubt
+}
+
 // vacant says that there is no object under a key.
 func (r *Registry) vacant(ctx context.Context, key api.Key) error {
 	_, err := r.store.Get(ctx, storeKey(key))

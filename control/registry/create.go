@@ -86,6 +86,7 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 func (r *Registry) ask(ctx context.Context, k *kind, key api.Key, obj api.Object, opts api.CreateOptions) (api.Object, error) {
 	k.defaults(obj)
 	request := r.request(k, api.Create, key, write{dry: opts.DryRun, options: createOptions(opts), as: opts.As}, obj, nil)
+	defer request.Settle(api.NotStored)
 	if err := r.admit(ctx, request); err != nil {
 		return nil, err
 	}
@@ -164,6 +165,8 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 		return nil, err
 	}
 	request := r.request(k, api.Create, key, w, obj, nil)
+	outcome := api.NotStored
+	defer func() { request.Settle(outcome) }()
 	if err := r.admit(ctx, request); err != nil {
 		return nil, err
 	}
@@ -196,6 +199,7 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 		return nil, err
 	}
 	entry, err := r.store.Put(ctx, storeKey(key), data, 0)
+	outcome = outcomeOf(err)
 	settle(err == nil)
 	if err != nil {
 		return nil, err

@@ -174,6 +174,8 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, w write
 		return nil, err
 	}
 	request := r.request(k, api.Update, key, w, obj, old)
+	outcome := api.NotStored
+	defer func() { request.Settle(outcome) }()
 	if !w.judged {
 		if err := r.admit(ctx, request); err != nil {
 			return nil, err
@@ -194,40 +196,44 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, w write
 			return nil, err
 		}
 	}
-	return r.replace(ctx, k, key, w, entry, obj, old)
+	var stored api.Object
+	stored, outcome, err = r.replace(ctx, k, key, w, entry, obj, old)
+	return stored, err
 }
 
 // replace stores obj in place of old, or deletes old when obj was the last
-// thing that deletion waited for.
+// thing that deletion waited for. It says besides whether obj is stored.
 func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, w write,
-	entry *store.Entry, obj, old api.Object) (api.Object, error) {
+	entry *store.Entry, obj, old api.Object) (api.Object, api.Outcome, error) {
 	settle := func(bool) {}
 	if w.through.Main {
 		var errs field.ErrorList
 		if settle, errs = k.reserve(ctx, obj, old, w.dry); len(errs) > 0 {
-			return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
+			return nil, api.NotStored, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
 		}
 		warn(ctx, k, obj)
 	}
 	if k.finished(obj) {
 		settle(false)
-		return r.remove(ctx, k, key, w.dry, entry, obj)
+		last, err := r.remove(ctx, k, key, w.dry, entry, obj)
+		return last, api.NotStored, err
 	}
 	data, same, err := r.encodeChange(k, entry, obj, old)
 	if err != nil || w.dry {
 		settle(false)
-		return obj, err
+		return obj, api.NotStored, err
 	}
 	if same {
 		settle(false)
-		return old, nil
+		return old, api.NotStored, nil
 	}
 	written, err := r.store.Put(ctx, storeKey(key), data, entry.Revision)
 	settle(err == nil)
 	if err != nil {
-		return nil, err
+		return nil, outcomeOf(err), err
 	}
-	return r.decode(k, written)
+	stored, err := r.decode(k, written)
+	return stored, api.Stored, err
 }
 
 // checkIdentity applies the preconditions that an object carries itself.

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,8 +50,22 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// benchProfile is the file for the processor profile of that server.
+const benchProfile = "WHERRY_BENCH_PROFILE"
+
 func serveBench(dir string) error {
 	ctx, cancel := context.WithCancel(context.Background())
+	if name := os.Getenv(benchProfile); name != "" {
+		file, err := os.Create(name)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel() }()
 	types, err := api.NewTypes()
 	if err != nil {

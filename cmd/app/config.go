@@ -40,6 +40,8 @@ type Config struct {
 	// EncryptionKeyFile has the keys that Secrets are encrypted with in the
 	// store; empty: one in DataDir, which is made when absent.
 	EncryptionKeyFile string
+	// NodePods is about the nodes of this process.
+	NodePods
 	// OnNodeReady is told when a node has become ready, and OnCompile about
 	// each module that takes time to compile. Both may be nil; both are called
 	// from goroutines of the cluster and must not block.

@@ -62,6 +62,7 @@ func newNode(at *target, streams Streams) *cobra.Command {
 	f.StringVar(&cfg.Name, "name", "", "the node's name; the host's when empty")
 	f.StringArrayVar(&labels, "label", nil, "a label of the node, as NAME=value; repeatable")
 	f.StringVar(&nodePorts, "node-port-address", "127.0.0.1", "address on which node ports are served; 0.0.0.0 for all")
+	cfg.NodePods.addTo(f)
 	f.StringVar(&level, "log-level", "warn", "what goes to standard error: debug, info, warn or error")
 	f.Lookup("token").DefValue = ""
 	return cmd
@@ -75,6 +76,9 @@ func nodeConfig(cfg NodeConfig, labels []string, nodePorts, logLevel string, str
 	var err error
 	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
 		return cfg, fmt.Errorf("--data-dir: %w", err)
+	}
+	if err := cfg.NodePods.check(); err != nil {
+		return cfg, err
 	}
 	if cfg.Name == "" {
 		if cfg.Name, err = os.Hostname(); err != nil {

@@ -114,7 +114,7 @@ func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, rea
 	c := n.cluster
 	one := &node{name: name, listener: newMemListener()}
 	one.transport = &http.Transport{DialContext: one.listener.DialContext}
-	one.agent = agent.New(agent.Config{
+	config := agent.Config{
 		Name: name, Client: api.Named(c.registry, "kubelet"), Runtime: runtime, Images: images,
 		Dir:     filepath.Join(c.cfg.DataDir, "nodes", name),
 		Labels:  processLabels(),
@@ -128,7 +128,9 @@ func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, rea
 			}
 			ready()
 		},
-	})
+	}
+	c.cfg.NodePods.configure(&config)
+	one.agent = agent.New(config)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.byID[name] = one

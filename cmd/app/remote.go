@@ -42,8 +42,9 @@ type NodeConfig struct {
 	Labels  map[string]string
 	// NodePortAddress is the address on which node ports are served.
 	NodePortAddress netip.Addr
-	Log             *slog.Logger
-	OnReady         func()
+	NodePods
+	Log     *slog.Logger
+	OnReady func()
 }
 
 // RemoteNode is a node of this process with its server elsewhere. It dials the
@@ -210,13 +211,15 @@ func (n *RemoteNode) makeAgent(out *outside) error {
 	for name, value := range n.cfg.Labels {
 		labels[name] = value
 	}
-	n.agent = agent.New(agent.Config{
+	config := agent.Config{
 		Name: n.cfg.Name, Client: api.Named(n.client, "kubelet"), Runtime: runtime, Images: images, Labels: labels,
 		Dir: filepath.Join(n.cfg.DataDir, "node"), Dial: out.dial,
 		Version: apiserver.DefaultVersion, RuntimeVersion: "wazero://" + moduleVersion("github.com/tetratelabs/wazero"),
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: outboundIP(n.member.server.Host)}, {Type: corev1.NodeHostName, Address: n.cfg.Name}},
 		Log:       n.log("agent"), OnReady: n.cfg.OnReady,
-	})
+	}
+	n.cfg.NodePods.configure(&config)
+	n.agent = agent.New(config)
 	return nil
 }
 

@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -158,6 +160,7 @@ type remoteBed struct {
 	nodes  map[string]*process
 	token  string
 	dirs   map[string]string
+	flags  []string // more of them, for nodes that are started from now on
 }
 
 func newRemoteBed(t *testing.T) *remoteBed {
@@ -217,7 +220,7 @@ func (b *remoteBed) args(name string) []string {
 	if name == "two" { // as if it were on another machine: its pods are reached by the server's relay only
 		args = append(args, "--label", "wherry.dev/network=elsewhere")
 	}
-	return args
+	return append(args, b.flags...)
 }
 
 // until repeats a command until what it prints contains a text: the processes
@@ -294,6 +297,57 @@ func TestNodesElsewhere(t *testing.T) {
 		b.until("1", "kubectl", "get", "pod", "two", "-o", "jsonpath={.status.containerStatuses[0].restartCount}")
 		b.until("from two", "kubectl", "exec", "two", "--", "sh", "-c", "echo from $POD_NAME")
 	})
+	t.Run("static pods", func(t *testing.T) { b.testStatic(t) })
+}
+
+const staticPod = `
+apiVersion: v1
+kind: Pod
+metadata: {name: own, labels: {app: own}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: hello, image: "hello:v1", env: [{name: POD_NAME, value: static}], ports: [{containerPort: 8080}]}
+`
+
+// testStatic gives a node a directory of manifests and ends it in order.
+func (b *remoteBed) testStatic(t *testing.T) {
+	manifests := t.TempDir()
+	b.flags = []string{"--pod-manifest-path", manifests, "--shutdown-grace-period", "20s", "--shutdown-grace-period-critical-pods", "5s"}
+	b.nodes["two"].kill()
+	b.start("two")
+	writeFile(t, filepath.Join(manifests, "own.yaml"), []byte(staticPod))
+	b.until("pod/own-two", "kubectl", "get", "pod", "own-two", "-o", "name")
+	b.command("kubectl", "wait", "--for=condition=Ready", "pod/own-two", "--timeout=120s")
+	if out := b.command("kubectl", "exec", "own-two", "--", "sh", "-c", "echo from $POD_NAME"); out != "from static\n" {
+		t.Errorf("exec in a static pod: %q", out)
+	}
+	b.command("kubectl", "logs", "own-two")
+	if out := b.command("kubectl", "describe", "pod", "own-two"); !strings.Contains(out, "Controlled By:  Node/two") || !strings.Contains(out, "Started") {
+		t.Errorf("description without its node or the pod's events: %s", out)
+	}
+	uid := b.command("kubectl", "get", "pod", "own-two", "-o", "jsonpath={.metadata.uid}")
+	b.command("kubectl", "delete", "pod", "own-two")
+	b.command("kubectl", "wait", "--for=create", "pod/own-two", "--timeout=120s")
+	b.command("kubectl", "wait", "--for=condition=Ready", "pod/own-two", "--timeout=120s")
+	if again := b.command("kubectl", "get", "pod", "own-two", "-o", "jsonpath={.metadata.uid} {.status.containerStatuses[0].restartCount}"); again == uid+" 0" || !strings.HasSuffix(again, " 0") {
+		t.Errorf("the mirror is %q, before %q", again, uid)
+	}
+
+	if err := b.nodes["two"].cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.nodes["two"].cmd.Wait(); err != nil {
+		t.Errorf("the node ended with %v: %s", err, b.nodes["two"].errors.text.String())
+	}
+	for _, name := range []string{"two", "own-two"} {
+		if out := b.command("kubectl", "get", "pod", name, "-o", "jsonpath={.status.phase} {.status.reason}: {.status.message}"); out != "Failed Terminated: Pod was terminated in response to imminent node shutdown." {
+			t.Errorf("pod %s: %s", name, out)
+		}
+	}
+	if out := b.command("kubectl", "get", "node", "two", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`); out != "node is shutting down" {
+		t.Errorf("node: %s", out)
+	}
 }
 
 // testCut takes the link away: what runs goes on, and when the link is back

@@ -54,6 +54,7 @@ func newUp(at *target, streams Streams) *cobra.Command {
 	f.StringVar(&cfg.SchedulerConfig, "scheduler-config", "", "YAML file with a KubeSchedulerConfiguration: profiles and plugins of the scheduler")
 	f.StringVar(&cfg.AuditLog, "audit-log-path", "", "file that says who asked the API for what, - for standard output; empty for none")
 	f.StringVar(&flags.auditLevel, "audit-level", string(cfg.AuditLevel), "what the audit log says of a request: None, Metadata, or Request for what was sent too (never secrets)")
+	cfg.NodePods.addTo(f)
 	f.StringVar(&flags.logLevel, "log-level", "warn", "what goes to standard error: debug, info, warn or error")
 	return cmd
 }
@@ -81,6 +82,9 @@ func (f upFlags) config(cfg Config, streams Streams) (Config, error) {
 		return cfg, err
 	}
 	cfg.MergeKubeconfig = !f.keepKubeconfig
+	if err := cfg.NodePods.check(); err != nil {
+		return cfg, err
+	}
 	return cfg, cfg.check()
 }
 

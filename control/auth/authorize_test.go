@@ -95,6 +95,7 @@ func TestAuthorize(t *testing.T) {
 		{"node updates a foreign status", with(res(node, "patch", "pods", "default", "theirs"), sub("status")), false},
 		{"node updates a pod", res(node, "update", "pods", "default", "mine"), false},
 		{"node deletes all pods", res(node, "deletecollection", "pods", "default", ""), false},
+		{"node shows a static pod", res(node, "create", "pods", "default", ""), true}, // NodeRestriction asks for a mirror
 		{"node binds", with(res(node, "create", "pods", "default", "mine"), sub("binding")), false},
 		{"node registers", res(node, "create", "nodes", "", ""), true},
 		{"node registers under its name", res(node, "create", "nodes", "", "a"), true},

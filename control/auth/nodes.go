@@ -91,6 +91,8 @@ func ownNode(node string, a Attributes) (bool, string, error) {
 func (n *Nodes) pods(ctx context.Context, node string, a Attributes) (bool, string, error) {
 	const foreign = "a node may use pods bound to it only"
 	switch {
+	case a.Verb == "create" && a.Subresource == "":
+		return true, "", nil // a mirror pod; admission (NodeRestriction) looks into it
 	case a.Verb == "list" || a.Verb == "watch":
 		return selects(a.Fields, "spec.nodeName", node), foreign, nil
 	case a.Verb == "get" && a.Subresource == "",

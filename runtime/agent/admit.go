@@ -92,7 +92,7 @@ func (u *usage) reserve(pod *corev1.Pod, c Capacity, force bool) *verdict {
 }
 
 func outOf(what string, asked, used, capacity int64) *verdict {
-	return &verdict{"OutOf" + what, fmt.Sprintf(
+	return &verdict{reason: "OutOf" + what, message: fmt.Sprintf(
 		"Pod was rejected: Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", what, asked, used, capacity)}
 }
 
@@ -119,10 +119,10 @@ func (u *usage) resize(pod *corev1.Pod, c Capacity) *verdict {
 		switch {
 		case r.need <= r.had: // less is always possible
 		case r.need > r.capacity:
-			return &verdict{corev1.PodReasonInfeasible, fmt.Sprintf(
+			return &verdict{reason: corev1.PodReasonInfeasible, message: fmt.Sprintf(
 				"Node didn't have enough capacity: %s, requested: %d, capacity: %d", r.name, r.need, r.capacity)}
 		case r.used+r.need > r.capacity:
-			return &verdict{corev1.PodReasonDeferred, fmt.Sprintf(
+			return &verdict{reason: corev1.PodReasonDeferred, message: fmt.Sprintf(
 				"Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", r.name, r.need, r.used, r.capacity)}
 		}
 	}
@@ -134,15 +134,18 @@ func (u *usage) resize(pod *corev1.Pod, c Capacity) *verdict {
 // admit checks what the scheduler has checked, for pods that were bound by
 // somebody else or at the same time. nil: the pod may run.
 func (a *Agent) admit(w *worker, pod *corev1.Pod) *verdict {
-	if os := pod.Spec.OS; os != nil && string(os.Name) != runtime.GOOS && string(os.Name) != "linux" {
-		return &verdict{"PodOSNotSupported", "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS"}
+	if a.ending.Load() {
+		return &verdict{reason: "NodeShutdown", message: shutdownRejected}
 	}
-	if condition := pressureOn(a.machineHealth(), pod); condition != "" {
-		return &verdict{"Evicted", fmt.Sprintf("Pod was rejected: The node had condition: [%s]. ", condition)}
+	if os := pod.Spec.OS; os != nil && string(os.Name) != runtime.GOOS && string(os.Name) != "linux" {
+		return &verdict{reason: "PodOSNotSupported", message: "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS"}
+	}
+	if condition := pressureOn(a.machineHealth(), pod); condition != "" && !w.static {
+		return &verdict{reason: "Evicted", message: fmt.Sprintf("Pod was rejected: The node had condition: [%s]. ", condition)}
 	}
 	self := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.Name, Labels: a.currentLabels()}}
 	if fits, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(self); err != nil || !fits {
-		return &verdict{"NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"}
+		return &verdict{reason: "NodeAffinity", message: "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"}
 	}
 	return a.usage.reserve(pod, a.cfg.Capacity, false)
 }

@@ -33,6 +33,8 @@ type Agent struct {
 	publisher            *publisher
 	keeper               *keeper
 	workers              *workers
+	statics              *statics
+	ending               atomic.Bool // the node is shutting down
 	runs                 *runs
 	refs                 *refs
 	tasks                tasks
@@ -68,19 +70,22 @@ func New(cfg Config) *Agent {
 	a.runs = newRuns()
 	a.refs = &refs{agent: a, watched: make(map[api.Key]*ref)}
 	a.keeper = newKeeper(a)
+	a.statics = newStatics(a)
 	a.pods.OnChange(a.workers.changed)
 	a.node.OnChange(func(_, _ api.Object) { a.keeper.poke() })
 	return a
 }
 
 // Run is the node's life: it returns when ctx has ended and every guest,
-// goroutine and file of it is gone. The API is not told: pods keep their
-// status and are started again by the next Run on the same directory.
+// goroutine and file of it is gone. Unless Config.Shutdown says otherwise the
+// API is not told: pods keep their status and are started again by the next Run
+// on the same directory.
 func (a *Agent) Run(ctx context.Context) error {
 	if a.err != nil {
 		return a.err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	told := ctx.Done() // to end; the parts are told when the pods have ended
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	a.ctx = ctx
 	for _, dir := range []string{a.path("pods"), a.path("logs")} {
@@ -98,11 +103,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	for name, run := range map[string]func(context.Context) error{
 		"events": a.recorder.Run, "pod status": a.publisher.loop.Run, "node informer": a.node.Run,
 		"service informer": a.services.Run, "node status": a.keeper.run, "lease": a.keeper.renew,
-		"pods": a.runPods, "collector": a.collect, "housekeeping": a.housekeep,
+		"pods": a.runPods, "static pods": a.statics.run, "collector": a.collect, "housekeeping": a.housekeep,
 	} {
 		loops.Go(func() { a.logEnd(name, run(ctx)) })
 	}
-	<-ctx.Done()
+	<-told
+	a.shutDown(ctx)
+	cancel()
 	loops.Wait()
 	a.tasks.wait()
 	a.workers.closeAll()
@@ -145,7 +152,7 @@ func (a *Agent) runPods(ctx context.Context) error {
 // that have an address already have been seen and got it back.
 func (a *Agent) settle() {
 	select {
-	case <-a.pods.Synced():
+	case <-a.statics.loaded:
 	default:
 		return
 	}
@@ -163,15 +170,14 @@ func (a *Agent) settle() {
 	a.workers.pokeAll()
 }
 
-// collect waits for the first list of pods, then removes the directories of
+// collect waits until all pods are known, then removes the directories of
 // those that vanished while no agent ran.
 func (a *Agent) collect(ctx context.Context) error {
 	select {
-	case <-a.pods.Synced():
+	case <-a.statics.loaded:
 	case <-ctx.Done():
 		return nil
 	}
-	a.settle()
 	if err := a.collectDirs(a.workers.known); err != nil {
 		a.log.Warn("cannot remove directories of pods that are gone", "err", err)
 	}

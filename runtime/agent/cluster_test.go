@@ -35,6 +35,8 @@ type cluster struct {
 	stop    func()
 	ready   chan struct{}
 	api     *distinct
+	// configure changes the agent before it is made.
+	configure func(*agent.Config)
 }
 
 // distinct gives events distinct names: they are made of the time, which
@@ -64,10 +66,13 @@ func (d *distinct) Create(ctx context.Context, key api.Key, obj api.Object, opts
 const nodeName = "one"
 
 // inCluster runs a test with a node that is Ready.
-func inCluster(t *testing.T, test func(c *cluster)) {
+func inCluster(t *testing.T, test func(c *cluster)) { inConfigured(t, nil, test) }
+
+// inConfigured is inCluster with an agent that is not the plain one.
+func inConfigured(t *testing.T, configure func(*agent.Config), test func(c *cluster)) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		c := &cluster{T: t, dir: dir,
+		c := &cluster{T: t, dir: dir, configure: configure,
 			runtime: &fakeRuntime{programs: map[string]program{}},
 			images:  &fakeImages{present: map[string]bool{"app:v1": true, "app:v2": true}, fail: map[string]error{}}}
 		defer c.runRegistry()()
@@ -107,8 +112,12 @@ func (c *cluster) startAgent() {
 	c.ready = make(chan struct{})
 	ready := c.ready
 	c.api = &distinct{Registry: c.client}
-	c.agent = agent.New(agent.Config{Name: nodeName, Client: c.api, Runtime: c.runtime, Images: c.images, Dir: c.dir,
-		Capacity: agent.Capacity{CPU: 2000, Memory: 1 << 30, Pods: 10}, OnReady: func() { close(ready) }})
+	config := agent.Config{Name: nodeName, Client: c.api, Runtime: c.runtime, Images: c.images, Dir: c.dir,
+		Capacity: agent.Capacity{CPU: 2000, Memory: 1 << 30, Pods: 10}, OnReady: func() { close(ready) }}
+	if c.configure != nil {
+		c.configure(&config)
+	}
+	c.agent = agent.New(config)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	a := c.agent

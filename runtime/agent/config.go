@@ -48,6 +48,10 @@ type Config struct {
 	// may not dial.
 	Dial     func(ctx context.Context, from netip.Addr, network, address string) (net.Conn, error)
 	Capacity Capacity
+	// Static are pods from files of the node.
+	Static StaticPods
+	// Shutdown is how the end of the node ends its pods.
+	Shutdown Shutdown
 	// Version is the kubeletVersion that the node reports: "v1.37.2+wherry".
 	Version string
 	// RuntimeVersion is the containerRuntimeVersion that the node reports,
@@ -65,6 +69,12 @@ type Config struct {
 func (c *Config) complete() error {
 	if c.Name == "" || c.Client == nil || c.Runtime == nil || c.Images == nil || c.Dir == "" {
 		return errors.New("agent configuration is incomplete: Name, Client, Runtime, Images and Dir must be set")
+	}
+	if c.Static.Dir != "" && c.Static.Complete == nil {
+		return errors.New("agent configuration is incomplete: Static.Complete must be set with Static.Dir")
+	}
+	if err := c.Shutdown.check(); err != nil {
+		return err
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -46,6 +46,9 @@ func wholeSeconds(n int64) time.Duration {
 // shutdownGrace is the grace period of the whole pod.
 func shutdownGrace(in input) time.Duration {
 	grace := graceOf(in.pod, in.pod.DeletionGracePeriodSeconds)
+	if in.evicted != nil && in.evicted.shutdown != nil {
+		return min(grace, *in.evicted.shutdown)
+	}
 	if in.evicted != nil {
 		return min(grace, minGrace) // what it holds is needed now
 	}

@@ -144,8 +144,7 @@ func (w *worker) candidate(memory bool) (candidate, bool) {
 	if p := pod.Spec.Priority; p != nil {
 		c.priority = *p
 	}
-	mirror := pod.Annotations[corev1.MirrorPodAnnotationKey] != ""
-	if pod.DeletionTimestamp != nil || mirror || c.priority >= criticalPriority {
+	if pod.DeletionTimestamp != nil || w.static || critical(pod) {
 		return c, false
 	}
 	w.mu.Lock()

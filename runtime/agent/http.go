@@ -10,7 +10,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/runtime/agent/podlog"
 )
 
@@ -85,9 +84,8 @@ func (f *flushing) flush() {
 // findRun chooses the log that the request means.
 func (a *Agent) findRun(namespace, name, container string, previous bool) (podlog.Pod, int32, error) {
 	none := podlog.Pod{}
-	obj, ok := a.pods.Get(api.Pods.Key(namespace, name))
-	pod, isPod := obj.(*corev1.Pod)
-	if !ok || !isPod {
+	pod, ok := a.podNamed(namespace, name)
+	if !ok {
 		return none, 0, &httpError{http.StatusNotFound, fmt.Sprintf("pod %q does not exist on this node", name)}
 	}
 	if !hasContainer(pod, container) {

@@ -34,7 +34,9 @@ type keeper struct {
 	wake       chan struct{}
 	registered chan struct{} // closed when the Node exists
 	once       sync.Once
-	said       bool // OnReady was called
+	said       bool          // OnReady was called
+	farewell   chan struct{} // closed when the API knows that the node is shutting down
+	parting    sync.Once
 
 	mu   sync.Mutex
 	node *corev1.Node // as our last write returned it
@@ -43,7 +45,7 @@ type keeper struct {
 }
 
 func newKeeper(a *Agent) *keeper {
-	return &keeper{agent: a, wake: make(chan struct{}, 1), registered: make(chan struct{})}
+	return &keeper{agent: a, wake: make(chan struct{}, 1), registered: make(chan struct{}), farewell: make(chan struct{})}
 }
 
 // poke has the node looked at now.
@@ -112,7 +114,7 @@ func (k *keeper) sync(ctx context.Context) error {
 		k.agent.log.Error("cannot use the node's podCIDR", "podCIDR", node.Spec.PodCIDR, "err", err)
 	}
 	h := k.agent.machineHealth()
-	h.network = k.agent.addresses.isOpen()
+	h.network, h.ending = k.agent.addresses.isOpen(), k.agent.ending.Load()
 	now := metaTime(time.Now(), time.Time{})
 	status := k.agent.nodeStatus(&node.Status, h, now)
 	ready := isReady(&node.Status)
@@ -129,10 +131,29 @@ func (k *keeper) sync(ctx context.Context) error {
 		k.wrote = now.Time
 		k.remember(stored)
 	}
-	if h.network {
+	switch {
+	case h.ending:
+		k.parting.Do(func() {
+			k.agent.recorder.EventFor(k.ref(), corev1.EventTypeNormal, "NodeNotReady", "Node %s status is now: NodeNotReady", k.agent.cfg.Name)
+			close(k.farewell)
+		})
+	case h.network:
 		k.ready(ready)
 	}
 	return nil
+}
+
+// sayEnding tells the API that the node is shutting down, and waits for that a
+// while.
+func (k *keeper) sayEnding(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, tellingTime)
+	defer cancel()
+	k.poke()
+	select {
+	case <-k.farewell:
+	case <-ctx.Done():
+		k.agent.log.Warn("the API does not know that the node is shutting down")
+	}
 }
 
 func (k *keeper) ready(before bool) {

@@ -62,6 +62,7 @@ func (a *Agent) newNode() *corev1.Node {
 // health is what the node's conditions are made of.
 type health struct {
 	network                        bool // there is a podCIDR
+	ending                         bool // the node is shutting down
 	lowMemory, lowDisk, fewThreads bool
 	memory, disk                   int64 // bytes that are free; 0: not known
 }
@@ -104,9 +105,14 @@ func nodeConditions(h health) []corev1.NodeCondition {
 	}
 	ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue,
 		Reason: "KubeletReady", Message: "kubelet is posting ready status"}
-	if !h.network {
-		ready = corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady",
-			Message: "container runtime network not ready: the node has no podCIDR yet"}
+	notReady := func(message string) corev1.NodeCondition {
+		return corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: message}
+	}
+	switch {
+	case h.ending:
+		ready = notReady("node is shutting down")
+	case !h.network:
+		ready = notReady("container runtime network not ready: the node has no podCIDR yet")
 	}
 	return []corev1.NodeCondition{
 		pressure(corev1.NodeMemoryPressure, h.lowMemory, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available",

@@ -27,18 +27,20 @@ type publisher struct {
 
 	mu      sync.Mutex
 	entries map[api.Key]*entry
+	news    chan struct{} // closed, and made anew, whenever something was written
 }
 
 // entry is what is to be written of one pod.
 type entry struct {
-	uid    types.UID
-	status corev1.PodStatus
-	final  bool        // nothing is left of the pod on this node
-	base   *corev1.Pod // as the last write returned it
+	uid             types.UID
+	status          corev1.PodStatus
+	final           bool        // nothing is left of the pod on this node
+	base            *corev1.Pod // as the last write returned it
+	number, written int         // of the newest status, and of the newest that was written
 }
 
 func newPublisher(cfg *Config, cached func(api.Key) (api.Object, bool)) *publisher {
-	p := &publisher{client: cfg.Client, cached: cached, entries: make(map[api.Key]*entry)}
+	p := &publisher{client: cfg.Client, cached: cached, entries: make(map[api.Key]*entry), news: make(chan struct{})}
 	p.loop = reconcile.NewLoop("pod-status", p, reconcile.LoopOptions{
 		Workers: 64, Log: cfg.Log, BaseDelay: 10 * time.Millisecond, MaxDelay: 10 * time.Second})
 	return p
@@ -81,6 +83,7 @@ func (p *publisher) set(key api.Key, uid types.UID, status corev1.PodStatus, fin
 		p.entries[key] = e
 	}
 	e.status, e.final = status, final
+	e.number++
 	p.mu.Unlock()
 	p.loop.Enqueue(key)
 }
@@ -91,6 +94,35 @@ func (p *publisher) forget(key api.Key, uid types.UID) {
 	defer p.mu.Unlock()
 	if e := p.entries[key]; e != nil && e.uid == uid {
 		delete(p.entries, key)
+		p.progress()
+	}
+}
+
+// progress tells who waits in flush; p.mu is held.
+func (p *publisher) progress() {
+	close(p.news)
+	p.news = make(chan struct{})
+}
+
+// flush waits until everything that is known has been written.
+func (p *publisher) flush(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		left, news := 0, p.news
+		for _, e := range p.entries {
+			if e.written != e.number {
+				left++
+			}
+		}
+		p.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("%d pod statuses are not written: %w", left, ctx.Err())
+		}
 	}
 }
 
@@ -110,23 +142,33 @@ func (p *publisher) Reconcile(ctx context.Context, key api.Key) (time.Duration, 
 		p.forget(key, e.uid)
 		return 0, nil
 	}
-	if err != nil {
-		return 0, fmt.Errorf("write status of pod: %w", err)
+	if err == nil && e.final && pod.DeletionTimestamp != nil && pod.UID == e.uid {
+		err = p.remove(ctx, key, e.uid)
+	} else if err != nil {
+		err = fmt.Errorf("write status of pod: %w", err)
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if now := p.entries[key]; now != nil && now.uid == e.uid {
-		now.base = pod
+		if pod != nil {
+			now.base = pod
+		}
+		if err == nil {
+			now.written = e.number
+		}
 	}
-	p.mu.Unlock()
-	if !e.final || pod.DeletionTimestamp == nil {
-		return 0, nil
-	}
+	p.progress()
+	return 0, err
+}
+
+// remove deletes a pod of which nothing is left.
+func (p *publisher) remove(ctx context.Context, key api.Key, uid types.UID) error {
 	zero := int64(0)
-	_, err = p.client.Delete(ctx, key, api.DeleteOptions{GracePeriodSeconds: &zero, UID: &e.uid})
+	_, err := p.client.Delete(ctx, key, api.DeleteOptions{GracePeriodSeconds: &zero, UID: &uid})
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-		return 0, fmt.Errorf("delete ended pod: %w", err)
+		return fmt.Errorf("delete ended pod: %w", err)
 	}
-	return 0, nil
+	return nil
 }
 
 // write updates the status if it differs and returns the pod as it is then;
@@ -140,7 +182,7 @@ func (p *publisher) write(ctx context.Context, key api.Key, e *entry) (*corev1.P
 				return nil, err
 			}
 		}
-		if pod.UID != e.uid {
+		if !standsFor(pod, e.uid) {
 			return nil, nil
 		}
 		merged := mergeStatus(&pod.Status, e.status, metaTime(time.Now(), time.Time{}))
@@ -170,10 +212,10 @@ func (p *publisher) newest(key api.Key, e *entry) *corev1.Pod {
 	if obj, ok := p.cached(key); ok {
 		pod, _ = obj.(*corev1.Pod)
 	}
-	if pod == nil || pod.UID != e.uid {
+	if pod == nil || !standsFor(pod, e.uid) {
 		return e.base
 	}
-	if e.base == nil {
+	if e.base == nil || e.base.UID != pod.UID {
 		return pod
 	}
 	cached, err := api.ParseRevision(pod.ResourceVersion)

@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/runtime/agent/stream"
 	"wherry.dev/wherry/runtime/sandbox"
 )
@@ -25,9 +24,8 @@ func (a *Agent) addStreams(mux *http.ServeMux) {
 // localPod finds a pod of this node by its name.
 func (a *Agent) localPod(r *http.Request) (*corev1.Pod, error) {
 	name := r.PathValue("pod")
-	obj, ok := a.pods.Get(api.Pods.Key(r.PathValue("namespace"), name))
-	pod, isPod := obj.(*corev1.Pod)
-	if !ok || !isPod {
+	pod, ok := a.podNamed(r.PathValue("namespace"), name)
+	if !ok {
 		return nil, &httpError{http.StatusNotFound, fmt.Sprintf("pod %q does not exist on this node", name)}
 	}
 	return pod, nil

@@ -142,10 +142,12 @@ func (c *container) loadSizes(pod *corev1.Pod, s *corev1.ContainerStatus) {
 }
 
 // evict ends the pod, from outside of its worker. The first reason stands.
-func (w *worker) evict(reason, message string) {
+func (w *worker) evict(reason, message string) { w.condemn(&verdict{reason: reason, message: message}) }
+
+func (w *worker) condemn(v *verdict) {
 	w.mu.Lock()
 	if w.evicted == nil {
-		w.evicted = &verdict{reason, message}
+		w.evicted = v
 	}
 	w.mu.Unlock()
 	w.poke()

@@ -190,9 +190,8 @@ func writeMetrics(w io.Writer, s stats.Summary) {
 // pressureOn is the node's conditions that keep a new pod away, unless it is
 // critical: those of memory only a pod that asks for none.
 func pressureOn(h health, pod *corev1.Pod) string {
-	critical := pod.Spec.Priority != nil && *pod.Spec.Priority >= criticalPriority
 	switch {
-	case critical:
+	case critical(pod):
 	case h.lowDisk:
 		return string(corev1.NodeDiskPressure)
 	case h.fewThreads:

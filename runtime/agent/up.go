@@ -36,13 +36,16 @@ func (w *worker) bringUp(ctx context.Context, in input) time.Duration {
 		w.admitted = true
 	}
 	if w.verdict = in.evicted; w.verdict != nil {
-		w.agent.recorder.Event(pod, corev1.EventTypeWarning, w.verdict.reason, "%s", w.verdict.message)
 		w.over, w.disrupted = true, true
+		if w.verdict.shutdown != nil {
+			return 0 // the node's events say it for all
+		}
+		w.agent.recorder.Event(pod, corev1.EventTypeWarning, w.verdict.reason, "%s", w.verdict.message)
 		return 0
 	}
 	untilDeadline, passed := w.activeDeadline(pod)
 	if passed {
-		w.verdict = &verdict{"DeadlineExceeded", "Pod was active on the node longer than the specified deadline"}
+		w.verdict = &verdict{reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline"}
 		w.agent.recorder.Event(pod, corev1.EventTypeNormal, "DeadlineExceeded", "%s", w.verdict.message)
 		w.over = true
 		return 0

@@ -28,6 +28,10 @@ type worker struct {
 	key   api.Key
 	uid   types.UID
 	log   *slog.Logger
+	// static says that the pod is the node's own: the API has a mirror of it.
+	static bool
+	freed  chan struct{} // closed when nothing is left of the pod on the node
+	gone   sync.Once     // closes freed
 
 	mu      sync.Mutex
 	pod     *corev1.Pod // newest state of the API
@@ -64,13 +68,18 @@ type worker struct {
 	debug      []*container
 }
 
-// verdict is an end that was decided over the pod: rejected, or past its
-// deadline. It becomes status.reason and status.message.
-type verdict struct{ reason, message string }
+// verdict is an end that was decided over the pod: rejected, evicted, or past
+// its deadline. It becomes status.reason and status.message.
+type verdict struct {
+	reason, message string
+	// shutdown, when it is not nil, is the time that the pod gets because the
+	// node shuts down.
+	shutdown *time.Duration
+}
 
 func newWorker(a *Agent, pod *corev1.Pod) *worker {
 	return &worker{
-		agent: a, key: api.Pods.KeyOf(pod), uid: pod.UID, pod: pod,
+		agent: a, key: api.Pods.KeyOf(pod), uid: pod.UID, pod: pod, freed: make(chan struct{}),
 		log: a.log.With("pod", pod.Namespace+"/"+pod.Name, "uid", string(pod.UID)),
 	}
 }
@@ -187,6 +196,9 @@ func (w *worker) step(ctx context.Context, in input) time.Duration {
 		if w.over {
 			wait = w.bringDown(ctx, in)
 		}
+	}
+	if w.down {
+		defer w.gone.Do(func() { close(w.freed) }) // what there is to say has been said
 	}
 	if w.down && in.removed {
 		w.agent.workers.forget(w)

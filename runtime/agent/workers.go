@@ -36,10 +36,18 @@ func newWorkers(a *Agent) *workers {
 // changed takes a change to a pod from the informer.
 func (ws *workers) changed(old, now api.Object) {
 	if pod, ok := now.(*corev1.Pod); ok {
+		if isMirror(pod) {
+			ws.mirrorChanged(pod)
+			return
+		}
 		ws.worker(pod).update(pod)
 		return
 	}
 	if pod, ok := old.(*corev1.Pod); ok {
+		if isMirror(pod) {
+			ws.mirrorChanged(pod)
+			return
+		}
 		ws.mu.RLock()
 		w := ws.byUID[pod.UID]
 		ws.mu.RUnlock()
@@ -68,6 +76,9 @@ func (ws *workers) forget(w *worker) {
 	ws.agent.publisher.forget(w.key, w.uid)
 	if err := ws.agent.logs.Remove(logPod(w.last())); err != nil {
 		w.log.Warn("cannot remove the pod's logs; they are removed at the next start", "err", err)
+	}
+	if w.static {
+		ws.agent.statics.poke() // its successor may begin
 	}
 }
 

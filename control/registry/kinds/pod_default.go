@@ -234,7 +234,9 @@ func roundResources(list corev1.ResourceList) {
 // first status.
 func createPod(pod *corev1.Pod) {
 	spec := &pod.Spec
-	or(&spec.ServiceAccountName, DefaultServiceAccount)
+	if _, mirror := pod.Annotations[mirrorAnnotation]; !mirror { // a mirror may not have one
+		or(&spec.ServiceAccountName, DefaultServiceAccount)
+	}
 	spec.DeprecatedServiceAccount = spec.ServiceAccountName
 	orPtr(&spec.Priority, 0)
 	orPtr(&spec.PreemptionPolicy, corev1.PreemptLowerPriority)

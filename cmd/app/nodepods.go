@@ -1,0 +1,60 @@
+package app
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+
+	"wherry.dev/wherry/control/registry/kinds"
+	"wherry.dev/wherry/runtime/agent"
+)
+
+// NodePods is what a node does with pods beyond what the API tells it.
+type NodePods struct {
+	// StaticDir holds manifests of pods that the node runs by itself; empty: none.
+	StaticDir string
+	// ShutdownGrace is how long the pods get to end when the node does, and
+	// ShutdownCritical the part of it that belongs to critical pods. 0: the API
+	// keeps showing them, and the node starts them again when it is started.
+	ShutdownGrace, ShutdownCritical time.Duration
+}
+
+// addTo makes flags of the settings, in kubelet's names.
+func (p *NodePods) addTo(f *pflag.FlagSet) {
+	f.StringVar(&p.StaticDir, "pod-manifest-path", "", "directory with manifests of static pods, which the node runs by itself")
+	f.DurationVar(&p.ShutdownGrace, "shutdown-grace-period", 0, "how long pods get to end when the node ends; 0 to find them again at the next start")
+	f.DurationVar(&p.ShutdownCritical, "shutdown-grace-period-critical-pods", 0, "the part of --shutdown-grace-period that belongs to critical pods")
+}
+
+// check names what is wrong by its flag, and makes the directory absolute.
+func (p *NodePods) check() error {
+	switch {
+	case p.ShutdownGrace < 0 || p.ShutdownGrace > 0 && p.ShutdownGrace < time.Second:
+		return fmt.Errorf("--shutdown-grace-period %v: want 0, or at least 1s", p.ShutdownGrace)
+	case p.ShutdownCritical < 0 || p.ShutdownCritical > p.ShutdownGrace:
+		return fmt.Errorf("--shutdown-grace-period-critical-pods %v: want 0s to the %v of --shutdown-grace-period", p.ShutdownCritical, p.ShutdownGrace)
+	case p.StaticDir == "":
+		return nil
+	}
+	var err error
+	if p.StaticDir, err = filepath.Abs(p.StaticDir); err != nil {
+		return fmt.Errorf("--pod-manifest-path: %w", err)
+	}
+	return nil
+}
+
+// configure gives the settings to an agent.
+func (p NodePods) configure(c *agent.Config) {
+	c.Static = agent.StaticPods{Dir: p.StaticDir, Complete: completePod}
+	c.Shutdown = agent.Shutdown{Grace: p.ShutdownGrace, Critical: p.ShutdownCritical}
+}
+
+// completePod does to a static pod what the API does to others.
+func completePod(pod *corev1.Pod) error {
+	pods := kinds.Pods()
+	pods.Default(pod)
+	return pods.Validate(pod).ToAggregate()
+}

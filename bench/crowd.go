@@ -37,6 +37,9 @@ const (
 	crowdWriters = 64
 )
 
+// CrowdLabel is on the nodes of a Crowd and on no other.
+const CrowdLabel = "bench.wherry.dev/crowd"
+
 // Name is the name of the i-th node.
 func (c Crowd) Name(i int) string { return fmt.Sprintf("crowd-%05d", i) }
 
@@ -48,6 +51,18 @@ func (c Crowd) Register(ctx context.Context) error {
 			return fmt.Errorf("register %s: %w", node.Name, err)
 		}
 		return c.renew(ctx, i)
+	})
+}
+
+// Remove deletes the nodes and their leases. Pods on them are to be gone before.
+func (c Crowd) Remove(ctx context.Context) error {
+	return each(c.Nodes, func(i int) error {
+		for _, key := range []api.Key{api.Nodes.Key("", c.Name(i)), api.Leases.Key(corev1.NamespaceNodeLease, c.Name(i))} {
+			if _, err := c.Client.Delete(ctx, key, api.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+				return fmt.Errorf("remove %s: %w", key, err)
+			}
+		}
+		return nil
 	})
 }
 
@@ -82,6 +97,7 @@ func (c Crowd) node(i int) *corev1.Node {
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: c.Name(i), Labels: map[string]string{
 			corev1.LabelHostname: c.Name(i), corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64",
+			CrowdLabel:               "true",
 			corev1.LabelTopologyZone: fmt.Sprintf("zone-%d", i%max(1, c.Zones))}},
 		Spec: corev1.NodeSpec{PodCIDR: block.String() + "/24", PodCIDRs: []string{block.String() + "/24"}},
 		Status: corev1.NodeStatus{Capacity: capacity, Allocatable: capacity,

@@ -29,22 +29,31 @@ type Density struct {
 // Setup makes the Deployment without replicas, and its Service, whose cluster
 // address it returns.
 func (d Density) Setup(ctx context.Context) (clusterIP string, err error) {
+	service, err := d.setup(ctx, corev1.ServiceTypeClusterIP)
+	if err != nil {
+		return "", err
+	}
+	return service.Spec.ClusterIP, nil
+}
+
+func (d Density) setup(ctx context.Context, kind corev1.ServiceType) (*corev1.Service, error) {
 	a := Apply{Client: d.Client, Namespace: d.Namespace, Image: d.Image, Port: d.Port}
 	deployment := a.deployment(d.Name)
-	none := int32(0)
-	deployment.Spec.Replicas = &none
+	deployment.Spec.Replicas = new(int32)
 	if _, err := d.Client.Create(ctx, d.key(), deployment, api.CreateOptions{}); err != nil {
-		return "", fmt.Errorf("create deployment: %w", err)
+		return nil, fmt.Errorf("create deployment: %w", err)
 	}
-	created, err := d.Client.Create(ctx, api.Services.Key(d.Namespace, d.Name), a.service(d.Name), api.CreateOptions{})
+	wanted := a.service(d.Name)
+	wanted.Spec.Type = kind
+	created, err := d.Client.Create(ctx, api.Services.Key(d.Namespace, d.Name), wanted, api.CreateOptions{})
 	if err != nil {
-		return "", fmt.Errorf("create service: %w", err)
+		return nil, fmt.Errorf("create service: %w", err)
 	}
 	service, ok := created.(*corev1.Service)
 	if !ok {
-		return "", fmt.Errorf("create service: got a %T", created)
+		return nil, fmt.Errorf("create service: got a %T", created)
 	}
-	return service.Spec.ClusterIP, nil
+	return service, nil
 }
 
 // Scale sets the number of replicas and returns how long it took until so many
@@ -64,11 +73,20 @@ func (d Density) Scale(ctx context.Context, replicas int) (time.Duration, error)
 	return time.Since(began), nil
 }
 
+// drain scales a Deployment without a Service to none.
+func (d Density) drain(ctx context.Context) error {
+	if _, err := d.Client.Patch(ctx, d.key(), api.Patch{Type: types.MergePatchType, Data: []byte(`{"spec":{"replicas":0}}`)}, api.PatchOptions{}); err != nil {
+		return fmt.Errorf("scale to none: %w", err)
+	}
+	return d.pods(ctx, 0)
+}
+
 func (d Density) key() api.Key { return api.Deployments.Key(d.Namespace, d.Name) }
 
 // available waits until the Deployment says that so many pods are available.
 func (d Density) available(ctx context.Context, replicas int) error {
-	return d.follow(ctx, api.Deployments, fields.OneTermEqualSelector("metadata.name", d.Name), nil, func(state map[string]api.Object) bool {
+	options := api.ListOptions{Fields: fields.OneTermEqualSelector("metadata.name", d.Name)}
+	return follow(ctx, d.Client, api.Deployments.Key(d.Namespace, ""), options, func(state map[string]api.Object) bool {
 		deployment, ok := state[d.Name].(*appsv1.Deployment)
 		return ok && deployment.Status.ObservedGeneration >= deployment.Generation &&
 			int(deployment.Status.Replicas) == replicas && int(deployment.Status.AvailableReplicas) == replicas
@@ -78,15 +96,16 @@ func (d Density) available(ctx context.Context, replicas int) error {
 // pods waits until there are as many pods as replicas, terminating ones
 // included.
 func (d Density) pods(ctx context.Context, replicas int) error {
-	return d.follow(ctx, api.Pods, nil, labels.SelectorFromSet(labels.Set{"bench": d.Name}), func(state map[string]api.Object) bool {
+	options := api.ListOptions{Labels: labels.SelectorFromSet(labels.Set{"bench": d.Name})}
+	return follow(ctx, d.Client, api.Pods.Key(d.Namespace, ""), options, func(state map[string]api.Object) bool {
 		return len(state) == replicas
 	})
 }
 
 // endpoints waits until the Service has as many ready endpoints as replicas.
 func (d Density) endpoints(ctx context.Context, replicas int) error {
-	selector := labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: d.Name})
-	return d.follow(ctx, api.EndpointSlices, nil, selector, func(state map[string]api.Object) bool {
+	options := api.ListOptions{Labels: labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: d.Name})}
+	return follow(ctx, d.Client, api.EndpointSlices.Key(d.Namespace, ""), options, func(state map[string]api.Object) bool {
 		ready, all := 0, 0
 		for _, obj := range state {
 			slice, ok := obj.(*discoveryv1.EndpointSlice)
@@ -105,26 +124,25 @@ func (d Density) endpoints(ctx context.Context, replicas int) error {
 }
 
 // follow keeps a collection's objects by name until done likes them.
-func (d Density) follow(ctx context.Context, r api.Resource, byField fields.Selector, byLabel labels.Selector, done func(map[string]api.Object) bool) error {
-	options := api.ListOptions{Fields: byField, Labels: byLabel}
-	list, err := d.Client.List(ctx, r.Key(d.Namespace, ""), options)
+func follow(ctx context.Context, client api.Client, key api.Key, options api.ListOptions, done func(map[string]api.Object) bool) error {
+	list, err := client.List(ctx, key, options)
 	if err != nil {
-		return fmt.Errorf("list %s: %w", r.Name, err)
+		return fmt.Errorf("list %s: %w", key.Resource, err)
 	}
 	state := make(map[string]api.Object, len(list.Items))
 	for _, obj := range list.Items {
 		state[obj.GetName()] = obj
 	}
 	options.ResourceVersion = list.ResourceVersion
-	events, err := d.Client.Watch(ctx, r.Key(d.Namespace, ""), options)
+	events, err := client.Watch(ctx, key, options)
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", r.Name, err)
+		return fmt.Errorf("watch %s: %w", key.Resource, err)
 	}
 	defer events.Stop()
 	for !done(state) {
 		event, err := events.Next(ctx)
 		if err != nil {
-			return fmt.Errorf("wait for %s (%d there): %w", r.Name, len(state), err)
+			return fmt.Errorf("wait for %s (%d there): %w", key.Resource, len(state), err)
 		}
 		if event.Type == watch.Deleted {
 			delete(state, event.Object.GetName())

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"wherry.dev/wherry/bench/result"
 )
 
 // Percentile returns the p-th percentile (0 to 100) of durations, by nearest
@@ -18,27 +20,20 @@ func Percentile(durations []time.Duration, p float64) time.Duration {
 	return sorted[min(max(rank, 0), len(sorted)-1)]
 }
 
-// Metric is one figure for Go benchmark output (testing.B.ReportMetric).
-type Metric struct {
-	Value float64
-	Unit  string
-}
-
 // Report turns samples into figures: percentiles of the whole in
 // milliseconds and the median of each leg in microseconds.
-func Report(samples []Sample) []Metric {
-	totals := make([]time.Duration, 0, len(samples))
-	for _, s := range samples {
-		totals = append(totals, s.Total)
-	}
+func Report(samples []Sample) []result.Metric {
+	totals := pick(samples, func(s Sample) time.Duration { return s.Total })
 	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-	metrics := []Metric{{ms(Percentile(totals, 50)), "p50-ms"}, {ms(Percentile(totals, 99)), "p99-ms"}}
+	return append([]result.Metric{{Value: ms(Percentile(totals, 50)), Unit: "p50-ms"}, {Value: ms(Percentile(totals, 99)), Unit: "p99-ms"}}, legs(samples)...)
+}
+
+// legs are the medians of the legs in microseconds.
+func legs(samples []Sample) []result.Metric {
+	var metrics []result.Metric
 	for step := range stepCount {
-		leg := make([]time.Duration, 0, len(samples))
-		for _, s := range samples {
-			leg = append(leg, s.Steps[step])
-		}
-		metrics = append(metrics, Metric{float64(Percentile(leg, 50)) / float64(time.Microsecond), step.String() + "-us"})
+		leg := pick(samples, func(s Sample) time.Duration { return s.Steps[step] })
+		metrics = append(metrics, result.Metric{Value: float64(Percentile(leg, 50)) / float64(time.Microsecond), Unit: step.String() + "-us"})
 	}
 	return metrics
 }

@@ -65,7 +65,8 @@ var mayImport = map[string][]string{
 	"runtime/image/distribution":    {},
 	"runtime/image":                 {"runtime/sandbox", "control/api"},
 	"runtime/volume":                {"runtime/sandbox", "control/api"},
-	"bench":                         {"control/api"},
+	"bench":                         {"control/api", "runtime/sandbox", "bench/result"},
+	"bench/result":                  {},
 	"samples":                       {},
 	"samples/relay":                 {"runtime/guest", "runtime/guest/guesthttp"},
 	// layer 2

@@ -6,9 +6,7 @@ package clustertest
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -112,32 +110,25 @@ func (c *Cluster) Warnings() []string {
 }
 
 // Networks are loopback networks that belong to one test.
-type Networks struct {
-	Services, Pods netip.Prefix
-	NodePorts      netip.Addr
-}
+type Networks = app.Networks
 
 // Claim gives a test networks that no other test on this machine uses, for as
-// long as it runs: a listener inside them is the lock.
+// long as it runs.
 func Claim(t testing.TB) Networks {
 	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("every address of 127.0.0.0/8 can be bound on Linux only")
 	}
-	for octet := byte(129); octet < 250; octet++ {
-		lock, err := net.Listen("tcp", fmt.Sprintf("127.%d.255.254:47999", octet))
-		if err != nil {
-			continue
-		}
-		t.Cleanup(func() { lock.Close() })
-		return Networks{
-			Services:  netip.PrefixFrom(netip.AddrFrom4([4]byte{127, octet, 0, 0}), 17),
-			Pods:      netip.PrefixFrom(netip.AddrFrom4([4]byte{127, octet, 128, 0}), 17),
-			NodePorts: netip.AddrFrom4([4]byte{127, octet, 127, 254}),
-		}
+	networks, release, err := app.FreeNetworks()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free loopback network: are there 120 test clusters on this machine?")
-	return Networks{}
+	t.Cleanup(func() {
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+	})
+	return networks
 }
 
 func (c *Cluster) start() {

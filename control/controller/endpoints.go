@@ -18,6 +18,7 @@ import (
 // clients that do not know EndpointSlices. Its keys are Services.
 func newEndpoints(cfg Config) runner {
 	c := &endpoints{
+		pace:     pace{each: paceEach},
 		client:   cfg.Client,
 		services: cfg.Informers.For(api.Services), pods: cfg.Informers.For(api.Pods),
 		objects: cfg.Informers.For(api.Endpoints),

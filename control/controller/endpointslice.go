@@ -36,6 +36,7 @@ type endpointSlices struct {
 
 func newEndpointSlices(cfg Config) runner {
 	c := &endpointSlices{
+		pace:     pace{each: paceEach},
 		client:   cfg.Client,
 		services: cfg.Informers.For(api.Services), pods: cfg.Informers.For(api.Pods),
 		nodes: cfg.Informers.For(api.Nodes), slices: cfg.Informers.For(api.EndpointSlices),

@@ -8,42 +8,47 @@ import (
 )
 
 const (
-	// paceFree is how many endpoints a Service may have whose every change is
-	// taken at once.
+	// paceFree is how many endpoints a Service may have, and pods a ReplicaSet,
+	// whose every change is taken at once.
 	paceFree = 100
 	// paceEach is the rest after a pass over a larger Service, per endpoint.
 	// One pass costs time in proportion to the endpoints, and so does each
 	// reader of what it writes: without a rest, n pods that start cost n*n.
 	paceEach = 50 * time.Microsecond
-	paceMost = time.Second
+	// paceReplica is that of a ReplicaSet, per pod, when a pass only counts:
+	// about twice what the counting costs.
+	paceReplica = 5 * time.Microsecond
+	paceMost    = time.Second
 )
 
-// pace lets the first change to a large Service pass at once and gathers those
-// that follow closely. The zero value is ready; it is safe for concurrent use.
+// pace lets the first change to a large object pass at once and gathers those
+// that follow closely. It is safe for concurrent use.
 type pace struct {
+	each time.Duration // the rest for each endpoint or pod
+
 	mu   sync.Mutex
 	next map[api.Key]time.Time
 }
 
-// wait is how long the Service is to rest yet; 0: go on.
-func (p *pace) wait(service api.Key, now time.Time) time.Duration {
+// wait is how long the object is to rest yet; 0: go on.
+func (p *pace) wait(key api.Key, now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(0, p.next[service].Sub(now))
+	return max(0, p.next[key].Sub(now))
 }
 
-// passed notes a pass over so many endpoints; 0 forgets the Service.
-func (p *pace) passed(service api.Key, endpoints int, now time.Time) {
+// passed notes a pass over so many endpoints or pods; 0 forgets the object.
+func (p *pace) passed(key api.Key, members int, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if endpoints <= paceFree {
-		delete(p.next, service)
+	if members <= paceFree {
+		delete(p.next, key)
 		return
 	}
 	if p.next == nil {
 		p.next = map[api.Key]time.Time{}
 	}
-	p.next[service] = now.Add(min(time.Duration(endpoints)*paceEach, paceMost))
+	p.next[key] = now.Add(min(time.Duration(members)*p.each, paceMost))
 }
 
 // latest remembers what a loop has written until its informer shows it, so

@@ -20,7 +20,7 @@ func TestPaceGrowsWithTheService(t *testing.T) {
 	}{
 		{0, 0}, {paceFree, 0}, {1000, 50 * time.Millisecond}, {10000, 500 * time.Millisecond}, {1000000, paceMost},
 	} {
-		var p pace
+		p := pace{each: paceEach}
 		if got := p.wait(key, now); got != 0 {
 			t.Errorf("the first pass over %d endpoints waits %v", tt.endpoints, got)
 		}

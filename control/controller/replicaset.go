@@ -42,6 +42,7 @@ type replicaSets struct {
 	now     func() time.Time
 	loop    *reconcile.Loop
 	written latest
+	pace    pace
 }
 
 func newReplicaSets(cfg Config) runner {
@@ -68,6 +69,7 @@ func newReplicas(cfg Config, kind replicaKind) runner {
 		sets: cfg.Informers.For(kind.resource), pods: cfg.Informers.For(api.Pods),
 		control: newPodControl(cfg, kind.component),
 		now:     cfg.Clock,
+		pace:    pace{each: paceReplica},
 	}
 	r.owners = owners{client: cfg.Client, owner: kind.resource, owned: api.Pods, objects: r.pods}
 	r.loop = cfg.loop(kind.loop, 8, r)
@@ -89,6 +91,7 @@ func (r *replicaSets) Reconcile(ctx context.Context, key api.Key) (time.Duration
 	shown, ok := r.sets.Get(key)
 	obj := r.written.of(key, shown)
 	if !ok {
+		r.pace.passed(key, 0, time.Time{})
 		return 0, nil
 	}
 	rs, err := r.kind.view(obj)
@@ -99,27 +102,38 @@ func (r *replicaSets) Reconcile(ctx context.Context, key api.Key) (time.Duration
 	if err != nil {
 		return 0, nil // the API refuses such a selector; nothing to retry
 	}
+	if rest := r.pace.wait(key, r.now()); rest > 0 {
+		return rest, nil
+	}
 	creating, failure := r.control.settle(ctx, rs)
 	// Asked before the pods are read: what is seen afterwards can only be newer.
-	current := r.control.expect.satisfied(rs.UID)
+	unseen, current := r.control.expect.open(rs.UID), r.control.expect.satisfied(rs.UID)
+	if !current && failure == nil {
+		// What is seen wakes the loop. Counting all pods for each that comes or
+		// goes would cost n*n for n of them.
+		return expectationLife, nil
+	}
 	claimed, err := r.owners.claim(ctx, rs, selector)
 	if err != nil {
 		return 0, errors.Join(failure, err)
 	}
-	owned := reconcile.As[*corev1.Pod](claimed)
+	owned, acted := reconcile.As[*corev1.Pod](claimed), false
 	if current && failure == nil && rs.DeletionTimestamp == nil {
-		creating, failure = r.scale(ctx, rs, owned)
+		acted, creating, failure = r.scale(ctx, rs, owned)
+	}
+	if acted {
+		unseen = r.control.expect.open(rs.UID)
+		owned = r.refresh(rs, selector, owned)
+	} else {
+		r.pace.passed(key, len(owned), r.now())
 	}
 	status, again := rs.Status, time.Duration(0)
-	if unseen := r.control.expect.open(rs.UID); !unseen.doubt() {
-		status, again = replicaSetStatus(rs, r.refresh(rs, selector, owned), unseen, r.now())
+	if !unseen.doubt() {
+		status, again = replicaSetStatus(rs, owned, unseen, r.now())
 	}
 	status.Conditions = replicaFailure(status.Conditions, creating, failure, r.now())
 	if err := r.writeStatus(ctx, obj, rs.Status, status); err != nil {
 		return 0, errors.Join(failure, err)
-	}
-	if !current && again == 0 {
-		again = expectationLife // should the informer never show what it should
 	}
 	return again, failure
 }
@@ -141,9 +155,9 @@ func (r *replicaSets) refresh(rs *appsv1.ReplicaSet, selector labels.Selector, o
 	return now
 }
 
-// scale brings the number of pods to what is wanted. creating says which of
-// the two was tried.
-func (r *replicaSets) scale(ctx context.Context, rs *appsv1.ReplicaSet, owned []*corev1.Pod) (creating bool, err error) {
+// scale brings the number of pods to what is wanted. acted says whether there
+// was anything to do, creating which of the two was tried.
+func (r *replicaSets) scale(ctx context.Context, rs *appsv1.ReplicaSet, owned []*corev1.Pod) (acted, creating bool, err error) {
 	var active []*corev1.Pod
 	for _, p := range owned {
 		if podActive(p) {
@@ -151,6 +165,9 @@ func (r *replicaSets) scale(ctx context.Context, rs *appsv1.ReplicaSet, owned []
 		}
 	}
 	plan := planReplicas(rs, active, func() []*corev1.Pod { return r.related(rs) }, r.now())
+	if plan.create+len(plan.remove) == 0 {
+		return false, false, nil
+	}
 	if plan.create == 0 {
 		err := r.control.removeSurplus(ctx, rs, plan.remove)
 		if err != nil {
@@ -158,14 +175,14 @@ func (r *replicaSets) scale(ctx context.Context, rs *appsv1.ReplicaSet, owned []
 			_, doubt := r.control.settle(ctx, rs)
 			err = errors.Join(err, doubt)
 		}
-		return false, err
+		return true, false, err
 	}
 	pods := make([]*corev1.Pod, plan.create)
 	for i := range pods {
 		pods[i] = podFrom(rs, r.kind.resource, &rs.Spec.Template, rs.Name+"-")
 	}
 	_, err = r.control.create(ctx, rs, pods)
-	return true, err
+	return true, true, err
 }
 
 // related are the pods of all ReplicaSets with the same controller.

@@ -90,6 +90,8 @@ func New(cfg Config) Chain {
 		podSecurity(cfg.PodSecurity),
 		priority(),
 		defaultStorageClass(),
+		inUseProtection(),
+		claimResize(),
 		runtimeClass(),
 	}
 	if cfg.TaintNodes {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
@@ -252,6 +253,9 @@ func (c *call) attributes() auth.Attributes {
 	if c.t.verb == "list" || c.t.verb == "watch" || c.t.verb == "deletecollection" {
 		if sel, err := fields.ParseSelector(c.r.URL.Query().Get("fieldSelector")); err == nil {
 			a.Fields = sel
+		}
+		if sel, err := labels.Parse(c.r.URL.Query().Get("labelSelector")); err == nil {
+			a.Labels = sel
 		}
 	}
 	return a

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // Attributes say what a request wants to do. Requests for something other than
@@ -19,6 +20,7 @@ type Attributes struct {
 	Namespace   string
 	Name        string
 	Fields      fields.Selector // of lists and watches; nil when there is none
+	Labels      labels.Selector // the same
 	Path        string
 }
 

@@ -8,6 +8,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -15,13 +16,19 @@ import (
 // pods answers Get and List of pods; the authorizer needs no more.
 type pods struct {
 	api.Client
-	all []*corev1.Pod
+	all     []*corev1.Pod
+	volumes []*corev1.PersistentVolume
 }
 
 func (p pods) Get(_ context.Context, key api.Key, _ api.GetOptions) (api.Object, error) {
 	for _, pod := range p.all {
 		if api.Pods.KeyOf(pod) == key {
 			return pod, nil
+		}
+	}
+	for _, pv := range p.volumes {
+		if api.PersistentVolumes.KeyOf(pv) == key {
+			return pv, nil
 		}
 	}
 	return nil, apierrors.NewNotFound(key.GroupResource(), key.Name)
@@ -44,6 +51,7 @@ func pod(name, node string) *corev1.Pod {
 			NodeName: node, ServiceAccountName: "sa-" + node,
 			Volumes: []corev1.Volume{
 				{VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "vol-" + node}}},
+				{VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "claim-" + node}}},
 				{VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
 					{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "proj-" + node}}},
 				}}}},
@@ -59,8 +67,14 @@ func pod(name, node string) *corev1.Pod {
 	}
 }
 
+func persistent(name, host, claim string) *corev1.PersistentVolume {
+	return &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: host}},
+		Spec: corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{Namespace: "default", Name: claim}}}
+}
+
 func TestAuthorize(t *testing.T) {
-	client := pods{all: []*corev1.Pod{pod("mine", "a"), pod("theirs", "b")}}
+	client := pods{all: []*corev1.Pod{pod("mine", "a"), pod("theirs", "b")}, volumes: []*corev1.PersistentVolume{
+		persistent("of-claim", "", "claim-a"), persistent("of-foreign-claim", "", "claim-b"), persistent("of-disk", "a", "claim-b")}}
 	authorizer := Any(Masters{}, NewNodes(client))
 	node, admin, somebody := NodeUser("a"), Admin(), User{Name: "jane", Groups: []string{GroupAuthenticated}}
 	res := func(u User, verb, resource, ns, name string) Attributes {
@@ -69,6 +83,9 @@ func TestAuthorize(t *testing.T) {
 	with := func(a Attributes, f func(*Attributes)) Attributes { f(&a); return a }
 	onNode := func(n string) func(*Attributes) {
 		return func(a *Attributes) { a.Fields = fields.OneTermEqualSelector("spec.nodeName", n) }
+	}
+	onDisk := func(host string) func(*Attributes) {
+		return func(a *Attributes) { a.Labels = labels.SelectorFromSet(labels.Set{corev1.LabelHostname: host}) }
 	}
 	sub := func(s string) func(*Attributes) { return func(a *Attributes) { a.Subresource = s } }
 	group := func(g string) func(*Attributes) { return func(a *Attributes) { a.Group = g } }
@@ -124,6 +141,16 @@ func TestAuthorize(t *testing.T) {
 		{"node reads a config key", res(node, "get", "configmaps", "default", "key-a"), true},
 		{"node reads a secret's name as config", res(node, "get", "configmaps", "default", "vol-a"), false},
 		{"node reads its service account", res(node, "get", "serviceaccounts", "default", "sa-a"), true},
+		{"node reads its claim", res(node, "get", "persistentvolumeclaims", "default", "claim-a"), true},
+		{"node reads a foreign claim", res(node, "get", "persistentvolumeclaims", "default", "claim-b"), false},
+		{"node reads its claim's volume", res(node, "get", "persistentvolumes", "", "of-claim"), true},
+		{"node reads a volume of its disk", res(node, "get", "persistentvolumes", "", "of-disk"), true},
+		{"node reads a foreign volume", res(node, "get", "persistentvolumes", "", "of-foreign-claim"), false},
+		{"node reads a volume that is gone", res(node, "get", "persistentvolumes", "", "gone"), true},
+		{"node watches its disk's volumes", with(res(node, "watch", "persistentvolumes", "", ""), onDisk("a")), true},
+		{"node lists another's volumes", with(res(node, "list", "persistentvolumes", "", ""), onDisk("b")), false},
+		{"node lists all volumes", res(node, "list", "persistentvolumes", "", ""), false},
+		{"node writes a volume", res(node, "update", "persistentvolumes", "", "of-disk"), false},
 		{"node pulls", Attributes{User: node, Verb: "get", Path: "/v2/hello/manifests/v1"}, true},
 		{"node pushes", Attributes{User: node, Verb: "put", Path: "/v2/hello/manifests/v1"}, false},
 		{"node scales", with(res(node, "update", "deployments", "default", "x"), group("apps")), false},

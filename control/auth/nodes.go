@@ -12,8 +12,9 @@ import (
 )
 
 // Nodes lets each node's agent do its work and no more: read what is needed to
-// serve, change its own Node, Lease and pods, and read the Secrets, ConfigMaps
-// and ServiceAccounts that pods bound to it refer to. It has the scope of
+// serve, change its own Node, Lease and pods, and read the Secrets, ConfigMaps,
+// ServiceAccounts and claims that pods bound to it refer to, and the volumes
+// behind those claims or on its own disk. It has the scope of
 // Kubernetes' Node authorizer and, as far as names are concerned, of
 // NodeRestriction; what a node writes into its own Node and its own pods'
 // status (labels, taints) is not looked into.
@@ -68,8 +69,10 @@ func (n *Nodes) core(ctx context.Context, node string, a Attributes) (bool, stri
 		return ownNode(node, a)
 	case "pods":
 		return n.pods(ctx, node, a)
-	case "secrets", "configmaps", "serviceaccounts":
+	case "secrets", "configmaps", "serviceaccounts", "persistentvolumeclaims":
 		return n.referred(ctx, node, a)
+	case "persistentvolumes":
+		return n.volumes(ctx, node, a)
 	}
 	return false, "", nil
 }
@@ -139,6 +142,34 @@ func (n *Nodes) referred(ctx context.Context, node string, a Attributes) (bool, 
 		}
 	}
 	return false, reason, nil
+}
+
+// volumes allows to read the volumes of a node's own disk, which have its name
+// as a label, and those behind the claims of its pods.
+func (n *Nodes) volumes(ctx context.Context, node string, a Attributes) (bool, string, error) {
+	const reason = "no relationship found between the node and this object"
+	if a.Subresource != "" || !reads(a.Verb) {
+		return false, reason, nil
+	}
+	if a.Verb != "get" {
+		if a.Labels == nil {
+			return false, reason, nil
+		}
+		host, ok := a.Labels.RequiresExactMatch(corev1.LabelHostname)
+		return ok && host == node, reason, nil
+	}
+	pv, err := api.Get[*corev1.PersistentVolume](ctx, n.client, api.PersistentVolumes.Key("", a.Name))
+	switch {
+	case apierrors.IsNotFound(err):
+		return true, "", nil // the answer to the request itself will be the same 404
+	case err != nil:
+		return false, "", err
+	case pv.Labels[corev1.LabelHostname] == node:
+		return true, "", nil
+	case pv.Spec.ClaimRef == nil:
+		return false, reason, nil
+	}
+	return n.referred(ctx, node, Attributes{Verb: "get", Resource: "persistentvolumeclaims", Namespace: pv.Spec.ClaimRef.Namespace, Name: pv.Spec.ClaimRef.Name})
 }
 
 func selects(s fields.Selector, field, value string) bool {

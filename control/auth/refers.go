@@ -1,9 +1,13 @@
 package auth
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
 
-// refers tells whether a pod's spec names the Secret, ConfigMap or
-// ServiceAccount.
+	"wherry.dev/wherry/control/api"
+)
+
+// refers tells whether a pod's spec names the Secret, ConfigMap,
+// ServiceAccount or claim.
 func refers(pod *corev1.Pod, resource, name string) bool {
 	switch resource {
 	case "serviceaccounts":
@@ -12,6 +16,12 @@ func refers(pod *corev1.Pod, resource, name string) bool {
 		return refersSecret(&pod.Spec, name)
 	case "configmaps":
 		return refersConfigMap(&pod.Spec, name)
+	case "persistentvolumeclaims":
+		for i := range pod.Spec.Volumes {
+			if api.ClaimOf(pod, &pod.Spec.Volumes[i]) == name {
+				return true
+			}
+		}
 	}
 	return false
 }

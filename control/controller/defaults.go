@@ -14,7 +14,7 @@ func (cfg *Config) setDefaults() {
 		cfg.Resources = []api.Resource{
 			api.Namespaces, api.Nodes, api.Pods, api.Services, api.Endpoints, api.ConfigMaps, api.Secrets, api.ServiceAccounts,
 			api.Events, api.EndpointSlices, api.Leases, api.Deployments, api.ReplicaSets, api.ReplicationControllers,
-			api.StatefulSets, api.DaemonSets, api.ControllerRevisions, api.Jobs, api.CronJobs, api.PersistentVolumeClaims,
+			api.StatefulSets, api.DaemonSets, api.ControllerRevisions, api.Jobs, api.CronJobs, api.PersistentVolumeClaims, api.PersistentVolumes,
 			api.Roles, api.ClusterRoles, api.RoleBindings, api.ClusterRoleBindings,
 			api.CertificateSigningRequests,
 		}

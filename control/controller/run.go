@@ -77,6 +77,10 @@ func loops(cfg Config) []runner {
 		newNamespaceEnd(cfg),
 		newDisruptions(cfg),
 		newQuotas(cfg),
+		newVolumeBinder(cfg),
+		newClaimProtection(cfg),
+		newVolumeProtection(cfg),
+		newEphemeralVolumes(cfg),
 		newGC(cfg),
 	}
 }

@@ -26,8 +26,8 @@ func (r *Registry) APIServiceIP() netip.Addr { return r.ips.api() }
 
 // Bootstrap creates what every cluster has: the namespaces default,
 // kube-system, kube-public and kube-node-lease, the priority classes of the
-// system, what flow control must have, the network of Services and the Service
-// default/kubernetes. It is idempotent. Where the API server listens is told to
+// system, what flow control must have, the storage class of the nodes' own disks,
+// the network of Services and the Service default/kubernetes. It is idempotent. Where the API server listens is told to
 // PublishAPIServer.
 func (r *Registry) Bootstrap(ctx context.Context) error {
 	if err := r.store.WaitReady(ctx); err != nil {
@@ -64,6 +64,7 @@ func (r *Registry) ensureBasics(ctx context.Context) error {
 	for _, schema := range kinds.MandatoryFlowSchemas() {
 		basics = append(basics, basic{api.FlowSchemas, schema})
 	}
+	basics = append(basics, basic{api.StorageClasses, kinds.LocalStorageClass()})
 	for _, component := range kinds.Components() {
 		basics = append(basics, basic{api.ComponentStatuses, component})
 	}

@@ -28,7 +28,7 @@ type volumeNeed struct {
 // provision decides on volumes for the claims that waited for this decision,
 // and gives the volumes away. It is false when they do not suffice any more.
 func (d *decision) provision(n *nodeState) ([]volumeNeed, bool) {
-	chosen, ok := d.snapshot.claims.plan(d.volumes.waiting, n.node)
+	chosen, ok := d.snapshot.claims.plan(&d.volumes, n.node)
 	if !ok {
 		return nil, false
 	}
@@ -45,9 +45,6 @@ func (d *decision) provision(n *nodeState) ([]volumeNeed, bool) {
 // volumesReady writes what was decided about volumes and waits until the
 // claims are bound.
 func (s *Scheduler) volumesReady(ctx context.Context, pod *corev1.Pod, node string, needs []volumeNeed) error {
-	if len(needs) == 0 {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, bindTimeout)
 	defer cancel()
 	for _, need := range needs {
@@ -56,7 +53,7 @@ func (s *Scheduler) volumesReady(ctx context.Context, pod *corev1.Pod, node stri
 		}
 	}
 	for _, need := range needs {
-		if err := s.awaitClaim(ctx, need.claim, node); err != nil {
+		if err := s.awaitClaim(ctx, need, node); err != nil {
 			return s.unready(pod, need, err)
 		}
 	}
@@ -99,7 +96,8 @@ func claimKey(claim metav1.Object) api.Key {
 
 // awaitClaim blocks until the claim is bound. A claim that lost its selected
 // node could not be provisioned there.
-func (s *Scheduler) awaitClaim(ctx context.Context, claim *corev1.PersistentVolumeClaim, node string) error {
+func (s *Scheduler) awaitClaim(ctx context.Context, need volumeNeed, node string) error {
+	claim := need.claim
 	for wait := firstInquiry; ; wait = min(2*wait, lastInquiry) {
 		now, err := api.Get[*corev1.PersistentVolumeClaim](ctx, s.cfg.Client, claimKey(claim))
 		switch {
@@ -109,7 +107,7 @@ func (s *Scheduler) awaitClaim(ctx context.Context, claim *corev1.PersistentVolu
 			return fmt.Errorf("persistentvolumeclaim %q is being deleted", claim.Name)
 		case now.Spec.VolumeName != "" && now.Status.Phase == corev1.ClaimBound:
 			return nil
-		case now.Annotations[volume.AnnSelectedNode] != "" && now.Annotations[volume.AnnSelectedNode] != node:
+		case need.volume == nil && now.Annotations[volume.AnnSelectedNode] != node:
 			return fmt.Errorf("selectedNode annotation value %q not set to scheduled node %q", now.Annotations[volume.AnnSelectedNode], node)
 		}
 		select {

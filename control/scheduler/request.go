@@ -9,7 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	podresource "k8s.io/component-helpers/resource"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
-	"k8s.io/component-helpers/storage/ephemeral"
+
+	"wherry.dev/wherry/control/api"
 )
 
 // What a container that requests nothing counts for when nodes are scored, so
@@ -195,12 +196,8 @@ func (r *request) readPodAffinity() {
 
 func (r *request) readVolumes() {
 	for i := range r.pod.Spec.Volumes {
-		v := &r.pod.Spec.Volumes[i]
-		switch {
-		case v.PersistentVolumeClaim != nil:
-			r.claims = append(r.claims, v.PersistentVolumeClaim.ClaimName)
-		case v.Ephemeral != nil:
-			r.claims = append(r.claims, ephemeral.VolumeClaimName(r.pod, v))
+		if name := api.ClaimOf(r.pod, &r.pod.Spec.Volumes[i]); name != "" {
+			r.claims = append(r.claims, name)
 		}
 	}
 }

@@ -219,12 +219,21 @@ func (s *Scheduler) assume(ctx context.Context, it *item, node string) {
 	s.denominate(pod.UID)
 	s.binding[pod.UID] = it
 	s.happened |= podComes
-	s.write(ctx, func() {
+	finish := func(outcome error) { s.inbox.put(func(context.Context) { s.bound(it, outcome) }) }
+	if len(needs) == 0 {
+		s.write(ctx, func() { finish(s.bind(ctx, pod, node)) })
+		return
+	}
+	// Volumes may take minutes: who waits for them must not keep others from
+	// being bound.
+	s.writes.Go(func() {
 		outcome := s.volumesReady(ctx, pod, node, needs)
 		if outcome == nil {
+			s.slots <- struct{}{}
+			defer func() { <-s.slots }()
 			outcome = s.bind(ctx, pod, node)
 		}
-		s.inbox.put(func(context.Context) { s.bound(it, outcome) })
+		finish(outcome)
 	})
 }
 

@@ -18,6 +18,7 @@ type claims struct {
 	served  bool // claims are looked after here at all
 	byName  map[claimName]*corev1.PersistentVolumeClaim
 	volumes map[string]*corev1.PersistentVolume
+	offers  map[offer]map[string]*corev1.PersistentVolume // the same, by whom they are for
 	classes map[string]*storagev1.StorageClass
 	drivers map[string]*storagev1.CSINode // by node
 	users   map[claimName]map[*nodeState]int
@@ -26,8 +27,22 @@ type claims struct {
 
 type claimName struct{ namespace, name string }
 
+// offer is whom a volume is for: a claim, or any claim of a class.
+type offer struct {
+	claim claimName
+	class string
+}
+
+func offerOf(pv *corev1.PersistentVolume) offer {
+	if ref := pv.Spec.ClaimRef; ref != nil {
+		return offer{claim: claimName{ref.Namespace, ref.Name}}
+	}
+	return offer{class: volume.GetPersistentVolumeClass(pv)}
+}
+
 func newClaims() claims {
 	return claims{byName: map[claimName]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
+		offers:  map[offer]map[string]*corev1.PersistentVolume{},
 		classes: map[string]*storagev1.StorageClass{}, drivers: map[string]*storagev1.CSINode{},
 		users: map[claimName]map[*nodeState]int{}, assumed: map[string]claimName{}}
 }
@@ -53,6 +68,7 @@ type volumeView struct {
 	bound    []*corev1.PersistentVolume
 	lost     bool                            // a claim is bound to a volume that is not there
 	waiting  []*corev1.PersistentVolumeClaim // for their first consumer
+	offered  [][]*corev1.PersistentVolume    // to each of them
 	taken    bool                            // a claim for one pod is in use
 	takers   []claimName                     // those claims
 	byDriver map[string][]string             // CSI drivers and the handles of this pod's volumes
@@ -85,6 +101,8 @@ func (d *decision) volumeView() (v volumeView) {
 			}
 		case claim.Spec.VolumeName == "" && c.waits(claim):
 			v.waiting = append(v.waiting, claim)
+			v.offered = append(v.offered, slices.AppendSeq(slices.Collect(maps.Values(c.offers[offer{claim: k}])),
+				maps.Values(c.offers[offer{class: volume.GetPersistentVolumeClaimClass(claim)}])))
 		default:
 			immediate = true
 		}
@@ -128,28 +146,27 @@ func (d *decision) misplaced(n *nodeState) bool {
 // unbindable says whether the node has no volume for a claim that waits, and
 // none can be made there.
 func (d *decision) unbindable(n *nodeState) bool {
-	_, ok := d.snapshot.claims.plan(d.volumes.waiting, n.node)
+	_, ok := d.snapshot.claims.plan(&d.volumes, n.node)
 	return !ok
 }
 
 // plan gives each waiting claim a volume that the node can reach, nil for one
 // that is to be provisioned; ok is false when that is not possible.
-func (c *claims) plan(waiting []*corev1.PersistentVolumeClaim, node *corev1.Node) (chosen []*corev1.PersistentVolume, ok bool) {
-	if len(waiting) == 0 {
+func (c *claims) plan(v *volumeView, node *corev1.Node) (chosen []*corev1.PersistentVolume, ok bool) {
+	if len(v.waiting) == 0 {
 		return nil, true
 	}
 	taken := map[string]*corev1.PersistentVolume{}
 	for name, owner := range c.assumed {
-		if !slices.ContainsFunc(waiting, func(p *corev1.PersistentVolumeClaim) bool { return owner == claimName{p.Namespace, p.Name} }) {
+		if !slices.ContainsFunc(v.waiting, func(p *corev1.PersistentVolumeClaim) bool { return owner == claimName{p.Namespace, p.Name} }) {
 			taken[name] = c.volumes[name]
 		}
 	}
-	all := slices.Collect(maps.Values(c.volumes))
-	for _, claim := range waiting {
+	for i, claim := range v.waiting {
 		if selected := claim.Annotations[volume.AnnSelectedNode]; selected != "" && selected != node.Name {
 			return nil, false // being provisioned elsewhere
 		}
-		pv, err := volume.FindMatchingVolume(claim, all, node, taken, false, true)
+		pv, err := volume.FindMatchingVolume(claim, v.offered[i], node, taken, false, true)
 		if err != nil || pv == nil && !c.provisions(claim, node) {
 			return nil, false
 		}
@@ -233,7 +250,13 @@ func (s *Snapshot) RemoveClaim(namespace, name string) {
 
 // SetVolume tells about a volume.
 func (s *Snapshot) SetVolume(pv *corev1.PersistentVolume) {
+	s.claims.forget(pv.Name)
 	s.claims.volumes[pv.Name] = pv
+	to := offerOf(pv)
+	if s.claims.offers[to] == nil {
+		s.claims.offers[to] = map[string]*corev1.PersistentVolume{}
+	}
+	s.claims.offers[to][pv.Name] = pv
 	if pv.Spec.ClaimRef != nil {
 		delete(s.claims.assumed, pv.Name)
 	}
@@ -241,8 +264,21 @@ func (s *Snapshot) SetVolume(pv *corev1.PersistentVolume) {
 
 // RemoveVolume forgets a volume.
 func (s *Snapshot) RemoveVolume(name string) {
-	delete(s.claims.volumes, name)
+	s.claims.forget(name)
 	delete(s.claims.assumed, name)
+}
+
+// forget drops a volume as it was known.
+func (c *claims) forget(name string) {
+	pv := c.volumes[name]
+	if pv == nil {
+		return
+	}
+	delete(c.volumes, name)
+	to := offerOf(pv)
+	if delete(c.offers[to], name); len(c.offers[to]) == 0 {
+		delete(c.offers, to)
+	}
 }
 
 // SetClass tells about a storage class.

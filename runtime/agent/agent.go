@@ -42,6 +42,7 @@ type Agent struct {
 	settled              atomic.Bool // addresses may be given out, see settle
 	usage                usage
 	images               imageList
+	claims               claimDirs
 	machine              machine
 	started              time.Time // of Run
 }
@@ -65,6 +66,7 @@ func New(cfg Config) *Agent {
 	a.services = reconcile.NewInformer(cfg.Client, api.Services.Key("", ""), reconcile.InformerOptions{Log: a.log})
 	a.node = reconcile.NewInformer(cfg.Client, api.Nodes.Key("", ""), reconcile.InformerOptions{
 		Fields: fields.OneTermEqualSelector("metadata.name", cfg.Name), Log: a.log})
+	a.claims = newClaimDirs(a.path("claims"), cfg, a.log)
 	a.publisher = newPublisher(&a.cfg, a.pods.Get)
 	a.workers = newWorkers(a)
 	a.runs = newRuns()
@@ -104,6 +106,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		"events": a.recorder.Run, "pod status": a.publisher.loop.Run, "node informer": a.node.Run,
 		"service informer": a.services.Run, "node status": a.keeper.run, "lease": a.keeper.renew,
 		"pods": a.runPods, "static pods": a.statics.run, "collector": a.collect, "housekeeping": a.housekeep,
+		"directories of claims": a.claims.run,
 	} {
 		loops.Go(func() { a.logEnd(name, run(ctx)) })
 	}

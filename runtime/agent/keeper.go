@@ -227,10 +227,11 @@ func newer(a, b *corev1.Node) bool {
 	return err == nil && err2 == nil && ra > rb
 }
 
-// label sets the node's own labels where they are missing or different.
+// label sets the node's own labels and annotations where they are missing or
+// different.
 func (k *keeper) label(ctx context.Context, node *corev1.Node) (*corev1.Node, error) {
 	want := k.agent.nodeLabels()
-	missing := false
+	missing := node.Annotations[api.AnnotationClaims] != k.agent.claims.dir
 	for name, value := range want {
 		if got, ok := node.Labels[name]; !ok || got != value {
 			missing = true
@@ -244,6 +245,7 @@ func (k *keeper) label(ctx context.Context, node *corev1.Node) (*corev1.Node, er
 		next.Labels = make(map[string]string)
 	}
 	maps.Copy(next.Labels, want)
+	metav1.SetMetaDataAnnotation(&next.ObjectMeta, api.AnnotationClaims, k.agent.claims.dir)
 	stored, err := k.agent.cfg.Client.Update(ctx, api.Nodes.KeyOf(next), next, api.UpdateOptions{FieldManager: "kubelet"})
 	if err != nil {
 		k.remember(nil) // read it again next time

@@ -54,7 +54,8 @@ func (a *Agent) allocatable() corev1.ResourceList {
 
 // newNode is the node as it registers itself.
 func (a *Agent) newNode() *corev1.Node {
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.Name, Labels: a.nodeLabels()}}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.Name, Labels: a.nodeLabels(),
+		Annotations: map[string]string{api.AnnotationClaims: a.claims.dir}}}
 	node.Status = a.nodeStatus(&corev1.NodeStatus{}, health{}, metav1.Now())
 	return node
 }

@@ -192,7 +192,7 @@ func (w *worker) mountFailed(pod *corev1.Pod, err error) {
 
 // node is what the downward API shows of the node to this pod.
 func (w *worker) node() volume.Node {
-	n := volume.Node{HostIPs: w.agent.hostIPs(), Allocatable: w.agent.allocatable()}
+	n := volume.Node{HostIPs: w.agent.hostIPs(), Claims: w.agent.claims.dir, Allocatable: w.agent.allocatable()}
 	if w.ip.IsValid() {
 		n.PodIPs = []string{w.ip.String()}
 	}

@@ -5,28 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"wherry.dev/wherry/control/api"
 )
 
-// claimOf is the name of the claim behind a volume; "" for one of another kind.
-// A generic ephemeral volume has a claim of its own, named after pod and volume
-// (https://kubernetes.io/docs/concepts/storage/ephemeral-volumes/#persistentvolumeclaim-naming).
-func claimOf(pod *corev1.Pod, v *corev1.Volume) string {
-	switch {
-	case v.PersistentVolumeClaim != nil:
-		return v.PersistentVolumeClaim.ClaimName
-	case v.Ephemeral != nil:
-		return pod.Name + "-" + v.Name
-	}
-	return ""
-}
-
 // claimed finds the directory behind a bound claim. Volumes of the kinds
-// hostPath and local are on this node; the scheduler has seen to that.
-func (s *Set) claimed(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (string, error) {
-	name := claimOf(pod, v)
+// hostPath and local are on this node; the scheduler has seen to that. Those of
+// the node-local provisioner are below claims, which may have moved since, and
+// are made when they are first used.
+func (s *Set) claimed(ctx context.Context, pod *corev1.Pod, v *corev1.Volume, claims string) (string, error) {
+	name := api.ClaimOf(pod, v)
 	fail := func(err error) (string, error) {
 		return "", fmt.Errorf("error processing PVC %s/%s: %w", pod.Namespace, name, err)
 	}
@@ -51,6 +43,9 @@ func (s *Set) claimed(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (s
 	switch {
 	case pv.Spec.HostPath != nil:
 		return pv.Spec.HostPath.Path, checkHostPath(pv.Spec.HostPath)
+	case pv.Spec.Local != nil && pv.Annotations[api.AnnotationProvisioner] == api.LocalProvisioner:
+		at := filepath.Join(claims, pv.Name)
+		return at, makeOpenDir(at)
 	case pv.Spec.Local != nil:
 		if _, err := os.Stat(pv.Spec.Local.Path); err != nil {
 			return fail(fmt.Errorf("the local volume's path is not on this node: %w", err))

@@ -15,6 +15,7 @@ import (
 type Node struct {
 	HostIPs     []string            // the node's addresses, the preferred one first
 	PodIPs      []string            // the pod's own addresses; they are not in its status yet at first start
+	Claims      string              // directory of the volumes that were made for claims on this node
 	Allocatable corev1.ResourceList // what a container without a limit is bounded by
 }
 

@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"wherry.dev/wherry/control/api"
 )
 
 // Set is the volumes of one pod. It is used by one goroutine.
@@ -66,8 +68,8 @@ func (s *Set) sync(ctx context.Context, b builder, v *corev1.Volume) (string, er
 	if v.HostPath != nil {
 		return v.HostPath.Path, checkHostPath(v.HostPath)
 	}
-	if claimOf(b.pod, v) != "" {
-		return s.claimed(ctx, b.pod, v)
+	if api.ClaimOf(b.pod, v) != "" {
+		return s.claimed(ctx, b.pod, v, b.node.Claims)
 	}
 	at := filepath.Join(s.dir, "volumes", kindOf(v), v.Name)
 	if v.EmptyDir != nil {

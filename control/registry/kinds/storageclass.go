@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -43,6 +44,16 @@ func StorageClasses() Strategy[*storagev1.StorageClass] {
 			return []any{name, c.Provisioner, string(deref(c.ReclaimPolicy)), unset(c.VolumeBindingMode), deref(c.AllowVolumeExpansion),
 				age(c.CreationTimestamp, now)}
 		},
+	}
+}
+
+// LocalStorageClass is the default class of every cluster: directories on the
+// node where a claim's first pod runs.
+func LocalStorageClass() *storagev1.StorageClass {
+	return &storagev1.StorageClass{
+		ObjectMeta:  metav1.ObjectMeta{Name: api.LocalStorageClass, Annotations: map[string]string{defaultClassNote: "true"}},
+		Provisioner: api.LocalProvisioner, ReclaimPolicy: new(corev1.PersistentVolumeReclaimDelete),
+		VolumeBindingMode: new(storagev1.VolumeBindingWaitForFirstConsumer), AllowVolumeExpansion: new(true),
 	}
 }
 

@@ -55,6 +55,7 @@ const benchProfile = "WHERRY_BENCH_PROFILE"
 
 func serveBench(dir string) error {
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	if name := os.Getenv(benchProfile); name != "" {
 		file, err := os.Create(name)
 		if err != nil {

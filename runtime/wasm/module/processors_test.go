@@ -18,14 +18,19 @@ func compete(slots, total int, requests ...int64) (turns []int64, most int64) {
 	stop := make(chan struct{})
 	var left, running, peak atomic.Int64
 	left.Store(int64(total))
-	var group, ready sync.WaitGroup
-	ready.Add(len(requests))
+	now := time.Now()
+	p.now = func() time.Time { return now } // nobody is overdue, however loaded the machine
+	first := make([]*turn, slots)           // have the turns until everybody waits for one
+	for i := range first {
+		first[i] = newTurn(0)
+		p.next(first[i], 0, false, nil)
+	}
+	var group sync.WaitGroup
 	for i, request := range requests {
 		group.Go(func() {
 			t := newTurn(request)
+			t.virtual = 1 // behind the first ones, so that it waits
 			defer p.leave(t)
-			ready.Done()
-			ready.Wait()
 			for ran := time.Duration(0); ; ran = 100 * time.Microsecond {
 				p.next(t, ran, false, stop)
 				select {
@@ -42,6 +47,14 @@ func compete(slots, total int, requests ...int64) (turns []int64, most int64) {
 				runtime.Gosched() // as a yield does
 			}
 		})
+	}
+	for waiting := 0; waiting < len(requests); runtime.Gosched() {
+		p.mu.Lock()
+		waiting = len(p.waiting)
+		p.mu.Unlock()
+	}
+	for _, t := range first {
+		p.leave(t)
 	}
 	group.Wait()
 	return counts, peak.Load()

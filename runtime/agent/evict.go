@@ -79,6 +79,35 @@ func (w *worker) storage(pod *corev1.Pod, size func(*corev1.Volume) int64) (used
 	return used
 }
 
+// inVolumes is what a pod keeps in those of its emptyDirs that are on the disk:
+// bytes, or files.
+func (w *worker) inVolumes(pod *corev1.Pod, files bool) (used int64) {
+	for i := range pod.Spec.Volumes {
+		v := &pod.Spec.Volumes[i]
+		if v.EmptyDir == nil || v.EmptyDir.Medium == corev1.StorageMediumMemory {
+			continue
+		}
+		dir := volume.EmptyDirPath(w.agent.podDir(w.uid), v)
+		if files {
+			used += dirFiles(dir)
+		} else {
+			used += dirSize(dir)
+		}
+	}
+	return used
+}
+
+// dirFiles counts what is in a directory.
+func dirFiles(dir string) (n int64) {
+	_ = filepath.WalkDir(dir, func(_ string, _ fs.DirEntry, err error) error {
+		if err == nil {
+			n++
+		}
+		return nil
+	})
+	return n
+}
+
 // dirSize adds up the files of a directory; what cannot be read, because it is
 // just being removed, counts for nothing.
 func dirSize(dir string) (total int64) {
@@ -104,6 +133,8 @@ func (a *Agent) relieve(all []*worker) {
 	switch {
 	case h.lowMemory:
 		resourceName, threshold, available = "memory", minMemory, h.memory
+	case h.fewInodes:
+		resourceName, threshold, available = "inodes", h.minInodes, h.inodes
 	case h.lowDisk:
 		resourceName, threshold, available = "ephemeral-storage", minDisk, h.disk
 	default:
@@ -111,7 +142,7 @@ func (a *Agent) relieve(all []*worker) {
 	}
 	victims := make([]candidate, 0, len(all))
 	for _, w := range all {
-		if c, ok := w.candidate(h.lowMemory); ok {
+		if c, ok := w.candidate(resourceName); ok {
 			victims = append(victims, c)
 		}
 	}
@@ -138,9 +169,13 @@ type candidate struct {
 }
 
 // candidate describes a running pod to the choice of victims.
-func (w *worker) candidate(memory bool) (candidate, bool) {
+func (w *worker) candidate(resourceName string) (candidate, bool) {
 	pod := w.last()
 	c := candidate{worker: w}
+	memory := resourceName == "memory"
+	if !memory {
+		c.used = w.inVolumes(pod, resourceName == "inodes")
+	}
 	if p := pod.Spec.Priority; p != nil {
 		c.priority = *p
 	}
@@ -153,12 +188,17 @@ func (w *worker) candidate(memory bool) (candidate, bool) {
 		return c, false
 	}
 	for name, l := range w.live {
-		used := l.run.Usage().Memory
-		if !memory {
+		used := int64(0) // of inodes, which only the pod's volumes are asked for
+		switch resourceName {
+		case "memory":
+			used = l.run.Usage().Memory
+		case string(corev1.ResourceEphemeralStorage):
 			used = w.agent.logs.Size(logPod(pod), name)
 		}
 		c.used += used
-		c.request += l.request
+		if memory {
+			c.request += l.request
+		}
 		if used >= c.containerUsed {
 			c.name, c.containerUsed, c.containerAsked = name, used, l.request
 		}

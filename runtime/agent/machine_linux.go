@@ -16,6 +16,8 @@ import (
 const (
 	minMemory = 100 << 20
 	minDisk   = 256 << 20
+	// minInodes is kubelet's share in hundredths of a file system's inodes.
+	minInodes = 5
 	// minThreads is a share in hundredths of the threads that the system allows.
 	minThreads = 2
 )
@@ -56,7 +58,9 @@ func (a *Agent) machineHealth() health {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(a.cfg.Dir, &fs); err == nil {
 		h.disk = int64(fs.Bavail) * int64(fs.Bsize)
-		h.lowDisk = h.disk < minDisk
+		h.inodes, h.minInodes = int64(fs.Ffree), int64(fs.Files)*minInodes/100 // both 0 where there is no such bound
+		h.fewInodes = h.inodes < h.minInodes
+		h.lowDisk = h.disk < minDisk || h.fewInodes
 	}
 	if most, running := threads(); most > 0 {
 		h.fewThreads = most-running < most*minThreads/100

@@ -66,6 +66,8 @@ type health struct {
 	ending                         bool // the node is shutting down
 	lowMemory, lowDisk, fewThreads bool
 	memory, disk                   int64 // bytes that are free; 0: not known
+	fewInodes                      bool
+	inodes, minInodes              int64 // that are free, and below which there are few
 }
 
 // nodeStatus computes the node's status; old gives the times of conditions

@@ -3,6 +3,7 @@ package wasm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -108,7 +109,7 @@ func (c *container) start(ctx context.Context) (err error) {
 	guest, err := wasi.NewGuest(c.ctx, wasi.Config{
 		Args: c.argv(), Env: env, Stdin: stdin, Stdout: stdout, Stderr: stderr,
 		Sockets: sockets, BlockingListeners: !c.program.goModule,
-		Mounts: c.mounts, Network: guestNet{c.sandbox.net, c},
+		Mounts: c.mounts, Descriptors: c.sandbox.runtime.fds, Network: guestNet{c.sandbox.net, c},
 	})
 	if err != nil {
 		return err
@@ -236,13 +237,25 @@ func (c *container) openPorts() ([]wasi.Socket, error) {
 			return nil, err
 		}
 		c.ports = append(c.ports, p)
+		p.mem.OnClose(func() { c.disown(p) })
 		sockets = append(sockets, wasi.Socket{Listener: p.mem})
 	}
 	return sockets, nil
 }
 
+// disown gives a port back that the guest has closed.
+func (c *container) disown(p *port) {
+	p.close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.Index(c.ports, p); i >= 0 {
+		c.ports = slices.Delete(c.ports, i, i+1)
+	}
+}
+
 // adopt takes over a port that the guest has opened itself.
 func (c *container) adopt(p *port) {
+	p.mem.OnClose(func() { c.disown(p) })
 	c.mu.Lock()
 	c.ports = append(c.ports, p)
 	stopping := c.stop != nil

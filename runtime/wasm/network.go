@@ -13,6 +13,7 @@ import (
 
 	"wherry.dev/wherry/runtime/sandbox"
 	"wherry.dev/wherry/runtime/wasm/memconn"
+	"wherry.dev/wherry/runtime/wasm/wasi"
 )
 
 // podNet is the network of one pod: its ports, which its containers share, and
@@ -22,10 +23,14 @@ type podNet struct {
 	log     *slog.Logger
 	resolve func(ctx context.Context, pod sandbox.Pod, host string) ([]netip.Addr, error)
 	names   nameBook
+	fds     *wasi.Descriptors
+	buffers *memconn.Budget
 
 	mu      sync.Mutex
 	ports   map[uint16]*port
 	kernel  map[net.Conn]struct{} // connections to the outside that are open
+	held    int                   // places for such connections that are taken
+	packets int                   // datagram sockets
 	peers   int                   // destinations of datagrams
 	work    sync.WaitGroup
 	closing bool
@@ -38,11 +43,15 @@ type port struct {
 	number uint16
 	mem    *memconn.Listener
 	kernel net.Listener // nil: only reachable in memory
+	once   sync.Once    // of close
 }
 
-func newPodNet(pod sandbox.Pod, cfg Config) *podNet {
+// maxBuffers bounds what the buffers of a pod's connections hold together.
+const maxBuffers = 64 << 20
+
+func newPodNet(pod sandbox.Pod, cfg Config, fds *wasi.Descriptors) *podNet {
 	return &podNet{
-		pod: pod, resolve: cfg.Resolve, ports: map[uint16]*port{}, kernel: map[net.Conn]struct{}{},
+		fds: fds, buffers: memconn.NewBudget(maxBuffers), pod: pod, resolve: cfg.Resolve, ports: map[uint16]*port{}, kernel: map[net.Conn]struct{}{},
 		log: cfg.Log.With("namespace", pod.Namespace, "pod", pod.Name),
 	}
 }
@@ -68,6 +77,10 @@ const (
 	lastEphemeral  = 60999
 )
 
+// maxPorts bounds the ports that a pod has open, and its datagram sockets: each
+// is a descriptor of the host and a goroutine.
+const maxPorts = 256
+
 // listen opens a port; 0 chooses one.
 func (n *podNet) listen(number uint16) (*port, error) {
 	n.mu.Lock()
@@ -85,13 +98,17 @@ func (n *podNet) listen(number uint16) (*port, error) {
 	if n.ports[number] != nil {
 		return nil, fmt.Errorf("port %d is taken by another container of the pod: %w", number, syscall.EADDRINUSE)
 	}
+	if len(n.ports) >= maxPorts || !n.fds.Take() {
+		return nil, fmt.Errorf("port %d is one too many: %w", number, syscall.EMFILE)
+	}
 	at := netip.AddrPortFrom(n.pod.IP, number)
 	p := &port{net: n, number: number}
 	kernel, err := n.listenKernel(at)
 	if err != nil {
+		n.fds.Give()
 		return nil, err
 	}
-	p.mem = memconn.NewListener(net.TCPAddrFromAddrPort(at))
+	p.mem = memconn.NewListener(net.TCPAddrFromAddrPort(at), n.buffers)
 	n.ports[number] = p
 	if kernel != nil {
 		p.kernel = kernel
@@ -136,8 +153,15 @@ func (p *port) serve() {
 }
 
 func (n *podNet) admit(p *port, c net.Conn) {
-	mem, err := p.mem.Dial(c.RemoteAddr())
+	room := n.reserve()
+	mem, err := (*memconn.Conn)(nil), error(syscall.EMFILE)
+	if room {
+		mem, err = p.mem.Dial(c.RemoteAddr())
+	}
 	if err != nil {
+		if room {
+			n.unreserve()
+		}
 		if tcp, ok := c.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0) // refuse audibly, with a reset
 		}
@@ -152,12 +176,33 @@ func (n *podNet) admit(p *port, c net.Conn) {
 // Those between guests and those through Services of this node are not counted.
 const maxKernel = 4096
 
-// splice joins a kernel connection and one in memory, in the background. A pod
-// that has too many loses this one.
+// reserve takes a place for a connection of the kernel before there is one.
+func (n *podNet) reserve() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.held >= maxKernel || !n.fds.Take() {
+		return false
+	}
+	n.held++
+	return true
+}
+
+// unreserve gives a place back.
+func (n *podNet) unreserve() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held--
+	n.fds.Give()
+}
+
+// splice joins a kernel connection, whose place is reserved, and one in memory,
+// in the background.
 func (n *podNet) splice(c net.Conn, mem *memconn.Conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closing || len(n.kernel) >= maxKernel {
+	if n.closing {
+		n.held--
+		n.fds.Give()
 		_ = c.Close()
 		mem.Abort()
 		return
@@ -165,6 +210,7 @@ func (n *podNet) splice(c net.Conn, mem *memconn.Conn) {
 	n.kernel[c] = struct{}{}
 	n.work.Go(func() {
 		memconn.Splice(c, mem)
+		n.unreserve()
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		delete(n.kernel, c)
@@ -179,15 +225,19 @@ func (p *port) refuse() {
 	p.mem.Refuse()
 }
 
-// close gives the port up.
+// close gives the port up. It may be called more than once.
 func (p *port) close() {
-	p.refuse()
-	_ = p.mem.Close()
-	p.net.mu.Lock()
-	defer p.net.mu.Unlock()
-	if p.net.ports[p.number] == p {
-		delete(p.net.ports, p.number)
-	}
+	p.once.Do(func() {
+		p.refuse()
+		p.mem.OnClose(nil)
+		_ = p.mem.Close()
+		p.net.fds.Give()
+		p.net.mu.Lock()
+		defer p.net.mu.Unlock()
+		if p.net.ports[p.number] == p {
+			delete(p.net.ports, p.number)
+		}
+	})
 }
 
 // flushTime is how long a client of a closed sandbox may take to read what its

@@ -38,26 +38,21 @@ func (n guestNet) Dial(ctx context.Context, to netip.AddrPort) (*memconn.Conn, e
 	if n.pod.Dial == nil {
 		return nil, syscall.EACCES
 	}
-	if n.full() {
+	if !n.reserve() {
 		return nil, syscall.EMFILE
 	}
 	c, err := n.pod.Dial(ctx, "tcp", net.JoinHostPort(host, fmt.Sprint(to.Port())))
 	if err != nil {
+		n.unreserve()
 		return nil, refusal(err)
 	}
 	if mem, ok := c.(*memconn.Conn); ok {
+		n.unreserve()
 		return mem, nil // another guest of this node: nothing to copy
 	}
-	guest, outside := memconn.Pipe(c.LocalAddr(), net.TCPAddrFromAddrPort(to))
+	guest, outside := memconn.Pipe(c.LocalAddr(), net.TCPAddrFromAddrPort(to), n.buffers)
 	n.splice(c, outside)
 	return guest, nil
-}
-
-// full reports whether the pod may have no further connection of the kernel.
-func (n *podNet) full() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return len(n.kernel) >= maxKernel
 }
 
 // refusal makes a sandbox's refusal one that guests are told as such.

@@ -41,6 +41,9 @@ const (
 )
 
 func (n *podNet) openPackets(number uint16) (*memconn.Packets, error) {
+	if !n.takePackets() {
+		return nil, fmt.Errorf("datagram port %d is one too many: %w", number, syscall.EMFILE)
+	}
 	d := &datagrams{net: n, callers: map[netip.AddrPort]struct{}{}, dialled: map[netip.AddrPort]net.Conn{}}
 	at := netip.AddrPortFrom(n.pod.IP, number)
 	if at.Addr().IsValid() {
@@ -50,6 +53,7 @@ func (n *podNet) openPackets(number uint16) (*memconn.Packets, error) {
 			d.kernel = kernel
 			at = kernel.LocalAddr().(*net.UDPAddr).AddrPort()
 		case errors.Is(err, syscall.EADDRINUSE):
+			n.givePackets()
 			return nil, fmt.Errorf("%s/udp is in use by another process: end that process or choose another containerPort: %w", at, err)
 		default:
 			n.log.Info("datagram port receives nothing from outside", "address", at.String(), "error", err)
@@ -61,13 +65,34 @@ func (n *podNet) openPackets(number uint16) (*memconn.Packets, error) {
 		return d.socket, nil
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closing {
+	closing := n.closing
+	if !closing {
+		n.work.Go(d.receive)
+	}
+	n.mu.Unlock()
+	if closing {
 		d.close()
 		return nil, net.ErrClosed
 	}
-	n.work.Go(d.receive)
 	return d.socket, nil
+}
+
+// takePackets takes a place for a datagram socket.
+func (n *podNet) takePackets() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.packets >= maxPorts || !n.fds.Take() {
+		return false
+	}
+	n.packets++
+	return true
+}
+
+func (n *podNet) givePackets() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.packets--
+	n.fds.Give()
 }
 
 func (d *datagrams) receive() {
@@ -147,7 +172,7 @@ func (d *datagrams) dial(to netip.AddrPort) (net.Conn, error) {
 		_ = c.Close()
 		return nil, net.ErrClosed
 	}
-	if d.net.peers >= maxPeers {
+	if d.net.peers >= maxPeers || !d.net.fds.Take() {
 		_ = c.Close()
 		return nil, syscall.EMFILE
 	}
@@ -173,6 +198,7 @@ func (d *datagrams) replies(c net.Conn, to netip.AddrPort) {
 	d.net.mu.Lock()
 	defer d.net.mu.Unlock()
 	d.net.peers--
+	d.net.fds.Give()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.dialled, to)
@@ -184,9 +210,10 @@ func (d *datagrams) close() {
 		_ = d.kernel.Close()
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.closed = true
 	for _, c := range d.dialled {
 		_ = c.Close()
 	}
+	d.mu.Unlock()
+	d.net.givePackets()
 }

@@ -39,7 +39,7 @@ func TestDatagramDestinations(t *testing.T) {
 	server := echo(t)
 	n := newPodNet(sandbox.Pod{Dial: func(context.Context, string, string) (net.Conn, error) {
 		return net.Dial("udp", server.String())
-	}}, Config{Log: slog.New(slog.DiscardHandler)})
+	}}, Config{Log: slog.New(slog.DiscardHandler)}, nil)
 	p, err := n.openPackets(0)
 	if err != nil {
 		t.Fatal(err)

@@ -172,7 +172,7 @@ func (q *requests) answer(w http.ResponseWriter, r *http.Request) {
 	guest, err := wasi.NewGuest(ctx, wasi.Config{
 		Args: q.c.args(), Env: slices.Concat(env, cgiEnvironment(r, length, q.port)),
 		Stdin: body, Stdout: answer, Stderr: q.c.spec.Stderr,
-		Mounts: q.c.mounts, Network: guestNet{q.c.sandbox.net, q.c},
+		Mounts: q.c.mounts, Descriptors: q.c.sandbox.runtime.fds, Network: guestNet{q.c.sandbox.net, q.c},
 	})
 	if err != nil {
 		q.log.Warn("a request could not begin", "error", err)

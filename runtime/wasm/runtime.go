@@ -11,6 +11,7 @@ import (
 
 	"wherry.dev/wherry/runtime/sandbox"
 	"wherry.dev/wherry/runtime/wasm/module"
+	"wherry.dev/wherry/runtime/wasm/wasi"
 )
 
 // Config is what a Runtime needs.
@@ -24,6 +25,9 @@ type Config struct {
 	// Resolve finds addresses of a name for a guest that asks. Nil: guests get
 	// an address that stands for the name, and Pod.Dial gets the name back.
 	Resolve func(ctx context.Context, pod sandbox.Pod, host string) ([]netip.Addr, error)
+	// Descriptors is how many descriptors of the host all guests may hold
+	// together. 0: three quarters of what the process may have open.
+	Descriptors int64
 	// Interpret runs modules without compiling them.
 	Interpret bool
 }
@@ -34,6 +38,7 @@ type Runtime struct {
 	engine *engine
 	cpus   *module.Processors
 	quotas quotas
+	fds    *wasi.Descriptors
 
 	mu        sync.Mutex
 	sandboxes map[*podSandbox]struct{}
@@ -51,7 +56,22 @@ func New(cfg Config) (*Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runtime{cfg: cfg, engine: e, cpus: module.NewProcessors(), sandboxes: map[*podSandbox]struct{}{}}, nil
+	return &Runtime{
+		cfg: cfg, engine: e, cpus: module.NewProcessors(), fds: newDescriptors(cfg.Descriptors),
+		sandboxes: map[*podSandbox]struct{}{},
+	}, nil
+}
+
+// newDescriptors is the guests' part of the process' descriptors; nil, no
+// bound, where the system does not tell.
+func newDescriptors(n int64) *wasi.Descriptors {
+	if n == 0 {
+		n = hostDescriptors() / 4 * 3
+	}
+	if n == 0 {
+		return nil
+	}
+	return wasi.NewDescriptors(n)
 }
 
 // Prepare implements sandbox.Runtime.

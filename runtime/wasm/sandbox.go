@@ -35,7 +35,7 @@ func (s *podSandbox) spawn(f func()) bool {
 
 func newSandbox(r *Runtime, pod sandbox.Pod) *podSandbox {
 	return &podSandbox{
-		runtime: r, pod: pod, net: newPodNet(pod, r.cfg),
+		runtime: r, pod: pod, net: newPodNet(pod, r.cfg, r.fds),
 		containers: map[*container]struct{}{},
 	}
 }

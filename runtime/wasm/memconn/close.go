@@ -22,7 +22,7 @@ func (c *Conn) Close() error {
 	}
 	c.closed = true
 	c.out.ended, c.in.refused = true, true
-	c.in.ring = ring{}
+	c.in.drop()
 	c.in.readBy.stop()
 	c.out.writeBy.stop()
 	c.wakeAll()
@@ -51,7 +51,7 @@ func (c *Conn) CloseRead() error {
 	c.pair.mu.Lock()
 	defer c.pair.mu.Unlock()
 	c.in.refused = true
-	c.in.ring = ring{}
+	c.in.drop()
 	c.wakeAll()
 	return nil
 }
@@ -60,7 +60,8 @@ func (c *Conn) CloseRead() error {
 func (c *Conn) Abort() {
 	c.pair.mu.Lock()
 	c.pair.reset = true
-	c.in.ring, c.out.ring = ring{}, ring{}
+	c.in.drop()
+	c.out.drop()
 	c.wakeAll()
 	c.pair.mu.Unlock()
 	_ = c.Close()

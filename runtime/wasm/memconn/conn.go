@@ -13,6 +13,7 @@ import (
 type half struct {
 	ring
 	readers, writers sync.Cond
+	stuck            bool // the writer was told that there is no room
 	ended            bool // the writer has closed: end of file after the last byte
 	refused          bool // the reader has closed: writes fail
 	readBy, writeBy  deadline
@@ -40,10 +41,11 @@ type Conn struct {
 }
 
 // Pipe returns both ends of a new connection. a's local address is addrA,
-// which b sees as its remote one, and the other way round.
-func Pipe(addrA, addrB net.Addr) (a, b *Conn) {
+// which b sees as its remote one, and the other way round. Its buffers count in
+// budget, which may be nil.
+func Pipe(addrA, addrB net.Addr, budget *Budget) (a, b *Conn) {
 	p := &pair{}
-	ab, ba := newHalf(p), newHalf(p)
+	ab, ba := newHalf(p, budget), newHalf(p, budget)
 	now := time.Now()
 	a = &Conn{pair: p, in: ba, out: ab, local: addrA, remote: addrB, changed: now}
 	b = &Conn{pair: p, in: ab, out: ba, local: addrB, remote: addrA, changed: now}
@@ -51,8 +53,8 @@ func Pipe(addrA, addrB net.Addr) (a, b *Conn) {
 	return a, b
 }
 
-func newHalf(p *pair) *half {
-	h := &half{}
+func newHalf(p *pair, budget *Budget) *half {
+	h := &half{ring: ring{budget: budget}}
 	h.readers.L, h.writers.L = &p.mu, &p.mu
 	return h
 }
@@ -116,13 +118,13 @@ func (c *Conn) read(b []byte) (int, error) {
 	if err := c.readError(b); err != nil || len(b) == 0 {
 		return 0, err
 	}
-	full := c.in.n == MaxBuffer
 	n := c.in.take(b)
 	c.in.taken += uint64(n)
 	c.changed, c.lastPut = time.Now(), false
 	c.in.writers.Broadcast()
 	// A writer that polls waits for room only when there was none.
-	if full {
+	if c.in.stuck {
+		c.in.stuck = false
 		c.peer.ring()
 	}
 	return n, nil
@@ -170,6 +172,7 @@ func (c *Conn) write(b []byte) (int, error) {
 		return 0, nil
 	}
 	n := c.out.add(b)
+	c.out.stuck = n < len(b)
 	if n == 0 {
 		return 0, ErrWouldBlock
 	}
@@ -216,9 +219,11 @@ func (c *Conn) State() State {
 }
 
 func (c *Conn) state() State {
+	room := max(0, c.out.most()-c.out.n)
+	c.out.stuck = c.out.stuck || room == 0
 	return State{
 		Unread: c.in.n, EOF: c.in.ended || c.in.refused,
-		Room: MaxBuffer - c.out.n, Broken: c.out.ended || c.out.refused,
+		Room: room, Broken: c.out.ended || c.out.refused,
 		Reset: c.pair.reset, Unsent: c.out.n,
 		Fresh:    c.in.taken == 0 && c.out.put == 0,
 		Answered: c.lastPut, Changed: c.changed,

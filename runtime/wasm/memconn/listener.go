@@ -11,7 +11,8 @@ const Backlog = 1024
 
 // Listener queues connections for a guest.
 type Listener struct {
-	addr net.Addr
+	addr   net.Addr
+	budget *Budget
 
 	mu      sync.Mutex
 	queue   []*Conn
@@ -20,12 +21,14 @@ type Listener struct {
 	ended   bool               // accept fails once the queue is empty
 	used    bool               // the guest has looked here
 	notify  func()
+	onClose func()
 	changed chan struct{} // closed and replaced whenever live shrinks
 }
 
-// NewListener returns a listener on addr that takes connections at once.
-func NewListener(addr net.Addr) *Listener {
-	return &Listener{addr: addr, live: map[*Conn]struct{}{}, changed: make(chan struct{})}
+// NewListener returns a listener on addr that takes connections at once. Their
+// buffers count in budget, which may be nil.
+func NewListener(addr net.Addr, budget *Budget) *Listener {
+	return &Listener{addr: addr, budget: budget, live: map[*Conn]struct{}{}, changed: make(chan struct{})}
 }
 
 // Addr returns the address that was given to NewListener.
@@ -42,7 +45,7 @@ func (l *Listener) Dial(peer net.Addr) (*Conn, error) {
 	if l.refuses || len(l.queue) >= Backlog {
 		return nil, ErrRefused
 	}
-	guest, client := Pipe(l.addr, peer)
+	guest, client := Pipe(l.addr, peer, l.budget)
 	l.queue = append(l.queue, guest)
 	l.live[guest] = struct{}{}
 	guest.OnClose(func() { l.forget(guest) })
@@ -121,16 +124,31 @@ func (l *Listener) End() {
 	}
 }
 
+// OnClose sets what the first Close calls at its end, without locks.
+func (l *Listener) OnClose(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.onClose = f
+}
+
 // Close ends the listener and tears down what nobody accepted.
 func (l *Listener) Close() error {
 	l.End()
 	for {
 		c, err := l.TryAccept()
 		if err != nil {
-			return nil
+			break
 		}
 		c.Abort()
 	}
+	l.mu.Lock()
+	done := l.onClose
+	l.onClose = nil
+	l.mu.Unlock()
+	if done != nil {
+		done()
+	}
+	return nil
 }
 
 // Live returns the guest's ends of all connections that are queued or open,

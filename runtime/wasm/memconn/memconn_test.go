@@ -13,13 +13,13 @@ import (
 // TestConformance runs the standard suite of net.Conn implementations.
 func TestConformance(t *testing.T) {
 	nettest.TestConn(t, func() (a, b net.Conn, stop func(), err error) {
-		x, y := Pipe(Addr("a"), Addr("b"))
+		x, y := Pipe(Addr("a"), Addr("b"), nil)
 		return x, y, func() { _ = x.Close(); _ = y.Close() }, nil
 	})
 }
 
 func TestHalfClose(t *testing.T) {
-	a, b := Pipe(Addr("a"), Addr("b"))
+	a, b := Pipe(Addr("a"), Addr("b"), nil)
 	mustWrite(t, a, "request")
 	if err := a.CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -45,7 +45,7 @@ func mustWrite(t *testing.T, c *Conn, text string) {
 }
 
 func TestTryAndReadiness(t *testing.T) {
-	a, b := Pipe(Addr("a"), Addr("b"))
+	a, b := Pipe(Addr("a"), Addr("b"), nil)
 	rings := 0
 	a.SetNotify(func() { rings++ })
 	if _, err := a.TryRead(make([]byte, 1)); err != ErrWouldBlock {
@@ -79,7 +79,7 @@ func TestTryAndReadiness(t *testing.T) {
 
 // TestRetireIsAtomic: a byte came before and is seen, or its write fails.
 func TestRetireIsAtomic(t *testing.T) {
-	guest, client := Pipe(Addr("g"), Addr("c"))
+	guest, client := Pipe(Addr("g"), Addr("c"), nil)
 	mustWrite(t, client, "request")
 	idle := func(s State) bool { return s.Unread == 0 }
 	if guest.RetireIdle(idle) {
@@ -103,7 +103,7 @@ func TestRetireIsAtomic(t *testing.T) {
 }
 
 func TestListener(t *testing.T) {
-	l := NewListener(Addr("l"))
+	l := NewListener(Addr("l"), nil)
 	if _, err := l.TryAccept(); err != ErrWouldBlock || !l.Used() {
 		t.Fatalf("accept of nothing: %v", err)
 	}
@@ -138,7 +138,7 @@ func TestListener(t *testing.T) {
 }
 
 func TestBacklogIsBounded(t *testing.T) {
-	l := NewListener(Addr("l"))
+	l := NewListener(Addr("l"), nil)
 	for range Backlog {
 		if _, err := l.Dial(nil); err != nil {
 			t.Fatal(err)
@@ -156,7 +156,7 @@ func TestSplice(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer kernel.Close()
-	guest, outside := Pipe(Addr("g"), Addr("o"))
+	guest, outside := Pipe(Addr("g"), Addr("o"), nil)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -189,7 +189,7 @@ func TestSplice(t *testing.T) {
 
 func TestSpliceEndsWhenTheGuestCloses(t *testing.T) {
 	client, kernel := net.Pipe()
-	guest, outside := Pipe(Addr("g"), Addr("o"))
+	guest, outside := Pipe(Addr("g"), Addr("o"), nil)
 	go func() {
 		mustWrite(t, guest, "bye")
 		_ = guest.Close()

@@ -10,6 +10,9 @@ import (
 // as datagrams may be.
 const packetBacklog = 256
 
+// packetBytes bounds the bytes of those that wait, as net.core.rmem_default.
+const packetBytes = 208 << 10
+
 // Packets is a datagram socket: a queue of what came, and a way to send.
 type Packets struct {
 	send  func(b []byte, to netip.AddrPort) error
@@ -17,6 +20,7 @@ type Packets struct {
 
 	mu      sync.Mutex
 	queue   []packet
+	waiting int // bytes in queue
 	notify  func()
 	onClose func()
 	closed  bool
@@ -41,9 +45,10 @@ func (p *Packets) LocalAddr() netip.AddrPort { return p.local }
 func (p *Packets) Deliver(b []byte, from netip.AddrPort) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || len(p.queue) >= packetBacklog {
+	if p.closed || len(p.queue) >= packetBacklog || p.waiting+len(b) > packetBytes {
 		return false
 	}
+	p.waiting += len(b)
 	p.queue = append(p.queue, packet{append([]byte(nil), b...), from})
 	if p.notify != nil {
 		p.notify()
@@ -64,6 +69,7 @@ func (p *Packets) TryReadFrom(b []byte, peek bool) (int, netip.AddrPort, error) 
 	first := p.queue[0]
 	n := copy(b, first.data)
 	if !peek {
+		p.waiting -= len(first.data)
 		p.queue[0] = packet{}
 		if p.queue = p.queue[1:]; len(p.queue) == 0 {
 			p.queue = nil
@@ -108,7 +114,7 @@ func (p *Packets) End() {
 func (p *Packets) Close() error {
 	p.mu.Lock()
 	done := p.onClose
-	p.onClose, p.queue = nil, nil
+	p.onClose, p.queue, p.waiting = nil, nil, 0
 	p.mu.Unlock()
 	p.End()
 	if done != nil {

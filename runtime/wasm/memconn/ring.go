@@ -9,9 +9,10 @@ const (
 
 // ring is a byte queue that grows up to MaxBuffer.
 type ring struct {
-	buf  []byte
-	head int
-	n    int
+	budget *Budget
+	buf    []byte
+	head   int
+	n      int
 }
 
 // take moves bytes out to b and returns how many.
@@ -25,7 +26,7 @@ func (r *ring) take(b []byte) int {
 	if r.n == 0 {
 		r.head = 0
 		if len(r.buf) > keepBuffer {
-			r.buf = nil
+			r.drop()
 		}
 	}
 	return n
@@ -41,8 +42,8 @@ func (r *ring) peek(b []byte) int {
 
 // add appends as much of b as fits and returns how much.
 func (r *ring) add(b []byte) int {
-	n := min(len(b), MaxBuffer-r.n)
-	if n == 0 {
+	n := min(len(b), r.most()-r.n)
+	if n <= 0 {
 		return 0
 	}
 	r.grow(r.n + n)
@@ -65,6 +66,7 @@ func (r *ring) grow(need int) {
 		size *= 2
 	}
 	grown := make([]byte, size)
+	r.budget.add(size - len(r.buf))
 	n := r.peek(grown)
 	r.buf, r.head, r.n = grown, 0, n
 }

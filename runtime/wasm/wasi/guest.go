@@ -41,7 +41,8 @@ type Config struct {
 	// them non-blocking from the start.
 	BlockingListeners bool
 	Mounts            []Mount
-	Network           Network // nil: no outbound sockets
+	Network           Network      // nil: no outbound sockets
+	Descriptors       *Descriptors // of the host, for open files; nil: no bound
 }
 
 // Socket is a preopened socket: a listener or, if that is nil, a datagram socket.
@@ -79,6 +80,7 @@ func NewGuest(ctx context.Context, c Config) (*Guest, error) {
 	g := &Guest{
 		args: c.Args, env: c.Env, network: c.Network, started: time.Now(),
 		bell: make(chan struct{}, 1), cut: make(chan struct{}),
+		table: table{host: c.Descriptors},
 	}
 	preopens, err := newPreopens(c.Mounts)
 	if err != nil {

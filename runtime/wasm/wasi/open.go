@@ -19,9 +19,15 @@ func pathOpen(g *Guest, m memory, p []uint64) Errno {
 	if errno != OK {
 		return errno
 	}
-	if g.table.files >= maxFiles {
+	if g.table.files >= maxFiles || !g.table.host.Take() {
 		return EMFILE
 	}
+	kept := false
+	defer func() {
+		if !kept {
+			g.table.host.Give()
+		}
+	}()
 	opened, errno := d.open(g, rel, openRequest{
 		follow: p[1]&lookupFollow != 0, oflags: uint16(p[4]), rights: p[5], flags: uint16(p[7]),
 	})
@@ -33,6 +39,7 @@ func pathOpen(g *Guest, m memory, p []uint64) Errno {
 		opened.close()
 		return errno
 	}
+	_, kept = opened.(*file)
 	if errno := m.put32(p[8], uint64(fd)); errno != OK {
 		g.table.close(uint64(fd))
 		return errno
@@ -117,8 +124,8 @@ func (d *dir) open(g *Guest, rel string, r openRequest) (descriptor, Errno) {
 		return &dir{tree: d.tree, path: joined, flags: r.flags & flagNonblock}, OK
 	case r.wants(openDirectory):
 		return nil, ENOTDIR
-	case found.kind != typeRegular && found.kind != typeCharDevice:
-		return nil, EACCES // opening a pipe of the host could block a thread
+	case found.kind != typeRegular && !found.harmless:
+		return nil, EACCES // a pipe could block a thread, a device do anything
 	}
 	if !fresh {
 		return openFile(at, r)

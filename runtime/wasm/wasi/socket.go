@@ -148,6 +148,9 @@ func (g *Guest) accept(m memory, fd uint64, flags uint16, result uint64) Errno {
 	if s.listener == nil || flags&^flagNonblock != 0 {
 		return EINVAL
 	}
+	if !g.table.hasRoomForSocket() {
+		return EMFILE
+	}
 	var conn *memconn.Conn
 	errno = g.await(s.nonblocking, func() Errno {
 		c, err := s.listener.TryAccept()

@@ -45,7 +45,7 @@ func (l *loop) Listen(port uint16) (*memconn.Listener, error) {
 	if port == 0 {
 		port = uint16(50000 + len(l.ports))
 	}
-	at := memconn.NewListener(net.TCPAddrFromAddrPort(netip.AddrPortFrom(loopHost, port)))
+	at := memconn.NewListener(net.TCPAddrFromAddrPort(netip.AddrPortFrom(loopHost, port)), nil)
 	l.ports[port] = at
 	return at, nil
 }

@@ -10,6 +10,7 @@ import (
 type filestat struct {
 	device, inode, links, size uint64
 	kind                       byte
+	harmless                   bool   // a device that every container may use
 	accessed, modified, change uint64 // nanoseconds
 }
 

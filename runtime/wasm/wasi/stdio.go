@@ -22,7 +22,7 @@ func (in *input) start() {
 	if in.pipe != nil {
 		return
 	}
-	ours, theirs := memconn.Pipe(memconn.Addr("stdin"), memconn.Addr("stdin"))
+	ours, theirs := memconn.Pipe(memconn.Addr("stdin"), memconn.Addr("stdin"), nil)
 	in.pipe = ours
 	ours.SetNotify(in.guest.ring)
 	if in.source == nil {

@@ -76,7 +76,9 @@ type readiness struct {
 // table numbers descriptors, lowest first.
 type table struct {
 	open    []descriptor
+	host    *Descriptors
 	files   int // how many of them hold a descriptor of the host
+	sockets int
 	entries int // of all directories that are being listed
 }
 
@@ -85,8 +87,15 @@ const maxDescriptors = 1 << 16
 
 // maxFiles bounds the files that one guest has open, because each of them is a
 // descriptor of the host, which all guests and the cluster itself share. It is
-// the usual soft limit of a process. Sockets of guests are memory.
+// the usual soft limit of a process.
 const maxFiles = 1024
+
+// maxSockets bounds the sockets that one guest has open. They are memory of the
+// host, some KiB each; what their buffers hold is bounded for all of a pod.
+const maxSockets = 1 << 14
+
+// hasRoomForSocket reports whether one more socket may be added.
+func (t *table) hasRoomForSocket() bool { return t.sockets < maxSockets }
 
 func (t *table) add(d descriptor) (uint32, Errno) {
 	at := slices.Index(t.open, nil)
@@ -97,8 +106,11 @@ func (t *table) add(d descriptor) (uint32, Errno) {
 		t.open = append(t.open, nil)
 	}
 	t.open[at] = d
-	if _, ok := d.(*file); ok {
+	switch d.(type) {
+	case *file:
 		t.files++
+	case *socket, *packetSocket:
+		t.sockets++
 	}
 	return uint32(at), OK
 }
@@ -125,6 +137,9 @@ func (t *table) end(d descriptor) Errno {
 	switch d := d.(type) {
 	case *file:
 		t.files--
+		defer t.host.Give()
+	case *socket, *packetSocket:
+		t.sockets--
 	case *dir:
 		t.entries -= len(d.entries)
 	}

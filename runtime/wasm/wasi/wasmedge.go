@@ -28,6 +28,9 @@ func sockOpen(g *Guest, m memory, p []uint64) Errno {
 	if family != familyInet4 && family != familyInet6 {
 		return EAFNOSUPPORT
 	}
+	if !g.table.hasRoomForSocket() {
+		return EMFILE
+	}
 	var d descriptor
 	switch uint32(p[1]) {
 	case socketStream:

@@ -14,6 +14,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"wherry.dev/wherry/control/admission"
+	"wherry.dev/wherry/control/admission/webhooks"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/auth/rbac"
@@ -30,6 +31,7 @@ type access struct {
 	authorizer auth.Authorizer
 	tokens     *tokens.Issuer
 	quotas     *quota.Ledger
+	webhooks   *webhooks.Webhooks
 }
 
 func (c *Cluster) newAccess() (*access, error) {
@@ -38,7 +40,9 @@ func (c *Cluster) newAccess() (*access, error) {
 		return nil, err
 	}
 	roles, issuer := rbac.New(c.log("access")), tokens.NewIssuer(keys, time.Now)
-	return &access{roles: roles, tokens: issuer, reviews: &auth.Reviews{Rules: roles}, quotas: quota.NewLedger(nil)}, nil
+	a := &access{roles: roles, tokens: issuer, reviews: &auth.Reviews{Rules: roles}, quotas: quota.NewLedger(nil)}
+	a.webhooks = c.newWebhooks(a)
+	return a, nil
 }
 
 // openKeyring reads the keys that Secrets are encrypted with: those of the file
@@ -51,7 +55,8 @@ func (c *Cluster) openKeyring() (*sealed.Keyring, error) {
 }
 
 func (a *access) admission() admission.Chain {
-	return admission.New(admission.Config{Authorizer: a.roles, Roles: a.roles, MountTokens: true, TaintNodes: true, Quotas: a.quotas})
+	return admission.New(admission.Config{Authorizer: a.roles, Roles: a.roles, MountTokens: true, TaintNodes: true, Quotas: a.quotas,
+		Webhooks: a.webhooks})
 }
 
 // startAccess gives the cluster its default roles and makes what decides

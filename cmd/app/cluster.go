@@ -14,6 +14,7 @@ import (
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/control/callout"
 	"wherry.dev/wherry/control/reconcile"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
@@ -35,6 +36,7 @@ type Cluster struct {
 	admin     auth.Credential
 	registry  *registry.Registry
 	access    *access
+	callouts  *callout.Clients
 	listener  net.Listener
 	index     *imageIndex
 	images    *image.Store // of this machine
@@ -45,15 +47,16 @@ type Cluster struct {
 	context   string   // in the user's kubeconfig, "" when it was not touched
 	nodes     *nodes
 
-	serving chan struct{}
-	ready   chan struct{}
-	ended   chan struct{}
+	reaching chan struct{} // closed once there is a way to pods
+	serving  chan struct{}
+	ready    chan struct{}
+	ended    chan struct{}
 }
 
 // New makes a cluster; nothing happens before Run.
 func New(cfg Config) *Cluster {
 	return &Cluster{cfg: cfg, actors: newActors(),
-		serving: make(chan struct{}), ready: make(chan struct{}), ended: make(chan struct{})}
+		reaching: make(chan struct{}), serving: make(chan struct{}), ready: make(chan struct{}), ended: make(chan struct{})}
 }
 
 // Run runs the cluster until ctx ends or a part of it fails. When it returns
@@ -105,6 +108,7 @@ func (c *Cluster) openRegistry(ctx context.Context) error {
 	memory := store.New(c.bucket, store.Options{Log: c.log("store")})
 	c.memory = memory
 	c.actors.start("store", memory.Run)
+	c.callouts = c.newCallouts()
 	var err error
 	if c.access, err = c.newAccess(); err != nil {
 		return err

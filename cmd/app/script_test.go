@@ -77,7 +77,8 @@ func commandVariable(env []string) string {
 	return ""
 }
 
-func runScripts(t *testing.T, c *clustertest.Cluster, dir, who, bin string) {
+// runScripts runs the scripts of a directory; variables are NAME=value for them.
+func runScripts(t *testing.T, c *clustertest.Cluster, dir, who, bin string, variables ...string) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		RequireExplicitExec: true,
@@ -103,6 +104,7 @@ func runScripts(t *testing.T, c *clustertest.Cluster, dir, who, bin string) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("NS", namespace)
 			env.Setenv("WHO", who)
+			env.Vars = append(env.Vars, variables...)
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			return nil
 		},

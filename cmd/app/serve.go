@@ -72,6 +72,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	c.nodes = newNodes(c)
 	c.informers = reconcile.NewInformers(c.registry, c.log("informers")) // startLoops runs them
 	c.paths = &paths{nodes: c.informers.For(api.Nodes), local: c.nodes.dialPod, far: c.nodes.dialFar}
+	close(c.reaching)
 	used, err := c.withMetrics()
 	if err != nil {
 		return err
@@ -88,6 +89,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		Client: used, Types: c.types, Kinds: used, Tables: used, Custom: c.registry,
 		Authenticator: c.authenticator(),
 		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
+		Connects:      c.registry,
 		Nodes:         c.nodes.transport,
 		Dial:          c.dialAny,
 		Extra:         extra,
@@ -96,14 +98,18 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("make the API server: %w", err)
 	}
+	c.access.webhooks.Register(server.Registry())
+	if err := errors.Join(c.publishAddress(ctx), c.publishClusterInfo(ctx)); err != nil {
+		return err
+	}
+	if err := c.startWebhooks(ctx); err != nil {
+		return err
+	}
 	served = true
 	c.actors.start("API server", func(ctx context.Context) error {
 		defer context.AfterFunc(ctx, c.nodes.hub.Close)()
 		return server.Serve(ctx, c.listener, tlsConfig)
 	})
-	if err := errors.Join(c.publishAddress(ctx), c.publishClusterInfo(ctx)); err != nil {
-		return err
-	}
 	if err := c.writeKubeconfigs(); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ type Chain []Plugin
 // that changed something others have decided on), all are called once more, as
 // the reinvocation policy of webhooks wants.
 func (c Chain) Mutate(ctx context.Context, r *api.AdmissionRequest) error {
-	r.Again, r.Reinvoked = false, false
+	r.Again, r.Reinvoked, r.Keep = false, false, nil
 	if err := c.mutate(ctx, r); err != nil || !r.Again {
 		return err
 	}
@@ -74,6 +74,14 @@ type Config struct {
 	// Quotas is what ResourceQuotas are charged through: the controller that
 	// counts what they use has to have the same. nil: one of its own.
 	Quotas *quota.Ledger
+	// Webhooks asks the webhooks of the cluster.
+	Webhooks Judge
+}
+
+// Judge is who judges writes in both phases.
+type Judge interface {
+	Mutate(ctx context.Context, r *api.AdmissionRequest) error
+	Validate(ctx context.Context, r *api.AdmissionRequest) error
 }
 
 // Default is the chain that every cluster has, without what needs to know
@@ -103,6 +111,10 @@ func New(cfg Config) Chain {
 	c = append(c, certificateSubject())
 	if cfg.Authorizer != nil && cfg.Roles != nil {
 		c = append(c, roleEscalation(cfg.Authorizer, cfg.Roles))
+	}
+	if cfg.Webhooks != nil {
+		c = append(c, Plugin{Name: "MutatingAdmissionWebhook", Mutate: cfg.Webhooks.Mutate},
+			Plugin{Name: "ValidatingAdmissionWebhook", Validate: cfg.Webhooks.Validate})
 	}
 	if cfg.Quotas == nil {
 		cfg.Quotas = quota.NewLedger(nil)

@@ -53,6 +53,8 @@ type AdmissionRequest struct {
 	// Again asks for one more round of Mutate: whoever sets it has changed the
 	// object after others had seen it. Reinvoked says that this is that round.
 	Again, Reinvoked bool
+	// Keep is what judges remember between the rounds, by their names.
+	Keep map[string]any
 
 	settle []func(Outcome)
 }

@@ -52,22 +52,25 @@ func routeConnect(r *http.Request, t *target) error {
 	return nil
 }
 
-// mayCreate asks for the right to create what a WebSocket opens with a GET:
+// mayConnect asks for the right to create what a WebSocket opens with a GET:
 // whoever may only read pods must not run commands in them
-// (Kubernetes' AuthorizePodWebsocketUpgradeCreatePermission).
-func (c *call) mayCreate() error {
-	if c.t.verb == "create" {
-		return nil
+// (Kubernetes' AuthorizePodWebsocketUpgradeCreatePermission). Then it asks
+// admission.
+func (c *call) mayConnect() error {
+	if c.t.verb != "create" {
+		a := c.attributes()
+		a.Verb = "create"
+		if err := c.permit(a); err != nil {
+			return err
+		}
 	}
-	a := c.attributes()
-	a.Verb = "create"
-	return c.permit(a)
+	return c.admitConnect()
 }
 
 // podCommand answers pods/{name}/exec and pods/{name}/attach: the node speaks
 // with the client, in whichever protocol that has chosen.
 func (c *call) podCommand() {
-	if err := c.mayCreate(); err != nil {
+	if err := c.mayConnect(); err != nil {
 		c.fail(err)
 		return
 	}
@@ -105,7 +108,7 @@ func (c *call) podCommand() {
 
 // podForward answers pods/{name}/portforward.
 func (c *call) podForward() {
-	if err := c.mayCreate(); err != nil {
+	if err := c.mayConnect(); err != nil {
 		c.fail(err)
 		return
 	}

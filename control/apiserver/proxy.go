@@ -1,23 +1,20 @@
 package apiserver
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/labels"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/proxy"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/callout"
 )
 
 // proxy answers {nodes,pods,services}/{[scheme:]name[:port]}/proxy/... with what
@@ -27,6 +24,10 @@ func (c *call) proxy() {
 	scheme, name, port, ok := utilnet.SplitSchemeNamePort(c.t.name)
 	if !ok {
 		c.fail(apierrors.NewBadRequest(fmt.Sprintf("invalid %s request %q", c.t.res.Singular, c.t.name)))
+		return
+	}
+	if err := c.admitConnect(); err != nil {
+		c.fail(err)
 		return
 	}
 	if scheme == "" {
@@ -41,7 +42,7 @@ func (c *call) proxy() {
 	case "pods":
 		host, err = c.proxyPod(name, port)
 	case "services":
-		host, scheme, err = c.proxyService(name, port, scheme)
+		host, err = callout.Resolve(c.r.Context(), c.s.cfg.Client, c.t.namespace, name, port)
 	default:
 		err = errUnknownPath()
 	}
@@ -113,62 +114,4 @@ func podPort(pod *corev1.Pod, port string) (int, error) {
 		return 80, nil
 	}
 	return 0, apierrors.NewBadRequest(fmt.Sprintf("pod %q has no port %q", pod.Name, port))
-}
-
-// proxyService picks one of the service's ready endpoints.
-func (c *call) proxyService(name, port, scheme string) (host, _ string, _ error) {
-	ctx := c.r.Context()
-	service, err := api.Get[*corev1.Service](ctx, c.s.cfg.Client, api.Services.Key(c.t.namespace, name))
-	if err != nil {
-		return "", "", err
-	}
-	portName, err := servicePort(service, port)
-	if err != nil {
-		return "", "", err
-	}
-	hosts, err := c.readyEndpoints(ctx, name, portName)
-	if err != nil {
-		return "", "", err
-	}
-	if len(hosts) == 0 {
-		return "", "", apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", c.t.name))
-	}
-	return hosts[rand.IntN(len(hosts))], scheme, nil
-}
-
-// servicePort returns the name of the port that a request means.
-func servicePort(service *corev1.Service, port string) (string, error) {
-	number, err := strconv.ParseInt(port, 10, 32)
-	for _, p := range service.Spec.Ports {
-		if port == "" && len(service.Spec.Ports) == 1 || port != "" && p.Name == port || err == nil && int64(p.Port) == number {
-			return p.Name, nil
-		}
-	}
-	return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no service port %q found for service %q", port, service.Name))
-}
-
-func (c *call) readyEndpoints(ctx context.Context, service, port string) ([]string, error) {
-	list, err := c.s.cfg.Client.List(ctx, api.EndpointSlices.Key(c.t.namespace, ""), api.ListOptions{
-		Labels: labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: service})})
-	if err != nil {
-		return nil, err
-	}
-	slices, err := api.Items[*discoveryv1.EndpointSlice](list)
-	if err != nil {
-		return nil, err
-	}
-	var hosts []string
-	for _, slice := range slices {
-		for _, p := range slice.Ports {
-			if p.Port == nil || p.Name != nil && *p.Name != port || p.Name == nil && port != "" {
-				continue
-			}
-			for _, e := range slice.Endpoints {
-				if len(e.Addresses) > 0 && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
-					hosts = append(hosts, net.JoinHostPort(e.Addresses[0], strconv.Itoa(int(*p.Port))))
-				}
-			}
-		}
-	}
-	return hosts, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver/openapi"
@@ -33,6 +34,13 @@ type Custom interface {
 	// UnknownFields lists the fields of an object that its definition does not
 	// have, as paths; none for kinds with a Go type.
 	UnknownFields(obj api.Object) []string
+}
+
+// Connects judges streams to pods, nodes and services before they are opened:
+// options are the subresource's own, such as *corev1.PodExecOptions. An error
+// is a StatusError to answer with.
+type Connects interface {
+	AdmitConnect(ctx context.Context, key api.Key, subresource string, options runtime.Object) error
 }
 
 // NodeTransport reaches the HTTP API of a node's agent (the paths of a
@@ -55,6 +63,7 @@ type Config struct {
 	Custom        Custom // nil: there are no custom resources
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
+	Connects      Connects      // nil: whoever may connect is let
 	Nodes         NodeTransport // nil: no node can be reached
 	// Dial connects the proxies to pods and to ports of nodes; nil: as the
 	// machine does.

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
@@ -62,8 +63,15 @@ func (r *Registry) admit(ctx context.Context, request *api.AdmissionRequest) err
 	if r.admission == nil {
 		return nil
 	}
+	var owned []metav1.ManagedFieldsEntry
+	if request.Object != nil {
+		owned = request.Object.GetManagedFields()
+	}
 	if err := r.admission.Mutate(ctx, request); err != nil {
 		return err
+	}
+	if request.Object != nil {
+		keepOwners(ctx, request.Object, owned)
 	}
 	if obj := request.Object; obj != nil && request.Operation == api.Create && request.Subresource == "" &&
 		(obj.GetName() != request.Key.Name || obj.GetNamespace() != request.Key.Namespace) {
@@ -71,6 +79,19 @@ func (r *Registry) admit(ctx context.Context, request *api.AdmissionRequest) err
 			request.Key, obj.GetNamespace(), obj.GetName()))
 	}
 	return nil
+}
+
+// keepOwners puts the managedFields back that admission has made unreadable.
+func keepOwners(ctx context.Context, obj api.Object, before []metav1.ManagedFieldsEntry) {
+	after := obj.GetManagedFields()
+	if len(after) == len(before) && (len(after) == 0 || &after[0] == &before[0]) {
+		return // nobody has touched them
+	}
+	if err := managedfields.ValidateManagedFields(after); err != nil {
+		obj.SetManagedFields(before)
+		api.Warn(ctx, fmt.Sprintf(".metadata.managedFields was in an invalid state after admission; "+
+			"this could be caused by an outdated mutating admission controller; please fix your requests: %v", err))
+	}
 }
 
 // permit is the last word about a write.
@@ -133,16 +154,21 @@ func dryRun(dry bool) []string {
 	return nil
 }
 
+// optionsType makes options say what they are, to whom they are sent.
+func optionsType(kind string) metav1.TypeMeta {
+	return metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: kind}
+}
+
 func createOptions(o api.CreateOptions) *metav1.CreateOptions {
-	return &metav1.CreateOptions{DryRun: dryRun(o.DryRun), FieldManager: o.FieldManager}
+	return &metav1.CreateOptions{TypeMeta: optionsType("CreateOptions"), DryRun: dryRun(o.DryRun), FieldManager: o.FieldManager}
 }
 
 func updateOptions(o api.UpdateOptions) *metav1.UpdateOptions {
-	return &metav1.UpdateOptions{DryRun: dryRun(o.DryRun), FieldManager: o.FieldManager}
+	return &metav1.UpdateOptions{TypeMeta: optionsType("UpdateOptions"), DryRun: dryRun(o.DryRun), FieldManager: o.FieldManager}
 }
 
 func patchOptions(o api.PatchOptions) *metav1.PatchOptions {
-	out := &metav1.PatchOptions{DryRun: dryRun(o.DryRun), FieldManager: o.FieldManager}
+	out := &metav1.PatchOptions{TypeMeta: optionsType("PatchOptions"), DryRun: dryRun(o.DryRun), FieldManager: o.FieldManager}
 	if o.Force {
 		out.Force = &o.Force
 	}
@@ -150,7 +176,7 @@ func patchOptions(o api.PatchOptions) *metav1.PatchOptions {
 }
 
 func deleteOptions(o api.DeleteOptions) *metav1.DeleteOptions {
-	out := &metav1.DeleteOptions{DryRun: dryRun(o.DryRun), GracePeriodSeconds: o.GracePeriodSeconds, PropagationPolicy: o.Propagation}
+	out := &metav1.DeleteOptions{TypeMeta: optionsType("DeleteOptions"), DryRun: dryRun(o.DryRun), GracePeriodSeconds: o.GracePeriodSeconds, PropagationPolicy: o.Propagation}
 	if o.UID != nil || o.ResourceVersion != nil {
 		out.Preconditions = &metav1.Preconditions{UID: o.UID, ResourceVersion: o.ResourceVersion}
 	}

@@ -77,6 +77,18 @@ func Request(ctx context.Context, r *api.AdmissionRequest, as api.Resource) *adm
 	if r.Generated {
 		out.Name = ""
 	}
+	switch options := r.Options.(type) {
+	case nil:
+		out.Options = runtime.RawExtension{}
+	case *metav1.PatchOptions: // a patch is shown as what it does
+		if r.Operation == api.Create {
+			out.Options.Object = &metav1.CreateOptions{TypeMeta: metav1.TypeMeta{APIVersion: options.APIVersion, Kind: "CreateOptions"},
+				DryRun: options.DryRun, FieldManager: options.FieldManager, FieldValidation: options.FieldValidation}
+		} else {
+			out.Options.Object = &metav1.UpdateOptions{TypeMeta: metav1.TypeMeta{APIVersion: options.APIVersion, Kind: "UpdateOptions"},
+				DryRun: options.DryRun, FieldManager: options.FieldManager, FieldValidation: options.FieldValidation}
+		}
+	}
 	if r.Operation == api.Connect {
 		out.Options = runtime.RawExtension{} // they are the object
 	}

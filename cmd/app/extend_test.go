@@ -1,0 +1,92 @@
+package app_test
+
+import (
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"wherry.dev/wherry/cmd/app/clustertest"
+	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/samples"
+)
+
+// TestExtensions runs the scripts of testdata/extend against a cluster of their
+// own and a server that extends it: $EXTEND_PORT is its port on 127.0.0.1,
+// $EXTEND_CA whom to trust, as a caBundle. Its certificate is for the Services
+// of the name extend in namespaces of the scripts.
+func TestExtensions(t *testing.T) {
+	c := clustertest.New(t)
+	c.Push("hello:v1", samples.HelloModule)
+	server, bundle := extension(t, "builtin-webhooks")
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	runScripts(t, c, "testdata/extend", "builtin", builtinKubectl(t),
+		"EXTEND_PORT="+port, "EXTEND_CA="+base64.StdEncoding.EncodeToString(bundle))
+}
+
+// extension serves what the scripts extend the cluster with.
+func extension(t *testing.T, namespaces ...string) (*httptest.Server, []byte) {
+	t.Helper()
+	ca, err := auth.OpenCA(t.TempDir(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"127.0.0.1"}
+	for _, namespace := range namespaces {
+		names = append(names, "extend."+namespace+".svc")
+	}
+	credential, err := ca.Serving("extend", names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := credential.TLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/mutate", reviewed(func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		return &admissionv1.AdmissionResponse{Allowed: true, PatchType: ptr.To(admissionv1.PatchTypeJSONPatch),
+			Patch: []byte(`[{"op":"add","path":"/metadata/labels/touched","value":"yes"}]`)}
+	}))
+	mux.HandleFunc("/deny", reviewed(func(r *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		return &admissionv1.AdmissionResponse{Result: &metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden,
+			Message: string(r.Operation) + " of " + r.Resource.Resource + " is not wanted"}}
+	}))
+	mux.HandleFunc("/warn", reviewed(func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+		return &admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"that was close"}}
+	}))
+	server := httptest.NewUnstartedServer(mux)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server, ca.PEM()
+}
+
+// reviewed makes a handler of what a webhook says.
+func reviewed(say func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		review := &admissionv1.AdmissionReview{}
+		if err := json.NewDecoder(r.Body).Decode(review); err != nil || review.Request == nil {
+			http.Error(w, "no review", http.StatusBadRequest)
+			return
+		}
+		review.Response = say(review.Request)
+		review.Response.UID, review.Request = review.Request.UID, nil
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(review)
+	}
+}

@@ -1,0 +1,5 @@
+// Package callout is how the API server calls the HTTPS servers that extend
+// it: webhooks of admission and conversion, and aggregated API servers. It finds
+// the address behind a Service, trusts whom the configuration says, and keeps
+// connections.
+package callout

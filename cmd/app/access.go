@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -54,9 +55,12 @@ func (c *Cluster) openKeyring() (*sealed.Keyring, error) {
 	return sealed.Open(filepath.Join(c.cfg.DataDir, "pki", "encryption.key"), true)
 }
 
-func (a *access) admission() admission.Chain {
+// admission makes the judges of writes; kinds are those of the registry that
+// will ask them.
+func (a *access) admission(kinds func() *api.Catalog) admission.Chain {
 	return admission.New(admission.Config{Authorizer: a.roles, Roles: a.roles, MountTokens: true, TaintNodes: true, Quotas: a.quotas,
-		Webhooks: a.webhooks})
+		Webhooks: a.webhooks,
+		Kinds:    func(gvk schema.GroupVersionKind) (api.Resource, bool) { return kinds().OfKind(gvk) }})
 }
 
 // startAccess gives the cluster its default roles and makes what decides

@@ -118,7 +118,7 @@ func (c *Cluster) openRegistry(ctx context.Context) error {
 		return err
 	}
 	c.registry, err = registry.New(registry.Config{Store: memory, Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR,
-		Admission: c.access.admission(), Reviews: c.access.reviews.Answer, Tokens: c.access.tokens,
+		Admission: c.access.admission(func() *api.Catalog { return c.registry.Catalog() }), Reviews: c.access.reviews.Answer, Tokens: c.access.tokens,
 		Keyring: keyring})
 	if err != nil {
 		return err

@@ -10,8 +10,12 @@ import (
 
 	"github.com/google/uuid"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"wherry.dev/wherry/control/admission/expr"
+	"wherry.dev/wherry/control/admission/policy"
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/apiserver/openapi"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/controller"
 	"wherry.dev/wherry/control/reconcile"
@@ -89,7 +93,7 @@ func (c *Cluster) wireLoops(recorder *reconcile.Recorder) ([]named, error) {
 	informers := reconcile.NewInformers(c.registry, c.log("informers"))
 	controllers, err := controller.New(controller.Config{
 		Client: controls, Informers: informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),
-		Resources: c.registry.Resources(), Signer: c.ca, Tokens: c.access.tokens, RootCA: c.ca.PEM(), Quotas: c.access.quotas, PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
+		Resources: c.registry.Resources(), Signer: c.ca, Tokens: c.access.tokens, RootCA: c.ca.PEM(), Quotas: c.access.quotas, Policies: c.policyChecker(), PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +112,20 @@ func (c *Cluster) wireLoops(recorder *reconcile.Recorder) ([]named, error) {
 		{"controllers", controllers.Run},
 		{"scheduler", schedule.Run},
 	}, nil
+}
+
+// policyChecker knows the schemas of all kinds that are served.
+func (c *Cluster) policyChecker() *policy.TypeChecker {
+	return &policy.TypeChecker{Env: &expr.Env{}, Kinds: c.registry.Catalog, Document: func(gv schema.GroupVersion) ([]byte, error) {
+		path := "apis/" + gv.String()
+		if gv.Group == "" {
+			path = "api/" + gv.Version
+		}
+		if made, ok := (*c.registry.Documents())[path]; ok {
+			return made, nil
+		}
+		return openapi.Builtin(path)
+	}}
 }
 
 // schedulerSettings reads the scheduler's configuration file, if there is one.

@@ -3,6 +3,10 @@ package admission
 import (
 	"context"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"wherry.dev/wherry/control/admission/expr"
+	"wherry.dev/wherry/control/admission/policy"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/quota"
@@ -71,6 +75,9 @@ type Config struct {
 	// them ready; it needs that controller.
 	TaintNodes  bool
 	PodSecurity PodSecurity
+	// Kinds finds the resource of a kind in which policies have their
+	// parameters; nil: none can be found.
+	Kinds func(schema.GroupVersionKind) (api.Resource, bool)
 	// Quotas is what ResourceQuotas are charged through: the controller that
 	// counts what they use has to have the same. nil: one of its own.
 	Quotas *quota.Ledger
@@ -112,9 +119,15 @@ func New(cfg Config) Chain {
 	if cfg.Authorizer != nil && cfg.Roles != nil {
 		c = append(c, roleEscalation(cfg.Authorizer, cfg.Roles))
 	}
+	env := &expr.Env{}
+	rules := policy.Config{Env: env, Authorizer: cfg.Authorizer, Kinds: cfg.Kinds}
+	c = append(c, Plugin{Name: "AdmissionPolicyExpressions", Validate: policy.Check(env)})
 	if cfg.Webhooks != nil {
-		c = append(c, Plugin{Name: "MutatingAdmissionWebhook", Mutate: cfg.Webhooks.Mutate},
-			Plugin{Name: "ValidatingAdmissionWebhook", Validate: cfg.Webhooks.Validate})
+		c = append(c, Plugin{Name: "MutatingAdmissionWebhook", Mutate: cfg.Webhooks.Mutate})
+	}
+	c = append(c, Plugin{Name: "ValidatingAdmissionPolicy", Validate: policy.NewValidating(rules).Validate})
+	if cfg.Webhooks != nil {
+		c = append(c, Plugin{Name: "ValidatingAdmissionWebhook", Validate: cfg.Webhooks.Validate})
 	}
 	if cfg.Quotas == nil {
 		cfg.Quotas = quota.NewLedger(nil)

@@ -53,6 +53,16 @@ func (c *Catalog) Resources() []Resource { return c.resources }
 // is not served.
 func (c *Catalog) Find(gvr schema.GroupVersionResource) *Resource { return c.byGVR[gvr] }
 
+// OfKind returns the resource of a kind; ok is false when it is not served.
+func (c *Catalog) OfKind(gvk schema.GroupVersionKind) (r Resource, ok bool) {
+	for i := range c.resources {
+		if c.resources[i].GVK() == gvk {
+			return c.resources[i], true
+		}
+	}
+	return Resource{}, false
+}
+
 // Superseded returns a channel that is closed once there is a newer catalog.
 func (c *Catalog) Superseded() <-chan struct{} { return c.superseded }
 

@@ -39,6 +39,8 @@ type Config struct {
 	// 127.64.0.0/10 and 18.
 	PodCIDR       netip.Prefix
 	NodeBlockBits int
+	// Policies looks for mistakes in admission policies; nil: nobody does.
+	Policies PolicyChecker
 	// Quotas is what admission charges writes to; nil: one of the controllers'
 	// own, for which nothing is on its way to the store.
 	Quotas *quota.Ledger
@@ -81,6 +83,7 @@ func loops(cfg Config) []runner {
 		newClaimProtection(cfg),
 		newVolumeProtection(cfg),
 		newEphemeralVolumes(cfg),
+		newPolicyStatus(cfg),
 		newGC(cfg),
 	}
 }

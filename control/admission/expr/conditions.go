@@ -9,7 +9,6 @@ import (
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/admission/plugin/cel"
-	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	apiservercel "k8s.io/apiserver/pkg/cel"
 )
 
@@ -40,10 +39,11 @@ func (e *Env) Conditions(list []admissionregistrationv1.MatchCondition) *Conditi
 // Match evaluates the conditions. When one is false the rest does not count:
 // failed is its name. Otherwise an error of one is the result.
 func (c *Conditions) Match(ctx context.Context, in *Input) (ok bool, failed string, err error) {
-	if c == nil {
-		return true, "", nil
-	}
-	results, _, err := c.evaluator.ForInput(ctx, in.Attributes, in.Request, in.Bindings(nil), nil, celconfig.RuntimeCELCostBudgetMatchConditions)
+	return c.MatchWith(ctx, in, nil)
+}
+
+// decide makes one answer of the results.
+func (c *Conditions) decide(results []cel.EvaluationResult, _ int64, err error) (ok bool, failed string, _ error) {
 	if err != nil {
 		return false, "", err
 	}

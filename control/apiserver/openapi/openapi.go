@@ -10,8 +10,10 @@ import (
 	"compress/gzip"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -50,6 +52,23 @@ func NewHandler(extra Documents) (*Handler, error) {
 	h := &Handler{v2: idx.V2, v3: idx.V3, extra: extra}
 	_, err = h.now()
 	return h, err
+}
+
+// Builtin returns the document (version 3, JSON) of built-in kinds at a path
+// below /openapi/v3, such as "apis/apps/v1"; nil when there is none.
+func Builtin(path string) ([]byte, error) {
+	packed, err := data.ReadFile("data/v3_" + strings.ReplaceAll(path, "/", "_") + ".json.gz")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("openapi: %w", err)
+	}
+	unpacked, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, fmt.Errorf("openapi: %s: %w", path, err)
+	}
+	return io.ReadAll(unpacked)
 }
 
 // ServeHTTP implements http.Handler.

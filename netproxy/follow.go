@@ -16,7 +16,12 @@ type Follower struct {
 	services, slices *reconcile.Informer
 	nodes            []string
 	changed          chan struct{} // capacity 1: the Table is out of date
+	onTable          func()
 }
+
+// OnTable has f called after each Table has become the current one; it must not
+// block. It is to be called before Run.
+func (f *Follower) OnTable(call func()) { f.onTable = call }
 
 // Follow makes a Follower over informers of Services and EndpointSlices,
 // for the node or nodes that the Proxy serves. It must be called before the
@@ -50,6 +55,9 @@ func (f *Follower) Run(ctx context.Context) error {
 		f.proxy.Swap(Build(
 			reconcile.As[*corev1.Service](f.services.List("")),
 			reconcile.As[*discoveryv1.EndpointSlice](f.slices.List("")), f.nodes...))
+		if f.onTable != nil {
+			f.onTable()
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -25,6 +25,7 @@ type frontend struct {
 	addr     netip.AddrPort
 	target   atomic.Pointer[Target]
 	turn     atomic.Uint64
+	count    atomic.Pointer[atomic.Uint64] // connections of the Service; several ports share it
 	affinity affinity
 
 	// Owned by Proxy.mu.
@@ -54,6 +55,7 @@ func (f *frontend) dial(ctx context.Context, dial dialer, peer net.Addr) (net.Co
 			}
 			conn, err := dialOne(ctx, dial, endpoint, peer, i == count-1)
 			if err == nil {
+				f.count.Load().Add(1)
 				if target.Affinity > 0 && client.IsValid() {
 					f.affinity.set(client, endpoint, time.Now(), target.Affinity)
 				}

@@ -57,6 +57,7 @@ type Proxy struct {
 
 	mu     sync.Mutex // held by Swap, retries and the end of Run
 	closed bool
+	counts counters // of the current table's Services
 }
 
 // New makes a Proxy with an empty Table.
@@ -99,13 +100,16 @@ func (p *Proxy) Swap(table *Table) {
 		return
 	}
 	old := *p.view.Load()
+	wanted := p.wanted(table)
+	p.counts = p.counts.renewed(wanted)
 	next := make(map[netip.AddrPort]*frontend, len(old))
-	for addr, target := range p.wanted(table) {
+	for addr, target := range wanted {
 		f := old[addr]
 		if f == nil {
 			f = &frontend{addr: addr}
 		}
 		f.target.Store(target)
+		f.count.Store(p.counts[serviceOf(target)])
 		next[addr] = f
 	}
 	p.view.Store(&next)

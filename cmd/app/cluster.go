@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"wherry.dev/wherry/control/api"
@@ -46,6 +47,9 @@ type Cluster struct {
 	outside   *outside // of guests
 	context   string   // in the user's kubeconfig, "" when it was not touched
 	nodes     *nodes
+	health    health
+	metrics   prometheus.Registerer // what /metrics shows
+	loops     *reconcile.Metrics    // of the control loops
 
 	reaching chan struct{} // closed once there is a way to pods
 	serving  chan struct{}
@@ -55,7 +59,7 @@ type Cluster struct {
 
 // New makes a cluster; nothing happens before Run.
 func New(cfg Config) *Cluster {
-	return &Cluster{cfg: cfg, actors: newActors(),
+	return &Cluster{cfg: cfg, actors: newActors(), health: health{first: make(chan struct{})},
 		reaching: make(chan struct{}), serving: make(chan struct{}), ready: make(chan struct{}), ended: make(chan struct{})}
 }
 
@@ -173,8 +177,14 @@ func (c *Cluster) startLoops(context.Context) error {
 // WaitServing blocks until the API is served.
 func (c *Cluster) WaitServing(ctx context.Context) error { return c.waitFor(ctx, c.serving) }
 
-// WaitReady blocks until all nodes of this process are ready.
-func (c *Cluster) WaitReady(ctx context.Context) error { return c.waitFor(ctx, c.ready) }
+// WaitReady blocks until all nodes of this process are ready, and whatever else
+// /readyz asks of it.
+func (c *Cluster) WaitReady(ctx context.Context) error {
+	if err := c.waitFor(ctx, c.ready); err != nil {
+		return err
+	}
+	return c.waitWell(ctx)
+}
 
 func (c *Cluster) waitFor(ctx context.Context, what <-chan struct{}) error {
 	select {

@@ -31,7 +31,9 @@ type Config struct {
 	AuditLevel audit.Level
 	// MergeKubeconfig adds a context for the cluster to the user's kubeconfig.
 	MergeKubeconfig bool
-	Log             *slog.Logger
+	// Profiling serves pprof at /debug/pprof/, to whoever may get that path.
+	Profiling bool
+	Log       *slog.Logger
 	// StoreURL is where NATS servers listen that keep the cluster's objects for
 	// several processes. Empty: this process keeps them itself.
 	StoreURL string

@@ -49,16 +49,24 @@ func (c *Cluster) elector(recorder *reconcile.Recorder) *reconcile.Elector {
 func (c *Cluster) lead(ctx context.Context, recorder *reconcile.Recorder) error {
 	for {
 		catalog := c.registry.Catalog()
-		loops, err := c.wireLoops(recorder)
+		informers := reconcile.NewInformers(c.registry, c.log("informers"))
+		loops, err := c.wireLoops(informers, recorder)
 		if err != nil {
 			return fmt.Errorf("wire the control loops: %w", err)
 		}
+		c.health.loops.Store(informers)
 		round, end := context.WithCancel(ctx)
 		var watching sync.WaitGroup
 		watching.Go(func() { endAfterChange(round, catalog, end) })
+		watching.Go(func() {
+			if informers.WaitSynced(round) == nil {
+				c.health.once.Do(func() { close(c.health.first) })
+			}
+		})
 		err = runAll(round, loops)
 		end()
 		watching.Wait()
+		c.health.loops.Store(nil)
 		if err != nil || ctx.Err() != nil {
 			return err
 		}
@@ -86,13 +94,12 @@ func endAfterChange(ctx context.Context, catalog *api.Catalog, end context.Cance
 }
 
 // wireLoops makes the controllers and the scheduler over one set of informers.
-func (c *Cluster) wireLoops(recorder *reconcile.Recorder) ([]named, error) {
+func (c *Cluster) wireLoops(informers *reconcile.Informers, recorder *reconcile.Recorder) ([]named, error) {
 	// Tools that tell controllers' fields from users' know them by these names.
 	controls := api.Named(auth.As(c.registry, auth.PartUser(auth.ControllerUser)), "kube-controller-manager")
 	schedules := api.Named(auth.As(c.registry, auth.PartUser(auth.SchedulerUser)), "kube-scheduler")
-	informers := reconcile.NewInformers(c.registry, c.log("informers"))
 	controllers, err := controller.New(controller.Config{
-		Client: controls, Informers: informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"),
+		Client: controls, Informers: informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"), Metrics: c.loops,
 		Resources: c.registry.Resources(), Signer: c.ca, Tokens: c.access.tokens, RootCA: c.ca.PEM(), Quotas: c.access.quotas, Policies: c.policyChecker(), PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
 	if err != nil {
 		return nil, err

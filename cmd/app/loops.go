@@ -28,12 +28,14 @@ func (c *Cluster) wireParts() []named {
 	c.proxy = netproxy.New(netproxy.Config{
 		Dial: c.paths.dial, NodePortAddresses: []netip.Addr{c.cfg.NodePortAddress},
 		Report: netproxy.RecordTo(recorder.For("service-proxy")), Log: c.log("proxy")})
+	c.metrics.MustRegister(c.proxy)
 	c.outside = c.newOutside()
 	var here []string
 	for i := range c.cfg.Nodes {
 		here = append(here, nodeName(i))
 	}
 	follow := c.proxy.Follow(c.informers.For(api.Services), c.informers.For(api.EndpointSlices), here...)
+	follow.OnTable(func() { c.health.table.Store(true) })
 	return []named{
 		{"informers", c.informers.Run},
 		{"event recorder", recorder.Run},

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -216,11 +218,19 @@ func (n *RemoteNode) makeAgent(out *outside) error {
 		Dir: filepath.Join(n.cfg.DataDir, "node"), Dial: out.dial,
 		Version: apiserver.DefaultVersion, RuntimeVersion: "wazero://" + moduleVersion("github.com/tetratelabs/wazero"),
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: outboundIP(n.member.server.Host)}, {Type: corev1.NodeHostName, Address: n.cfg.Name}},
+		Metrics:   n.metrics(),
 		Log:       n.log("agent"), OnReady: n.cfg.OnReady,
 	}
 	n.cfg.NodePods.configure(&config)
 	n.agent = agent.New(config)
 	return nil
+}
+
+// metrics are what the node's process shows beside the agent's own figures.
+func (n *RemoteNode) metrics() prometheus.Gatherer {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(n.proxy, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
 }
 
 // outboundIP is the address under which this machine reaches the server.

@@ -82,10 +82,13 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		return err
 	}
 	extra["/v2/"], extra[dashboard.Path] = c.index.noticing(images), page
+	if c.cfg.Profiling {
+		extra[profilesPath] = profiles()
+	}
 	extra[tunnel.Path], extra[tunnel.RelayPath] = c.nodes.hub, c.nodes.hub.Relay(c.nodes.relayed)
 	server, err := apiserver.New(apiserver.Config{
 		Audit:  auditor,
-		Checks: []apiserver.Check{{Name: "store", Check: c.memory.WaitReady}},
+		Checks: c.checks(),
 		Client: used, Types: c.types, Kinds: used, Tables: used, Custom: c.registry,
 		Authenticator: c.authenticator(),
 		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
@@ -98,6 +101,8 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("make the API server: %w", err)
 	}
+	c.metrics = server.Registry()
+	c.loops = reconcile.NewMetrics(c.metrics)
 	c.access.webhooks.Register(server.Registry())
 	if err := errors.Join(c.publishAddress(ctx), c.publishClusterInfo(ctx)); err != nil {
 		return err

@@ -44,6 +44,7 @@ type Agent struct {
 	images               imageList
 	claims               claimDirs
 	machine              machine
+	metrics              *metrics
 	started              time.Time // of Run
 }
 
@@ -69,6 +70,7 @@ func New(cfg Config) *Agent {
 	a.claims = newClaimDirs(a.path("claims"), cfg, a.log)
 	a.publisher = newPublisher(&a.cfg, a.pods.Get)
 	a.workers = newWorkers(a)
+	a.metrics = newMetrics(a)
 	a.runs = newRuns()
 	a.refs = &refs{agent: a, watched: make(map[api.Key]*ref)}
 	a.keeper = newKeeper(a)

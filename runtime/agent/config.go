@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 
 	"wherry.dev/wherry/control/api"
@@ -60,6 +61,8 @@ type Config struct {
 	// Addresses of the node, the InternalIP first. Empty: 127.0.0.1.
 	Addresses []corev1.NodeAddress
 	Log       *slog.Logger // nil: no logs
+	// Metrics are shown at /metrics beside the node's own; nil: none.
+	Metrics prometheus.Gatherer
 	// OnReady is called once, when the node's Ready condition has been
 	// accepted by the API.
 	OnReady func()

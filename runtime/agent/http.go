@@ -26,6 +26,7 @@ func (a *Agent) Handler() http.Handler {
 	a.addStreams(mux)
 	mux.HandleFunc("GET /stats/summary", a.serveSummary)
 	mux.HandleFunc("GET /metrics/resource", a.serveMetrics)
+	mux.HandleFunc("GET /metrics", a.serveOwnMetrics)
 	return mux
 }
 

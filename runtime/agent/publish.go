@@ -56,6 +56,7 @@ func (w *worker) publish(in input, final bool) time.Duration {
 		return 0 // nothing was tried yet; settle wakes us
 	}
 	status := w.status(in.pod)
+	w.tellStart(in.pod, &status)
 	if !final && (w.fetching() || !settled(&status)) {
 		if wait := time.Until(w.quietUntil); wait > 0 {
 			return wait

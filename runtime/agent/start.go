@@ -144,6 +144,7 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 	reach, key := newRun(c.spec(pod), &spec), runKey{w.uid, c.name}
 	w.event(pod, c, corev1.EventTypeNormal, "Created", "Container created")
 	run, err := w.box.Start(ctx, spec)
+	w.timings.lap(stepStart)
 	if err != nil {
 		writer.Discard()
 		reach.end()
@@ -219,6 +220,9 @@ func (w *worker) collect(pod *corev1.Pod) {
 
 func (w *worker) ended(pod *corev1.Pod, c *container) {
 	exit := c.run.Exit()
+	if !w.begun {
+		w.timings.lap(stepInit)
+	}
 	if err := c.writer.Close(); err != nil {
 		w.log.Warn("cannot close container log", "container", c.name, "err", err)
 	}

@@ -97,6 +97,9 @@ func (w *worker) prepare(ctx context.Context, in input) (wait time.Duration, ok 
 		}
 		return wait, false
 	}
+	if len(w.timings.steps) == 0 {
+		w.timings.lap(stepAdmit)
+	}
 	if wait, ok = w.mount(ctx, in); !ok {
 		return wait, false
 	}
@@ -113,6 +116,7 @@ func (w *worker) prepare(ctx context.Context, in input) (wait time.Duration, ok 
 	}
 	w.boxRetry.reset()
 	w.box = box
+	w.timings.lap(stepSandbox)
 	w.agent.workers.serve(w.ip, w.uid, box)
 	return wait, true
 }
@@ -162,6 +166,9 @@ func (w *worker) mount(ctx context.Context, in input) (wait time.Duration, ok bo
 	if err != nil {
 		w.mountFailed(pod, err)
 		return w.volsAt.retry.failed(500*time.Millisecond, 2*time.Minute+2*time.Second), w.volsAt.ready
+	}
+	if !w.volsAt.ready {
+		w.timings.lap(stepVolumes)
 	}
 	w.volsAt = mountState{ready: true, generation: shown}
 	return max(0, w.untilRenewal()), true
@@ -309,7 +316,9 @@ func (w *worker) ensure(ctx context.Context, pod *corev1.Pod, c *container) time
 	if !ok {
 		return wait
 	}
+	w.timings.lap(stepImage)
 	spec, err := w.containerSpec(ctx, pod, c, img)
+	w.timings.lap(stepConfig)
 	if err != nil {
 		if c.waiting == nil || c.waiting.Message != err.Error() {
 			w.event(pod, c, corev1.EventTypeWarning, "Failed", "Error: %v", err)

@@ -45,6 +45,7 @@ type worker struct {
 
 	// ----
 	loaded     bool
+	timings    timings
 	frozen     bool // the pod had ended before this agent met it: its status stands
 	quietUntil time.Time
 	started    time.Time // status.startTime
@@ -79,7 +80,7 @@ type verdict struct {
 
 func newWorker(a *Agent, pod *corev1.Pod) *worker {
 	return &worker{
-		agent: a, key: api.Pods.KeyOf(pod), uid: pod.UID, pod: pod, freed: make(chan struct{}),
+		agent: a, key: api.Pods.KeyOf(pod), uid: pod.UID, pod: pod, freed: make(chan struct{}), timings: newTimings(time.Now()),
 		log: a.log.With("pod", pod.Namespace+"/"+pod.Name, "uid", string(pod.UID)),
 	}
 }

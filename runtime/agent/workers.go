@@ -33,6 +33,13 @@ func newWorkers(a *Agent) *workers {
 	return &workers{agent: a, byUID: make(map[types.UID]*worker), boxes: make(map[netip.Addr]served), homes: make(map[types.UID]sandbox.Sandbox)}
 }
 
+// serving is how many pods have a sandbox.
+func (ws *workers) serving() int {
+	ws.mu.RLock()
+	defer ws.mu.RUnlock()
+	return len(ws.homes)
+}
+
 // changed takes a change to a pod from the informer.
 func (ws *workers) changed(old, now api.Object) {
 	if pod, ok := now.(*corev1.Pod); ok {

@@ -123,7 +123,7 @@ func (c *Cluster) openRegistry(ctx context.Context) error {
 	}
 	c.registry, err = registry.New(registry.Config{Store: memory, Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR,
 		Admission: c.access.admission(func() *api.Catalog { return c.registry.Catalog() }), Reviews: c.access.reviews.Answer, Tokens: c.access.tokens,
-		Keyring: keyring})
+		Keyring: keyring, Conversions: c.callouts.Convert})
 	if err != nil {
 		return err
 	}

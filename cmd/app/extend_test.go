@@ -4,16 +4,21 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
 
 	"wherry.dev/wherry/cmd/app/clustertest"
@@ -27,6 +32,7 @@ import (
 // of the name extend in namespaces of the scripts.
 func TestExtensions(t *testing.T) {
 	c := clustertest.New(t)
+	c.ExpectWarnings("conversion webhook for conversion.example") // from the loops, while it is out of order
 	c.Push("hello:v1", samples.HelloModule)
 	server, bundle := extension(t, "builtin-webhooks")
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
@@ -68,6 +74,7 @@ func extension(t *testing.T, namespaces ...string) (*httptest.Server, []byte) {
 	mux.HandleFunc("/warn", reviewed(func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 		return &admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"that was close"}}
 	}))
+	mux.HandleFunc("/convert", convertHosts)
 	server := httptest.NewUnstartedServer(mux)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -89,4 +96,38 @@ func reviewed(say func(*admissionv1.AdmissionRequest) *admissionv1.AdmissionResp
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(review)
 	}
+}
+
+// convertHosts converts between the versions of Hosts: v1 has spec.hostPort
+// where v2 has spec.host and spec.port.
+func convertHosts(w http.ResponseWriter, r *http.Request) {
+	review := &apiextensionsv1.ConversionReview{}
+	if err := json.NewDecoder(r.Body).Decode(review); err != nil || review.Request == nil {
+		http.Error(w, "no review", http.StatusBadRequest)
+		return
+	}
+	said := &apiextensionsv1.ConversionResponse{UID: review.Request.UID, Result: metav1.Status{Status: metav1.StatusSuccess}}
+	for _, raw := range review.Request.Objects {
+		obj := &unstructured.Unstructured{}
+		if err := obj.UnmarshalJSON(raw.Raw); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		spec, _ := obj.Object["spec"].(map[string]any)
+		if obj.GetAPIVersion() == "conversion.example/v1" {
+			text, _ := spec["hostPort"].(string)
+			host, port, ok := strings.Cut(text, ":")
+			if !ok {
+				said.Result = metav1.Status{Status: metav1.StatusFailure, Message: "there is no port in " + text}
+			}
+			obj.Object["spec"] = map[string]any{"host": host, "port": port}
+		} else {
+			obj.Object["spec"] = map[string]any{"hostPort": fmt.Sprintf("%v:%v", spec["host"], spec["port"])}
+		}
+		obj.SetAPIVersion(review.Request.DesiredAPIVersion)
+		said.ConvertedObjects = append(said.ConvertedObjects, runtime.RawExtension{Object: obj})
+	}
+	review.Request, review.Response = nil, said
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(review)
 }

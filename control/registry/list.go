@@ -86,10 +86,8 @@ func (r *Registry) List(ctx context.Context, key api.Key, opts api.ListOptions) 
 	if err != nil {
 		return nil, r.fail(ctx, key, err)
 	}
-	for i, obj := range list.Items {
-		if list.Items[i], err = k.out(ctx, opts.As, obj, nil); err != nil {
-			return nil, err
-		}
+	if list.Items, err = k.allOut(ctx, opts.As, list.Items); err != nil {
+		return nil, err
 	}
 	return list, nil
 }

@@ -200,7 +200,7 @@ func storePrefix(key api.Key) string {
 // decode returns the object of an entry: decoded once, then shared. It has its
 // TypeMeta and, as resourceVersion, the entry's revision.
 func (r *Registry) decode(k *kind, entry *store.Entry) (api.Object, error) {
-	memo, err := entry.Memo(func(e *store.Entry) (any, error) {
+	memo, err := entry.Memo(k, func(e *store.Entry) (any, error) {
 		data, err := r.unseal(k, e)
 		if err != nil {
 			return nil, err

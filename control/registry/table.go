@@ -29,6 +29,9 @@ func (r *Registry) Table(ctx context.Context, res api.Resource, objs []api.Objec
 		columns, row = kinds.Foreign(objs[0])
 		as = nil
 	}
+	if as != nil && as.row != nil {
+		columns, row, as = as.columns, as.row, nil
+	}
 	table := &metav1.Table{ColumnDefinitions: columns, Rows: make([]metav1.TableRow, 0, len(objs))}
 	table.SetGroupVersionKind(metav1.SchemeGroupVersion.WithKind("Table"))
 	now := r.now()

@@ -2,10 +2,13 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -19,7 +22,10 @@ type version struct {
 	codec          kinds.Codec
 	goType         reflect.Type
 	fromHub, toHub func(context.Context, api.Object) (api.Object, error)
+	allFromHub     func(context.Context, []api.Object) ([]api.Object, error)
 	fields         map[string]string
+	columns        []metav1.TableColumnDefinition
+	row            func(api.Object, time.Time) []any // nil: that of the hub
 }
 
 // typedCodec is the Codec of a kind with a Go type.
@@ -41,10 +47,31 @@ func newVersion[T api.Object](v kinds.Version[T], types *api.Types) (*version, e
 		return nil, err
 	}
 	return &version{
-		resource: v.Resource, codec: c, goType: reflect.TypeOf(empty), fields: v.Fields,
+		resource: v.Resource, codec: c, goType: reflect.TypeOf(empty), fields: v.Fields, columns: v.Columns, row: v.Row, allFromHub: eraseAll(v),
 		fromHub: func(ctx context.Context, obj api.Object) (api.Object, error) { return v.FromHub(ctx, obj.(T)) },
 		toHub:   func(ctx context.Context, obj api.Object) (api.Object, error) { return v.ToHub(ctx, obj) },
 	}, nil
+}
+
+// eraseAll is what a version makes of a list.
+func eraseAll[T api.Object](v kinds.Version[T]) func(context.Context, []api.Object) ([]api.Object, error) {
+	return func(ctx context.Context, objs []api.Object) ([]api.Object, error) {
+		if v.AllFromHub != nil {
+			hubs := make([]T, len(objs))
+			for i, obj := range objs {
+				hubs[i] = obj.(T)
+			}
+			return v.AllFromHub(ctx, hubs)
+		}
+		out := make([]api.Object, len(objs))
+		for i, obj := range objs {
+			var err error
+			if out[i], err = v.FromHub(ctx, obj.(T)); err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
 }
 
 // as finds a version of the kind; nil without an error is the hub.
@@ -93,9 +120,26 @@ func (k *kind) out(ctx context.Context, gv schema.GroupVersion, obj api.Object, 
 	return converted, nil
 }
 
+// allOut is out for the objects of a list.
+func (k *kind) allOut(ctx context.Context, gv schema.GroupVersion, objs []api.Object) ([]api.Object, error) {
+	v, err := k.as(gv)
+	if v == nil || err != nil {
+		return objs, err
+	}
+	converted, err := v.allFromHub(ctx, objs)
+	if err != nil {
+		return nil, conversionFailed(err)
+	}
+	for _, obj := range converted {
+		obj.GetObjectKind().SetGroupVersionKind(v.resource.GVK())
+	}
+	return converted, nil
+}
+
 // conversionFailed lets a StatusError through.
 func conversionFailed(err error) error {
-	if apierrors.ReasonForError(err) != "" {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
 		return err
 	}
 	return apierrors.NewInternalError(fmt.Errorf("conversion between versions: %w", err))

@@ -9,25 +9,25 @@ type Entry struct {
 	Value    []byte
 	Revision uint64
 
-	mu   sync.Mutex
-	memo any
+	mu       sync.Mutex
+	memo, by any
 }
 
 // Memo returns what decode makes of the entry. The first result is kept beside
 // the bytes, so that one decoded copy serves all readers; an error is not
-// kept. All callers for one store must pass functions that mean the same, and
-// must treat the result as immutable.
-func (e *Entry) Memo(decode func(*Entry) (any, error)) (any, error) {
+// kept. by stands for what decode does: who comes with another one (a kind that
+// is defined anew) decodes again. All must treat the result as immutable.
+func (e *Entry) Memo(by any, decode func(*Entry) (any, error)) (any, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.memo != nil {
+	if e.memo != nil && e.by == by {
 		return e.memo, nil
 	}
 	made, err := decode(e)
 	if err != nil {
 		return nil, err
 	}
-	e.memo = made
+	e.memo, e.by = made, by
 	return made, nil
 }
 

@@ -15,14 +15,14 @@ import (
 func TestMemo(t *testing.T) {
 	e := &store.Entry{Key: "k", Value: []byte("v")}
 	refused := errors.New("refused")
-	if _, err := e.Memo(func(*store.Entry) (any, error) { return nil, refused }); !errors.Is(err, refused) {
+	if _, err := e.Memo(1, func(*store.Entry) (any, error) { return nil, refused }); !errors.Is(err, refused) {
 		t.Errorf("got %v", err)
 	}
 	calls := 0
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			got, err := e.Memo(func(e *store.Entry) (any, error) { calls++; return string(e.Value) + "!", nil })
+			got, err := e.Memo(1, func(e *store.Entry) (any, error) { calls++; return string(e.Value) + "!", nil })
 			if got != "v!" || err != nil {
 				t.Errorf("got %v, %v", got, err)
 			}

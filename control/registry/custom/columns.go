@@ -18,33 +18,32 @@ import (
 var ageColumn = apiextensionsv1.CustomResourceColumnDefinition{Name: "Age", Type: "date", JSONPath: ".metadata.creationTimestamp",
 	Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"]}
 
-// columns sets what is printed.
-func (k *Kind) columns(extra []apiextensionsv1.CustomResourceColumnDefinition) error {
+// columns are what is printed of a version, and what makes a row of it.
+func columns(extra []apiextensionsv1.CustomResourceColumnDefinition) (heads []metav1.TableColumnDefinition, row func(*unstructured.Unstructured, time.Time) []any, err error) {
 	if len(extra) == 0 {
 		extra = []apiextensionsv1.CustomResourceColumnDefinition{ageColumn}
 	}
-	k.Columns = []metav1.TableColumnDefinition{{Name: "Name", Type: "string", Format: "name",
+	heads = []metav1.TableColumnDefinition{{Name: "Name", Type: "string", Format: "name",
 		Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]}}
 	// Paths keep state while they are evaluated: each use parses its own copy.
 	for _, column := range extra {
 		if _, err := parsePath(column.JSONPath); err != nil {
-			return fmt.Errorf("column %s: %w", column.Name, err)
+			return nil, nil, fmt.Errorf("column %s: %w", column.Name, err)
 		}
 		description := column.Description
 		if description == "" {
 			description = fmt.Sprintf("Custom resource definition column (in JSONPath format): %s", column.JSONPath)
 		}
-		k.Columns = append(k.Columns, metav1.TableColumnDefinition{Name: column.Name, Type: column.Type, Format: column.Format,
+		heads = append(heads, metav1.TableColumnDefinition{Name: column.Name, Type: column.Type, Format: column.Format,
 			Description: description, Priority: column.Priority})
 	}
-	k.Row = func(obj *unstructured.Unstructured, now time.Time) []any {
-		row := []any{obj.GetName()}
+	return heads, func(obj *unstructured.Unstructured, now time.Time) []any {
+		cells := []any{obj.GetName()}
 		for _, column := range extra {
-			row = append(row, cell(column, obj, now))
+			cells = append(cells, cell(column, obj, now))
 		}
-		return row
-	}
-	return nil
+		return cells
+	}, nil
 }
 
 func parsePath(path string) (*jsonpath.JSONPath, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -15,11 +16,6 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
 )
-
-// Converter turns objects between the versions of a kind whose definition
-// names a webhook for that. objs are not changed; the answer has one object for
-// each, in order.
-type Converter func(ctx context.Context, hook *apiextensionsv1.WebhookConversion, to string, objs ...*unstructured.Unstructured) ([]*unstructured.Unstructured, error)
 
 // Kind is what a definition makes: the Strategy of its objects, and what else
 // the server needs to know of them.
@@ -51,7 +47,11 @@ func New(d *apiextensionsv1.CustomResourceDefinition, convert Converter) (*Kind,
 	}
 	for i := range d.Spec.Versions {
 		if v := &d.Spec.Versions[i]; v.Served && !v.Storage {
-			k.Versions = append(k.Versions, k.version(v))
+			made, err := k.version(v)
+			if err != nil {
+				return nil, fmt.Errorf("%s: version %s: %w", d.Name, v.Name, err)
+			}
+			k.Versions = append(k.Versions, made)
 		}
 	}
 	return k, nil
@@ -83,7 +83,8 @@ func (k *Kind) hub(v *apiextensionsv1.CustomResourceDefinitionVersion) error {
 	if v.Subresources != nil && v.Subresources.Scale != nil {
 		k.Scale = scaleOf(v.Subresources.Scale)
 	}
-	if err := k.columns(v.AdditionalPrinterColumns); err != nil {
+	var err error
+	if k.Columns, k.Row, err = columns(v.AdditionalPrinterColumns); err != nil {
 		return err
 	}
 	return k.selectable(v.SelectableFields)
@@ -118,11 +119,20 @@ func (k *Kind) resource(v *apiextensionsv1.CustomResourceDefinitionVersion) api.
 }
 
 // version is another version that is served.
-func (k *Kind) version(v *apiextensionsv1.CustomResourceDefinitionVersion) kinds.Version[*unstructured.Unstructured] {
+func (k *Kind) version(v *apiextensionsv1.CustomResourceDefinitionVersion) (kinds.Version[*unstructured.Unstructured], error) {
 	hub, own := storage(k.definition).Name, k.schemas[v.Name]
+	heads, row, err := columns(v.AdditionalPrinterColumns)
 	return kinds.Version[*unstructured.Unstructured]{
 		Resource: k.resource(v),
-		Codec:    codec{gvk: k.gvk(v.Name)},
+		Columns:  heads,
+		Row: func(obj api.Object, now time.Time) []any {
+			u, ok := obj.(*unstructured.Unstructured)
+			if !ok {
+				return []any{obj.GetName()}
+			}
+			return row(u, now)
+		},
+		Codec: codec{gvk: k.gvk(v.Name)},
 		FromHub: func(ctx context.Context, obj *unstructured.Unstructured) (api.Object, error) {
 			out, err := k.to(ctx, obj, v.Name)
 			if err != nil {
@@ -131,28 +141,24 @@ func (k *Kind) version(v *apiextensionsv1.CustomResourceDefinitionVersion) kinds
 			own.complete(out)
 			return out, nil
 		},
+		AllFromHub: func(ctx context.Context, objs []*unstructured.Unstructured) ([]api.Object, error) {
+			converted, err := k.allTo(ctx, objs, v.Name)
+			if err != nil {
+				return nil, err
+			}
+			out := make([]api.Object, len(converted))
+			for i, obj := range converted {
+				own.complete(obj)
+				out[i] = obj
+			}
+			return out, nil
+		},
 		ToHub: func(ctx context.Context, obj api.Object) (*unstructured.Unstructured, error) {
 			given := obj.DeepCopyObject().(*unstructured.Unstructured)
 			own.complete(given)
 			return k.to(ctx, given, hub)
 		},
-	}
-}
-
-// to converts an object to a version; the result is the caller's.
-func (k *Kind) to(ctx context.Context, obj *unstructured.Unstructured, version string) (*unstructured.Unstructured, error) {
-	target := k.gvk(version)
-	conversion := k.definition.Spec.Conversion
-	if obj.GroupVersionKind() == target || conversion == nil || conversion.Strategy != apiextensionsv1.WebhookConverter {
-		out := obj.DeepCopy()
-		out.SetGroupVersionKind(target)
-		return out, nil
-	}
-	converted, err := k.convert(ctx, conversion.Webhook, target.GroupVersion().String(), obj)
-	if err != nil {
-		return nil, fmt.Errorf("conversion webhook for %s failed: %w", k.gvk(obj.GroupVersionKind().Version), err)
-	}
-	return converted[0], nil
+	}, err
 }
 
 // current brings a stored object to the version that is stored now.

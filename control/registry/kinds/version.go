@@ -2,6 +2,9 @@ package kinds
 
 import (
 	"context"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -16,9 +19,16 @@ type Version[T api.Object] struct {
 	// change. Metadata goes through as it is.
 	FromHub func(ctx context.Context, hub T) (api.Object, error)
 	ToHub   func(ctx context.Context, obj api.Object) (T, error)
+	// AllFromHub is FromHub for a whole list, where that is less work; nil: one
+	// after the other.
+	AllFromHub func(ctx context.Context, hubs []T) ([]api.Object, error)
 	// Fields are the field selector's labels where they differ, with the
 	// hub's names of them.
 	Fields map[string]string
+	// Columns and Row are what is printed of objects of the version; nil: what
+	// is printed of the hub.
+	Columns []metav1.TableColumnDefinition
+	Row     func(obj api.Object, now time.Time) []any
 	// Codec makes empty objects of the version; nil for versions with a Go type
 	// of api.Types.
 	Codec Codec

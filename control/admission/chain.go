@@ -121,7 +121,8 @@ func New(cfg Config) Chain {
 	}
 	env := &expr.Env{}
 	rules := policy.Config{Env: env, Authorizer: cfg.Authorizer, Kinds: cfg.Kinds}
-	c = append(c, Plugin{Name: "AdmissionPolicyExpressions", Validate: policy.Check(env)})
+	c = append(c, Plugin{Name: "AdmissionPolicyExpressions", Validate: policy.Check(env)},
+		Plugin{Name: "MutatingAdmissionPolicy", Mutate: policy.NewMutating(rules).Mutate})
 	if cfg.Webhooks != nil {
 		c = append(c, Plugin{Name: "MutatingAdmissionWebhook", Mutate: cfg.Webhooks.Mutate})
 	}

@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 )
 
 // Operation is what a request wants to do, in the words of the admission API.
@@ -99,6 +100,8 @@ type Views interface {
 	// Accept returns what Object becomes when shown is what it shall look like.
 	// shown is the callee's.
 	Accept(ctx context.Context, shown Object, as Resource) (Object, error)
+	// Merging tells how parts of such an object merge into it.
+	Merging(as Resource) (managedfields.TypeConverter, error)
 }
 
 // Is tells whether the request is for objects of a resource themselves, with

@@ -54,7 +54,7 @@ func (r *Registry) request(k *kind, op api.Operation, key api.Key, w write, obj,
 		Operation: op, Resource: k.resource, Subresource: w.sub, Key: key, Generated: w.generated, Object: obj, Old: old,
 		DryRun: w.dry, Options: w.options, Client: r, Default: k.defaults,
 	}
-	request.Views = &views{k: k, as: w.as, request: request}
+	request.Views = &views{k: k, as: w.as, request: request, scales: r.scales}
 	return request
 }
 

@@ -6,8 +6,10 @@ import (
 	"reflect"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/managed"
 )
 
 // views implements api.Views for one request.
@@ -15,6 +17,7 @@ type views struct {
 	k       *kind
 	as      schema.GroupVersion // that the request speaks; zero: the hub
 	request *api.AdmissionRequest
+	scales  *managed.Tracker
 }
 
 // Served implements api.Views.
@@ -69,4 +72,12 @@ func (v *views) Accept(ctx context.Context, shown api.Object, as api.Resource) (
 		return parent, v.k.subresources[v.request.Subresource].Apply(parent, shown)
 	}
 	return v.k.in(ctx, as.GVK().GroupVersion(), shown)
+}
+
+// Merging implements api.Views.
+func (v *views) Merging(as api.Resource) (managedfields.TypeConverter, error) {
+	if v.Kind(as) != as.GVK() {
+		return v.scales.Merging() // of what speaks another kind, only a scale is more than an order
+	}
+	return v.k.tracker.Merging()
 }

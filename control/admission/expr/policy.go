@@ -113,6 +113,9 @@ func (p *Program) Mutator(e Expression) cel.MutatingEvaluator {
 	return p.compiler.CompileMutatingEvaluator(e, has, environment.StoredExpressions)
 }
 
+// Context is what a Mutator is evaluated in: it knows the policy's variables.
+func (p *Program) Context(ctx context.Context) context.Context { return p.compiler.CreateContext(ctx) }
+
 // Checker compiles expressions that are being written.
 type Checker struct {
 	program *Program

@@ -42,7 +42,7 @@ type trial struct {
 }
 
 type denial struct {
-	who     string // "ValidatingAdmissionPolicy 'x' with binding 'y'"
+	who     string // "ValidatingAdmissionPolicy 'x' with binding 'y'"; "": the message says it
 	message string
 	reason  metav1.StatusReason
 }
@@ -118,7 +118,10 @@ var codes = map[metav1.StatusReason]int32{
 // status words a refusal as Kubernetes does: as Forbidden, but with the reason
 // and the code of the validation.
 func (d *denial) status(r *api.AdmissionRequest) error {
-	message := fmt.Sprintf("%s denied request: %s", d.who, d.message)
+	message := d.message
+	if d.who != "" {
+		message = fmt.Sprintf("%s denied request: %s", d.who, d.message)
+	}
 	err := apierrors.NewForbidden(r.Key.GroupResource(), r.Key.Name, errors.New(message))
 	err.ErrStatus.Reason = d.reason
 	if d.reason == "" {

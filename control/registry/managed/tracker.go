@@ -154,6 +154,9 @@ func (t *Tracker) version(w Writer) schema.GroupVersion {
 	return w.Version
 }
 
+// Merging tells how parts of an object of the kind merge into it.
+func (t *Tracker) Merging() (managedfields.TypeConverter, error) { return t.loaded() }
+
 // loaded returns the kind's schema, loading it at the first call.
 func (t *Tracker) loaded() (managedfields.TypeConverter, error) {
 	t.schemaOnce.Do(func() { t.schema, t.schemaErr = t.kind.Schema() })

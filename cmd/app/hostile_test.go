@@ -25,7 +25,7 @@ func TestHostilePods(t *testing.T) {
 	}
 	c.Push("hostile:v1", module)
 	ends := map[string]string{ // phase and reason of the container; "": it runs on
-		"spin": "", "flood": "", "swap": "", "recurse": "Failed Error", "trap": "Failed Error", "grow": "Succeeded Completed",
+		"spin": "", "flood": "", "swap": "", "recurse": "Failed OOMKilled", "trap": "Failed Error", "grow": "Succeeded Completed",
 		"die": "Failed OOMKilled", "listen": "Succeeded Completed", "sockets": "Succeeded Completed", "datagrams": "Succeeded Completed",
 		"files": "Succeeded Completed", "inodes": "Succeeded Completed", "disk": "Succeeded Completed", "escape": "Succeeded Completed",
 	}

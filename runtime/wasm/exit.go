@@ -8,6 +8,7 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 
 	"wherry.dev/wherry/runtime/sandbox"
+	"wherry.dev/wherry/runtime/wasm/module"
 )
 
 // Exit codes of guests that did not choose one: 128 + the signal that would
@@ -68,6 +69,10 @@ func (c *container) verdict(err error) sandbox.Exit {
 			return c.outOfMemory("")
 		}
 		return sandbox.Exit{Code: code, Reason: reasonError}
+	}
+	var deep *module.StackLimitError
+	if errors.As(err, &deep) {
+		return sandbox.Exit{Code: exitKilled, Reason: reasonOOM, Message: deep.Error()}
 	}
 	message := shorten(err.Error())
 	if c.refused.Load() {

@@ -102,6 +102,7 @@ func TestHostileGuests(t *testing.T) {
 	}{
 		{"spins", "spin", -1, "", "", sandbox.ContainerSpec{}},
 		{"recurses", "recurse", 134, "Error", "", sandbox.ContainerSpec{}},
+		{"recurses within a limit", "recurse", 137, "OOMKilled", "", sandbox.ContainerSpec{Resources: sandbox.Resources{MemoryLimit: 12 << 20}}},
 		{"traps", "trap", 134, "Error", "", sandbox.ContainerSpec{}},
 		{"grows", "grow", 0, "Completed", `^grew by pages 1[0-9][0-9]\n$`, sandbox.ContainerSpec{Resources: sandbox.Resources{MemoryLimit: 12 << 20}}},
 		{"dies of growing", "die", 137, "OOMKilled", "", sandbox.ContainerSpec{Resources: sandbox.Resources{MemoryLimit: 12 << 20}}},

@@ -47,7 +47,7 @@ func (c *container) enter(ctx context.Context, in api.Module) error {
 		return err
 	}
 	if c.spec.Invoke == "" {
-		_, err := in.ExportedFunction(startFunction).Call(ctx)
+		_, err := c.meter.Call(ctx, in.ExportedFunction(startFunction), c.memory)
 		return err
 	}
 	f := in.ExportedFunction(c.spec.Invoke)
@@ -55,7 +55,7 @@ func (c *container) enter(ctx context.Context, in api.Module) error {
 	if err != nil {
 		return err
 	}
-	results, err := f.Call(ctx, args...)
+	results, err := c.meter.Call(ctx, f, c.memory, args...)
 	if err != nil || len(results) == 0 || c.spec.Stdout == nil {
 		return err
 	}

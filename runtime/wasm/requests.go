@@ -217,7 +217,7 @@ func (q *requests) handle(ctx context.Context, guest *wasi.Guest) error {
 	if handle != nil {
 		start = handle
 	}
-	_, err = start.Call(guestCtx)
+	_, err = p.meter.Call(guestCtx, start, p.limit)
 	return err
 }
 

@@ -45,6 +45,10 @@ type Config struct {
 	// modules wait; 0 is half of GOMAXPROCS, at least one, so that guests that
 	// run keep a processor.
 	CompileWorkers int
+	// CompileTime is how long one module may take to compile; 0: ten minutes. What
+	// takes longer is refused. It ends at the next function when there are two
+	// workers and more, else it goes on, and others wait for it.
+	CompileTime time.Duration
 	// OnCompile is told of progress, if set; it must not block.
 	OnCompile func(sum, phase string, elapsed time.Duration)
 }
@@ -91,6 +95,9 @@ func NewCache(cfg Config) (*Cache, error) {
 	}
 	if cfg.CompileWorkers <= 0 {
 		cfg.CompileWorkers = max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	if cfg.CompileTime <= 0 {
+		cfg.CompileTime = 10 * time.Minute
 	}
 	dir, err := filepath.Abs(cfg.Dir)
 	if err != nil {
@@ -225,11 +232,41 @@ func (c *Cache) ready(path, sum string) (*entry, error) {
 	}
 	select {
 	case c.turn <- struct{}{}:
-		defer func() { <-c.turn }()
 	case <-c.ctx.Done():
 		return nil, c.ctx.Err()
 	}
-	return c.build(c.ctx, path, sum)
+	return c.buildInTime(path, sum)
+}
+
+// buildInTime is build by whoever has the turn, which ends with the work, also
+// with work that nobody waits for any more.
+func (c *Cache) buildInTime(path, sum string) (*entry, error) {
+	late := invalid("the module takes longer than %v to compile on this node; build it smaller, or without inlining that much", c.cfg.CompileTime)
+	ctx, cancel := context.WithTimeoutCause(c.ctx, c.cfg.CompileTime, late)
+	type result struct {
+		entry *entry
+		err   error
+	}
+	done := make(chan result, 1)
+	c.work.Go(func() {
+		defer cancel()
+		defer func() { <-c.turn }()
+		e, err := c.build(ctx, path, sum)
+		done <- result{e, err}
+	})
+	select {
+	case r := <-done:
+		if r.err != nil && context.Cause(ctx) == error(late) {
+			return nil, late
+		}
+		return r.entry, r.err
+	case <-ctx.Done():
+	}
+	if cause := context.Cause(ctx); cause != error(late) {
+		r := <-done // the cache is being closed, or it was done at the same time
+		return r.entry, r.err
+	}
+	return nil, late
 }
 
 // discard removes an entry's code, which wazero would otherwise read.

@@ -26,9 +26,13 @@ func (w *bodyWriter) plan() error {
 	n := len(w.p.funcs)
 	w.bounds, w.charged = make([]int64, n), make([]bool, n)
 	facts := make([]callFacts, len(w.p.bodies))
+	total := int64(0)
 	for i := range facts {
 		if err := w.scanBody(uint32(i)); err != nil {
 			return err
+		}
+		if total += w.extent.effort(); total > maxEffortOfAll {
+			return invalid("the module's functions have so many variables and blocks that it would take too long to compile; build it without inlining that much, or as several modules")
 		}
 		facts[i] = callFacts{indirect: w.indirect, covered: w.covered}
 		if !w.covered { // a loop's charge breaks every cycle

@@ -94,6 +94,7 @@ type bodyWriter struct {
 	// By function; the result of plan.
 	charged []bool  // it is charged on entry
 	bounds  []int64 // the work that callers pay for
+	extent  extent  // of the body that scan has read
 	pieces  pieces
 }
 
@@ -161,7 +162,7 @@ func (w *bodyWriter) scan(r *reader, locals uint32) error {
 	w.patches, w.loops, w.nest = w.patches[:0], append(w.loops[:0], loop{depth: 1}), append(w.nest[:0], block{owed: dead})
 	w.calls = w.calls[:0]
 	w.wide, w.narrow, w.indirect, w.covered = false, false, false, false
-	w.owed, w.returned = 0, 0
+	w.owed, w.returned, w.extent = 0, 0, extent{locals: int64(locals)}
 	straight := true // nothing so far could have left the entry's path
 	var in instr
 	for r.err == nil && len(w.nest) > 0 {
@@ -200,7 +201,10 @@ func (w *bodyWriter) scan(r *reader, locals uint32) error {
 	if r.err == nil && !r.done() {
 		return invalid("a function has %d bytes behind its end", len(r.b)-r.off)
 	}
-	return r.failure()
+	if err := r.failure(); err != nil {
+		return err
+	}
+	return w.extent.check()
 }
 
 // pay notes work that is done here.
@@ -219,6 +223,7 @@ func (w *bodyWriter) leave() {
 
 func (w *bodyWriter) open(r *reader, in *instr, slot int) {
 	w.checkBlock(r, in)
+	w.extent.blocks++
 	w.nest = append(w.nest, block{slot: slot, entry: w.owed, owed: dead, then: in.op == opIf})
 	if in.op != opTryTable {
 		return
@@ -253,6 +258,7 @@ func (w *bodyWriter) close(slot, at int) {
 		w.loops[slot].end = at
 	}
 	w.nest = w.nest[:len(w.nest)-1]
+	w.extent.leave(b.loop)
 	if !b.loop { // who goes to a loop's label is at its beginning
 		w.owed = max(w.owed, b.owed)
 	}
@@ -266,6 +272,7 @@ func (w *bodyWriter) close(slot, at int) {
 
 func (w *bodyWriter) openLoop(r *reader, in *instr, outer int) {
 	w.checkBlock(r, in)
+	w.extent.enter()
 	w.loops[outer].split = false
 	slot := len(w.loops)
 	w.nest = append(w.nest, block{slot: slot, entry: w.owed, owed: dead, loop: true})

@@ -23,6 +23,7 @@ type memory struct {
 type Gauge struct {
 	mu    sync.Mutex
 	size  uint64
+	stack uint64 // of the calls under way, where it is worth counting
 	limit uint64 // bytes, whole pages
 }
 
@@ -43,11 +44,20 @@ func (g *Gauge) bound() uint64 {
 	return g.limit
 }
 
-// Size is the size of the memory in bytes.
+// Size is the size of memory and stack in bytes.
 func (g *Gauge) Size() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return int64(g.size)
+	return int64(g.size + g.stack)
+}
+
+// setStack records the size of the stack, and reports whether that is within
+// the limit.
+func (g *Gauge) setStack(size int64) (memory, limit int64, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stack = uint64(size)
+	return int64(g.size), int64(g.limit), size == 0 || g.size+g.stack <= g.limit
 }
 
 // SetLimit changes the limit; an error says that the memory is larger already.
@@ -55,8 +65,8 @@ func (g *Gauge) SetLimit(limit int64) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	wanted := pages(limit)
-	if wanted < g.size {
-		return fmt.Errorf("the memory limit of %d bytes is below the %d bytes that are in use", limit, g.size)
+	if wanted < g.size+g.stack {
+		return fmt.Errorf("the memory limit of %d bytes is below the %d bytes that are in use", limit, g.size+g.stack)
 	}
 	g.limit = wanted
 	return nil
@@ -72,7 +82,7 @@ func (g *Gauge) freed() {
 func (g *Gauge) grow(size uint64, do func(limit uint64) bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if size > g.limit || !do(g.limit) {
+	if size+g.stack > g.limit || !do(g.limit) {
 		return false
 	}
 	g.size = size

@@ -43,6 +43,7 @@ type Meter struct {
 	budget int64        // of fuel; 0: no bound
 	given  int64        // what the last yield of a guest with a budget gave
 	spent  atomic.Bool
+	stack  callStack // of the guest's goroutine
 
 	cpus *Processors // nil: every guest runs at once
 	turn *turn
@@ -138,6 +139,7 @@ func maxTimePerFuel() time.Duration {
 // it has from now on.
 func (m *Meter) yield(fuel int64) int64 {
 	m.exitIfKilled()
+	m.stack.check()
 	slept := m.idle.Load() > 0
 	ran, rest := m.account(fuel)
 	if rest > 0 {

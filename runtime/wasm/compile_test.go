@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/binary"
 	"os"
 	"path/filepath"
@@ -24,7 +25,8 @@ func heavy(functions int) []byte {
 	out := section([]byte("\x00asm\x01\x00\x00\x00"), 1, []byte("\x01\x60\x00\x00"))
 	out = section(out, 3, append(number(functions), make([]byte, functions)...))
 	out = section(out, 7, []byte("\x01\x06_start\x00\x00"))
-	return section(out, 10, append(number(functions), bytes.Repeat(code, functions)...))
+	out = section(out, 10, append(number(functions), bytes.Repeat(code, functions)...))
+	return section(out, 0, append([]byte("\x01x"), rand.Text()...)) // a module that was never compiled
 }
 
 // TestCompileStarvesNobody: a server answers while a module is compiled, again

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -152,5 +153,16 @@ func (e *engine) loadFrom(ctx context.Context, name string, module io.Reader) (*
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("copy %s: %w", name, err)
 	}
-	return e.load(ctx, sandbox.Image{Ref: name, Module: f.Name(), ModuleSum: "sha256:" + hex.EncodeToString(sum.Sum(nil))})
+	image := sandbox.Image{Ref: name, Module: f.Name(), ModuleSum: "sha256:" + hex.EncodeToString(sum.Sum(nil))}
+	for {
+		p, err := e.load(ctx, image)
+		// Callers with one module share one preparation, which reads the copy of
+		// the first. Who gives up takes it away, and the others begin anew.
+		if !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+			return p, err
+		}
+		if _, mine := os.Stat(f.Name()); mine != nil {
+			return nil, err
+		}
+	}
 }

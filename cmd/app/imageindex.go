@@ -5,12 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/scheduler"
 	"wherry.dev/wherry/runtime/image"
 )
@@ -19,7 +21,7 @@ import (
 // looks up in the background what it does not know; what it could not find out
 // is asked again for as long as somebody wants it.
 type imageIndex struct {
-	inspect func(ctx context.Context, ref string) (image.Kind, error)
+	inspect func(ctx context.Context, ref string, secrets []api.Key) (image.Kind, error)
 	log     *slog.Logger
 	now     func() time.Time
 
@@ -37,6 +39,8 @@ type imageEntry struct {
 	flying bool      // a lookup is under way
 	again  time.Time // when it is looked up again
 	wanted time.Time // when it was asked for last
+	// secrets are the pull secrets of those who asked.
+	secrets []api.Key
 }
 
 const (
@@ -45,9 +49,10 @@ const (
 	imageWanted  = 10 * time.Minute // what nobody asks for any more is forgotten
 	imageLookup  = 20 * time.Second
 	imageLookups = 8 // at a time
+	imageSecrets = 16
 )
 
-func newImageIndex(inspect func(context.Context, string) (image.Kind, error), log *slog.Logger) *imageIndex {
+func newImageIndex(inspect func(context.Context, string, []api.Key) (image.Kind, error), log *slog.Logger) *imageIndex {
 	return &imageIndex{inspect: inspect, log: log, now: time.Now, wake: make(chan struct{}, 1),
 		changed: func(string) {}, known: map[string]*imageEntry{}}
 }
@@ -69,10 +74,24 @@ func (x *imageIndex) Need(pod *corev1.Pod, ref string) (scheduler.Need, bool) {
 		x.known[ref] = e
 	}
 	e.wanted = now
+	if e.learn(pod) && e.need.Unknown != "" {
+		e.again = now
+	}
 	if !e.flying && !now.Before(e.again) {
 		x.ask(ref, e)
 	}
 	return e.need, e.answer
+}
+
+// learn adds the pod's pull secrets to those that are known, and reports
+// whether any is new.
+func (e *imageEntry) learn(pod *corev1.Pod) (news bool) {
+	for _, ref := range pod.Spec.ImagePullSecrets {
+		if key := api.Secrets.Key(pod.Namespace, ref.Name); !slices.Contains(e.secrets, key) && len(e.secrets) < imageSecrets {
+			e.secrets, news = append(e.secrets, key), true
+		}
+	}
+	return news
 }
 
 // ask needs the lock.
@@ -149,7 +168,13 @@ func (x *imageIndex) review() {
 func (x *imageIndex) lookup(ctx context.Context, ref string) {
 	ctx, cancel := context.WithTimeout(ctx, imageLookup)
 	defer cancel()
-	kind, err := x.inspect(ctx, ref)
+	x.mu.Lock()
+	var secrets []api.Key
+	if e := x.known[ref]; e != nil {
+		secrets = slices.Clone(e.secrets)
+	}
+	x.mu.Unlock()
+	kind, err := x.inspect(ctx, ref, secrets)
 	fresh := imageFresh
 	var need scheduler.Need
 	switch {
@@ -200,4 +225,20 @@ func (x *imageIndex) noticing(next http.Handler) http.Handler {
 			x.pushed(repository)
 		}
 	})
+}
+
+// inspectImage looks an image up with the pull secrets of pods that want it.
+// One that cannot be read leaves the others.
+func (c *Cluster) inspectImage(ctx context.Context, ref string, keys []api.Key) (image.Kind, error) {
+	var secrets []*corev1.Secret
+	for _, key := range keys {
+		if secret, err := api.Get[*corev1.Secret](ctx, c.registry, key); err == nil {
+			secrets = append(secrets, secret)
+		}
+	}
+	creds, err := image.CredentialsOf(secrets)
+	if err != nil {
+		c.log("images").Debug("a pull secret is not usable", "image", ref, "err", err)
+	}
+	return c.images.Inspect(ctx, ref, creds)
 }

@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/scheduler"
 	"wherry.dev/wherry/runtime/image"
 )
@@ -30,7 +31,7 @@ type indexBed struct {
 func inIndexBed(t *testing.T, f func(*indexBed)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &indexBed{kinds: map[string]image.Kind{}, errs: map[string]error{}}
-		b.imageIndex = newImageIndex(func(_ context.Context, ref string) (image.Kind, error) {
+		b.imageIndex = newImageIndex(func(_ context.Context, ref string, _ []api.Key) (image.Kind, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.lookups++

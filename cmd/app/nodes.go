@@ -106,7 +106,11 @@ func (c *Cluster) openImages() (*image.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the node's client: %w", err)
 	}
-	return image.New(image.Config{Dir: filepath.Join(c.cfg.DataDir, machineDir, "images"),
+	builtins, err := builtinImages()
+	if err != nil {
+		return nil, err
+	}
+	return image.New(image.Config{Builtins: builtins, Dir: filepath.Join(c.cfg.DataDir, machineDir, "images"),
 		Registry: reachable(c.listener.Addr()).String(), Transport: transport, Log: c.log("images")})
 }
 

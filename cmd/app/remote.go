@@ -204,7 +204,11 @@ func (n *RemoteNode) makeAgent(out *outside) error {
 		defer cancel()
 		return runtime.Close(ctx)
 	})
-	images, err := image.New(image.Config{Dir: filepath.Join(machine, "images"),
+	builtins, err := builtinImages()
+	if err != nil {
+		return err
+	}
+	images, err := image.New(image.Config{Builtins: builtins, Dir: filepath.Join(machine, "images"),
 		Registry: n.member.server.Host, Transport: n.member.transport(), Log: n.log("images")})
 	if err != nil {
 		return err

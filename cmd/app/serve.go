@@ -22,7 +22,6 @@ import (
 	"wherry.dev/wherry/control/dashboard"
 	"wherry.dev/wherry/control/reconcile"
 	"wherry.dev/wherry/control/tunnel"
-	"wherry.dev/wherry/runtime/image"
 	"wherry.dev/wherry/runtime/image/distribution"
 )
 
@@ -56,7 +55,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.index = newImageIndex(func(ctx context.Context, ref string) (image.Kind, error) { return c.images.Inspect(ctx, ref) }, c.log("images"))
+	c.index = newImageIndex(c.inspectImage, c.log("images"))
 	tlsConfig, err := c.ca.ServerTLS("apiserver", c.servingNames())
 	if err != nil {
 		return fmt.Errorf("issue the serving certificate: %w", err)

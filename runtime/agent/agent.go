@@ -92,7 +92,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	a.ctx = ctx
-	for _, dir := range []string{a.path("pods"), a.path("logs")} {
+	if err := os.RemoveAll(a.path(messagesDir)); err != nil { // of guests that ended with the last agent
+		return fmt.Errorf("clear the node's directory: %w", err)
+	}
+	for _, dir := range []string{a.path("pods"), a.path("logs"), a.path(messagesDir)} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return fmt.Errorf("make the node's directory: %w", err)
 		}

@@ -21,7 +21,8 @@ import (
 // ("ErrImagePull", "ErrImageNeverPull", "InvalidImageName"); any other error
 // counts as ErrImagePull.
 type Images interface {
-	Pull(ctx context.Context, ref string, policy corev1.PullPolicy) (image.Pulled, error)
+	Pull(ctx context.Context, ref string, policy corev1.PullPolicy, creds image.Credentials) (image.Pulled, error)
+	Unpack(ctx context.Context, ref string, policy corev1.PullPolicy, creds image.Credentials) (image.Tree, error)
 }
 
 // Capacity is what the node offers to pods. Zero values are replaced.

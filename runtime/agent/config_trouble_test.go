@@ -124,7 +124,7 @@ func TestMissingConfiguration(t *testing.T) {
 		c.waitPod("env", "is ready", isReady)
 		c.waitPod("vol", "is ready", isReady)
 		mounts := c.runtime.started("other")[0].spec.Mounts
-		if len(mounts) != 1 || !mounts[0].ReadOnly || mounts[0].Target != "/etc/v" {
+		if len(mounts) != 2 || mounts[1].Target != "/dev/termination-log" || !mounts[0].ReadOnly || mounts[0].Target != "/etc/v" {
 			c.Fatalf("mounts %+v", mounts)
 		}
 		if got := fileIn(c.T, mounts[0].Source, "a"); got != "1" {

@@ -43,6 +43,8 @@ type container struct {
 	failed     time.Time // of the last start that did not succeed; zero: none since
 	announced  time.Time // the back-off for which an event was written ends then
 	pull       pull
+	volumes    map[string]*pull // of images that it mounts, by volume
+	again      bool             // runs again whatever its policy says
 }
 
 // stopping is an orderly stop in progress.
@@ -88,10 +90,10 @@ func (c *container) shouldRestart(pod *corev1.Pod) bool {
 	if c.debug {
 		return false
 	}
-	if c.sidecar {
+	if c.sidecar || c.again {
 		return true
 	}
-	if restartRule(c.spec(pod), c.terminated.ExitCode) {
+	if restartRule(c.spec(pod), c.terminated.ExitCode) != "" {
 		return true
 	}
 	policy := pod.Spec.RestartPolicy
@@ -108,10 +110,10 @@ func (c *container) shouldRestart(pod *corev1.Pod) bool {
 	return !c.init || c.terminated.ExitCode != 0
 }
 
-// restartRule reports whether the first of the container's restart rules that
-// matches an exit code demands a restart
+// restartRule returns what the first of the container's restart rules that
+// matches an exit code demands, "" when none does
 // (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#container-restart-rules).
-func restartRule(spec *corev1.Container, code int32) bool {
+func restartRule(spec *corev1.Container, code int32) corev1.ContainerRestartRuleAction {
 	for i := range spec.RestartPolicyRules {
 		rule := &spec.RestartPolicyRules[i]
 		if rule.ExitCodes == nil {
@@ -119,10 +121,10 @@ func restartRule(spec *corev1.Container, code int32) bool {
 		}
 		listed := slices.Contains(rule.ExitCodes.Values, code)
 		if listed == (rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
-			return true // both actions there are restart this container
+			return rule.Action
 		}
 	}
-	return false
+	return ""
 }
 
 // done reports whether the next init container may start.

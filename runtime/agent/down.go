@@ -65,7 +65,7 @@ func (w *worker) bringDown(ctx context.Context, in input) time.Duration {
 		return 0
 	}
 	for _, c := range w.containers() {
-		c.pull.abandon()
+		c.abandonPulls()
 	}
 	if w.stopAll(in) {
 		return 0 // their ends wake us
@@ -192,7 +192,6 @@ func (w *worker) free(in input) {
 	w.agent.addresses.free(ip, string(w.uid))
 	w.agent.usage.release(w.uid)
 	w.agent.refs.release(w)
-	// Also without volumes of its own there may be termination messages.
 	if err := volume.NewSet(w.agent.podDir(w.uid), nil).Remove(); err != nil {
 		w.log.Error("cannot remove the pod's volumes; they are removed at the next start", "err", err)
 	}

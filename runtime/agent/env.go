@@ -43,6 +43,7 @@ func (e *environment) list() []string {
 type envBuilder struct {
 	src      volume.Source
 	pod      *corev1.Pod
+	dir      string // the pod's own
 	node     volume.Node
 	services map[string]string // variables of services, see serviceEnv
 }
@@ -152,7 +153,14 @@ func (b envBuilder) valueFrom(ctx context.Context, c *corev1.Container, from *co
 		data, ok := secret.Data[ref.Key]
 		return string(data), ok, absentKey(ok, ref.Key, "Secret", b.pod.Namespace, ref.Name, ref.Optional)
 	}
-	return "", false, fmt.Errorf("valueFrom is of a kind that this node does not support; use fieldRef, resourceFieldRef, configMapKeyRef or secretKeyRef")
+	if ref := from.FileKeyRef; ref != nil {
+		value, ok, err = volume.FileKey(b.dir, b.pod, ref)
+		if err == nil && !ok && (ref.Optional == nil || !*ref.Optional) {
+			err = fmt.Errorf("environment variable key %q not found in file %q of volume %q", ref.Key, ref.Path, ref.VolumeName)
+		}
+		return value, ok && err == nil, err
+	}
+	return "", false, fmt.Errorf("valueFrom is of a kind that this node does not support; use fieldRef, resourceFieldRef, configMapKeyRef, secretKeyRef or fileKeyRef")
 }
 
 func absentKey(ok bool, key, kind, namespace, name string, optional *bool) error {

@@ -216,7 +216,7 @@ type fakeImages struct {
 	block   chan struct{} // not nil: pulls wait until it is closed
 }
 
-func (f *fakeImages) Pull(ctx context.Context, ref string, policy corev1.PullPolicy) (image.Pulled, error) {
+func (f *fakeImages) Pull(ctx context.Context, ref string, policy corev1.PullPolicy, _ image.Credentials) (image.Pulled, error) {
 	f.mu.Lock()
 	block := f.block
 	have, err := f.present[ref], f.fail[ref]
@@ -245,6 +245,12 @@ func (f *fakeImages) Pull(ctx context.Context, ref string, policy corev1.PullPol
 	defer f.mu.Unlock()
 	f.present[ref] = true
 	return image.Pulled{Image: img}, nil
+}
+
+// Unpack has the files of an image in a directory that is named like it.
+func (f *fakeImages) Unpack(ctx context.Context, ref string, policy corev1.PullPolicy, creds image.Credentials) (image.Tree, error) {
+	pulled, err := f.Pull(ctx, ref, policy, creds)
+	return image.Tree{Dir: "/trees/" + ref, Digest: pulled.Image.Digest, Present: pulled.Present}, err
 }
 
 type pullError struct{ reason, text string }

@@ -42,7 +42,7 @@ func (c *container) hooking(pod *corev1.Pod) bool {
 	case c.run != nil:
 		return !c.probes.isHooked()
 	}
-	return c.terminated == nil && c.waiting == nil
+	return (c.terminated == nil || c.again) && c.waiting == nil
 }
 
 func postStartOf(c *corev1.Container) *corev1.LifecycleHandler {

@@ -69,8 +69,13 @@ func (w *worker) publish(in input, final bool) time.Duration {
 // fetching reports whether an image is on its way: more news will follow soon.
 func (w *worker) fetching() bool {
 	for _, c := range w.containers() {
-		if c.pull.attempt != nil {
+		if c.pull.flying() {
 			return true
+		}
+		for _, p := range c.volumes {
+			if p.flying() {
+				return true
+			}
 		}
 	}
 	return false
@@ -250,7 +255,7 @@ func mergeStatus(old *corev1.PodStatus, s corev1.PodStatus, now metav1.Time) cor
 		}
 	}
 	for _, o := range old.Conditions {
-		if o.Type == corev1.PodResizePending || o.Type == corev1.PodResizeInProgress {
+		if o.Type == corev1.PodResizePending || o.Type == corev1.PodResizeInProgress || o.Type == corev1.AllContainersRestarting {
 			continue // they are there as long as there is something to tell
 		}
 		if !slices.ContainsFunc(s.Conditions, func(c corev1.PodCondition) bool { return c.Type == o.Type }) {

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,9 +14,9 @@ import (
 	"wherry.dev/wherry/runtime/sandbox"
 )
 
-// defaultMessagePath is what the API defaults terminationMessagePath to. No
-// file is mounted there: it would cost every guest a directory of its own.
-const defaultMessagePath = "/dev/termination-log"
+// maxMessage bounds what a guest may leave in its file for last words; 4096
+// bytes of it are read.
+const maxMessage = 1 << 20
 
 // containerSpec puts together what the runtime needs to start a container.
 // Errors are of the kind CreateContainerConfigError.
@@ -55,7 +53,7 @@ func (w *worker) containerSpec(ctx context.Context, pod *corev1.Pod, c *containe
 		return sandbox.ContainerSpec{}, err
 	}
 	if c.message != "" {
-		out.Mounts = append(out.Mounts, sandbox.Mount{Source: c.message, Target: spec.TerminationMessagePath})
+		out.Mounts = append(out.Mounts, sandbox.Mount{Source: c.message, Target: spec.TerminationMessagePath, MaxBytes: maxMessage})
 	}
 	return out, nil
 }
@@ -79,7 +77,7 @@ func expandStrict(text string, lookup func(string) (string, bool)) (string, erro
 func (w *worker) environment(ctx context.Context, pod *corev1.Pod, spec *corev1.Container) (*environment, error) {
 	links := pod.Spec.EnableServiceLinks == nil || *pod.Spec.EnableServiceLinks
 	env, err := envBuilder{
-		src: reader{w.agent.cfg.Client}, pod: pod, node: w.node(),
+		src: reader{w.agent.cfg.Client}, pod: pod, node: w.node(), dir: w.agent.podDir(w.uid),
 		services: w.agent.serviceEnv(pod.Namespace, links),
 	}.build(ctx, spec)
 	if err != nil {
@@ -118,20 +116,29 @@ func argv(spec *corev1.Container, img sandbox.Image, name string, lookup func(st
 	return append(slices.Clone(head), img.Cmd...)
 }
 
-// messageFile makes the file that the guest may leave its last words in.
+// messageFile makes the file that the guest may leave its last words in. One
+// directory has those of all pods, so that a pod without volumes needs none of
+// its own.
 func (w *worker) messageFile(spec *corev1.Container) (string, error) {
-	if spec.TerminationMessagePath == "" || spec.TerminationMessagePath == defaultMessagePath {
+	if spec.TerminationMessagePath == "" {
 		return "", nil
 	}
-	dir := filepath.Join(w.agent.podDir(w.uid), "messages", spec.Name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	f, err := os.CreateTemp(w.agent.path(messagesDir), string(w.uid)+"-"+spec.Name+"-")
+	if err != nil {
 		return "", fmt.Errorf("make terminationMessagePath: %w", err)
 	}
-	path := filepath.Join(dir, strconv.FormatInt(time.Now().UnixNano(), 36))
-	if err := os.WriteFile(path, nil, 0o666); err != nil {
-		return "", fmt.Errorf("make terminationMessagePath: %w", err)
+	return f.Name(), f.Close()
+}
+
+// messagesDir has a file for each running container.
+const messagesDir = "messages"
+
+// dropMessage removes the file once its message has been read.
+func (c *container) dropMessage() {
+	if c.message != "" {
+		_ = os.Remove(c.message) // else the next start of the agent does
+		c.message = ""
 	}
-	return path, nil
 }
 
 // start begins a run of the container.
@@ -139,6 +146,7 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 	if at := c.failedAt(); !at.IsZero() {
 		c.crash.next(at, time.Now())
 	}
+	c.landed()
 	writer := w.agent.logs.Create(logPod(pod), c.name, c.number)
 	spec.Stdout, spec.Stderr = writer.Stdout(), writer.Stderr()
 	reach, key := newRun(c.spec(pod), &spec), runKey{w.uid, c.name}
@@ -148,6 +156,7 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 	if err != nil {
 		writer.Discard()
 		reach.end()
+		c.dropMessage()
 		reason := "RunContainerError"
 		if invalid := (*sandbox.InvalidImageError)(nil); errors.As(err, &invalid) {
 			reason = "CreateContainerError"
@@ -156,7 +165,7 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 	}
 	w.event(pod, c, corev1.EventTypeNormal, "Started", "Container started")
 	c.last = firstOf(c.terminated, c.last)
-	c.terminated, c.waiting, c.failed, c.forced = nil, nil, time.Time{}, false
+	c.terminated, c.waiting, c.failed, c.forced, c.again = nil, nil, time.Time{}, false, false
 	c.run, c.writer, c.began = run, writer, time.Now()
 	c.actual = c.allocated
 	w.setLive(c, run)
@@ -245,7 +254,11 @@ func (w *worker) ended(pod *corev1.Pod, c *container) {
 	if c.ended.IsZero() {
 		c.ended = time.Now()
 	}
+	c.dropMessage()
 	w.setLive(c, nil)
+	if w.wantsAllAgain(pod, c, t.ExitCode) {
+		w.restarting = true
+	}
 	c.terminated, c.run, c.writer, c.stop, c.probes = t, nil, nil, nil, nil
 }
 

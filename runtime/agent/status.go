@@ -96,6 +96,9 @@ func (c *container) status(pod *corev1.Pod, creating string) corev1.ContainerSta
 	if len(c.allocated.Requests) > 0 {
 		s.AllocatedResources = c.allocated.Requests.DeepCopy()
 	}
+	for _, m := range c.spec(pod).VolumeMounts {
+		s.VolumeMounts = append(s.VolumeMounts, mountStatus(&m))
+	}
 	switch {
 	case c.run != nil && c.probes.isHooked():
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metaTime(c.began, time.Time{})}
@@ -116,6 +119,21 @@ func (c *container) status(pod *corev1.Pod, creating string) corev1.ContainerSta
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: creating}
 		s.LastTerminationState.Terminated = c.last
 	}
+	return s
+}
+
+// mountStatus is what the API says of a mount. A read-only one is so all the
+// way down here: nothing is ever mounted below it.
+func mountStatus(m *corev1.VolumeMount) corev1.VolumeMountStatus {
+	s := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
+	if !m.ReadOnly {
+		return s
+	}
+	mode := corev1.RecursiveReadOnlyDisabled
+	if asked := m.RecursiveReadOnly; asked != nil && *asked != corev1.RecursiveReadOnlyDisabled {
+		mode = corev1.RecursiveReadOnlyEnabled
+	}
+	s.RecursiveReadOnly = &mode
 	return s
 }
 
@@ -204,7 +222,11 @@ func (w *worker) conditions(pod *corev1.Pod, s *corev1.PodStatus) []corev1.PodCo
 	for i := range list {
 		list[i].ObservedGeneration = pod.Generation
 	}
-	for _, c := range append(w.resizeConditions(), w.disruption()...) {
+	own := append(w.resizeConditions(), w.disruption()...)
+	if w.restarting {
+		own = append(own, corev1.PodCondition{Type: corev1.AllContainersRestarting, Status: corev1.ConditionTrue})
+	}
+	for _, c := range own {
 		c.ObservedGeneration = pod.Generation
 		list = append(list, c)
 	}

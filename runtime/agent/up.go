@@ -56,6 +56,9 @@ func (w *worker) bringUp(ctx context.Context, in input) time.Duration {
 	}
 	wait, ok := w.prepare(ctx, in)
 	if ok {
+		if w.restartAll(pod) {
+			return earliest(wait, untilDeadline)
+		}
 		wait = earliest(wait, w.resize(pod))
 		wait = earliest(wait, w.runContainers(ctx, pod))
 		w.over = w.finished(pod)
@@ -314,6 +317,9 @@ func (w *worker) ensure(ctx context.Context, pod *corev1.Pod, c *container) time
 	}
 	img, wait, ok := w.fetch(ctx, pod, c)
 	if !ok {
+		return wait
+	}
+	if wait, ok := w.fetchVolumes(ctx, pod, c); !ok {
 		return wait
 	}
 	w.timings.lap(stepImage)

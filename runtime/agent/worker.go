@@ -54,6 +54,7 @@ type worker struct {
 	disrupted  bool     // the node ended the pod for its own sake
 	resizing   resizing
 	begun      bool // the init containers have done their part in this sandbox
+	restarting bool // all containers are being ended, to begin anew
 	over       bool // phase is Succeeded or Failed, nothing will run again
 	down       bool // everything is freed
 	ip         netip.Addr

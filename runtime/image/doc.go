@@ -5,6 +5,7 @@
 //
 //	DIR/modules/sha256-<hex>.wasm   modules by the digest of their bytes
 //	DIR/manifests/sha256-<hex>.json what a pulled manifest came to: a sandbox.Image
+//	DIR/trees/sha256-<hex>/         the files of an image that pods mount as a volume
 //	DIR/refs/<escaped reference>    the digest that a reference named when last pulled
 //
 // The two layouts: the CNCF wasm artifact (config of media type

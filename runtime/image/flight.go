@@ -10,23 +10,24 @@ import (
 	"time"
 )
 
-// flights are the pulls under way: one per name, shared by all who wait for
+// flights are the pulls under way: one per name and
+// credentials, shared by all who wait for
 // it. A caller that gives up does not take the others' pull with it; the last
 // one does, and waits for its end, so that no pull outlives its callers.
-type flights struct {
+type flights[T any] struct {
 	mu    sync.Mutex
-	byRef map[string]*flight
+	byRef map[string]*flight[T]
 }
 
-type flight struct {
+type flight[T any] struct {
 	cancel  context.CancelFunc
 	waiters int // guarded by flights.mu
 	done    chan struct{}
-	pulled  Pulled // valid after done
+	pulled  T // valid after done
 	err     error
 }
 
-func (f *flights) join(ctx context.Context, ref string, pull func(context.Context) (Pulled, error)) (Pulled, error) {
+func (f *flights[T]) join(ctx context.Context, ref string, pull func(context.Context) (T, error)) (T, error) {
 	f.mu.Lock()
 	one := f.byRef[ref]
 	if one == nil {
@@ -50,15 +51,16 @@ func (f *flights) join(ctx context.Context, ref string, pull func(context.Contex
 		one.cancel()
 		<-one.done
 	}
-	return Pulled{}, ctx.Err()
+	var none T
+	return none, ctx.Err()
 }
 
 // begin starts a pull; f.mu is held.
-func (f *flights) begin(ctx context.Context, ref string, pull func(context.Context) (Pulled, error)) *flight {
+func (f *flights[T]) begin(ctx context.Context, ref string, pull func(context.Context) (T, error)) *flight[T] {
 	ctx, cancel := context.WithCancel(ctx)
-	one := &flight{cancel: cancel, done: make(chan struct{})}
+	one := &flight[T]{cancel: cancel, done: make(chan struct{})}
 	if f.byRef == nil {
-		f.byRef = map[string]*flight{}
+		f.byRef = map[string]*flight[T]{}
 	}
 	f.byRef[ref] = one
 	go func() {
@@ -72,7 +74,7 @@ func (f *flights) begin(ctx context.Context, ref string, pull func(context.Conte
 	return one
 }
 
-func (f *flights) forget(ref string, one *flight) {
+func (f *flights[T]) forget(ref string, one *flight[T]) {
 	if f.byRef[ref] == one {
 		delete(f.byRef, ref)
 	}

@@ -13,7 +13,7 @@ import (
 
 func TestPullsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var f flights
+		var f flights[Pulled]
 		begun, finish := 0, make(chan struct{})
 		pull := func(ctx context.Context) (Pulled, error) {
 			begun++
@@ -46,7 +46,7 @@ func TestPullsAreShared(t *testing.T) {
 
 // TestPullWithoutCallers ends with the last of them, before that returns.
 func TestPullWithoutCallers(t *testing.T) {
-	var f flights
+	var f flights[Pulled]
 	ended := false
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := f.join(ctx, "a", func(ctx context.Context) (Pulled, error) {

@@ -85,7 +85,7 @@ func (c *cluster) write(t *testing.T, ref string, img v1.Image) {
 func TestPushThenPull(t *testing.T) {
 	c := newCluster(t)
 	full := c.push(t, "hello:v1", module)
-	first, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent)
+	first, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent, image.Credentials{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestPushThenPull(t *testing.T) {
 		t.Errorf("module differs: %v", err)
 	}
 	before := c.requests.Load()
-	second, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent)
+	second, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent, image.Credentials{})
 	if err != nil || !second.Present || second.Image.Module != first.Image.Module {
 		t.Errorf("second pull %+v, %v", second, err)
 	}
@@ -105,10 +105,10 @@ func TestPushThenPull(t *testing.T) {
 		t.Error("IfNotPresent asked the registry for an image that is here")
 	}
 	_, digest, _ := strings.Cut(full, "@")
-	if byDigest, err := c.store.Pull(t.Context(), "hello@"+digest, corev1.PullNever); err != nil || !byDigest.Present {
+	if byDigest, err := c.store.Pull(t.Context(), "hello@"+digest, corev1.PullNever, image.Credentials{}); err != nil || !byDigest.Present {
 		t.Errorf("by digest: %+v, %v", byDigest, err)
 	}
-	if explicit, err := c.store.Pull(t.Context(), c.host+"/hello:v1", corev1.PullAlways); err != nil || !explicit.Present {
+	if explicit, err := c.store.Pull(t.Context(), c.host+"/hello:v1", corev1.PullAlways, image.Credentials{}); err != nil || !explicit.Present {
 		t.Errorf("with the registry's name: %+v, %v", explicit, err)
 	}
 }
@@ -116,16 +116,16 @@ func TestPushThenPull(t *testing.T) {
 func TestAlwaysSeesAMovedTag(t *testing.T) {
 	c := newCluster(t)
 	c.push(t, "app:latest", module)
-	old, err := c.store.Pull(t.Context(), "app:latest", corev1.PullAlways)
+	old, err := c.store.Pull(t.Context(), "app:latest", corev1.PullAlways, image.Credentials{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.push(t, "app:latest", append(module, 1))
-	kept, err := c.store.Pull(t.Context(), "app:latest", corev1.PullIfNotPresent)
+	kept, err := c.store.Pull(t.Context(), "app:latest", corev1.PullIfNotPresent, image.Credentials{})
 	if err != nil || kept.Image.Digest != old.Image.Digest {
 		t.Errorf("IfNotPresent moved to %+v, %v", kept, err)
 	}
-	moved, err := c.store.Pull(t.Context(), "app:latest", corev1.PullAlways)
+	moved, err := c.store.Pull(t.Context(), "app:latest", corev1.PullAlways, image.Credentials{})
 	if err != nil || moved.Present || moved.Image.Digest == old.Image.Digest {
 		t.Errorf("Always kept %+v, %v", moved, err)
 	}
@@ -164,7 +164,7 @@ func containerImage(t *testing.T, files map[string]string, entrypoint ...string)
 func TestContainerLayout(t *testing.T) {
 	c := newCluster(t)
 	c.write(t, "compat:v1", containerImage(t, map[string]string{"other.wasm": "no", "app.wasm": string(module), "README": "x"}, "/app.wasm"))
-	pulled, err := c.store.Pull(t.Context(), "compat:v1", corev1.PullIfNotPresent)
+	pulled, err := c.store.Pull(t.Context(), "compat:v1", corev1.PullIfNotPresent, image.Credentials{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestContainerLayout(t *testing.T) {
 		t.Errorf("config %+v", img)
 	}
 	c.write(t, "noentry:v1", containerImage(t, map[string]string{"bin/app.wasm": string(module)}))
-	if _, err := c.store.Pull(t.Context(), "noentry:v1", corev1.PullIfNotPresent); err != nil {
+	if _, err := c.store.Pull(t.Context(), "noentry:v1", corev1.PullIfNotPresent, image.Credentials{}); err != nil {
 		t.Errorf("an image with one module and no entrypoint: %v", err)
 	}
 }
@@ -198,7 +198,7 @@ func TestIndexTakesTheWasmVariant(t *testing.T) {
 	if err := remote.WriteIndex(parsed, index, remote.WithTransport(c.client.Transport)); err != nil {
 		t.Fatal(err)
 	}
-	pulled, err := c.store.Pull(t.Context(), "multi:v1", corev1.PullAlways)
+	pulled, err := c.store.Pull(t.Context(), "multi:v1", corev1.PullAlways, image.Credentials{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestPullErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := c.store.Pull(t.Context(), tt.ref, tt.policy)
+			_, err := c.store.Pull(t.Context(), tt.ref, tt.policy, image.Credentials{})
 			var pull *image.PullError
 			if !errors.As(err, &pull) || pull.Reason() != tt.reason || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("got %v; want %s with %q", err, tt.reason, tt.text)
@@ -238,7 +238,7 @@ func TestPullErrors(t *testing.T) {
 func TestDamageIsPulledAgain(t *testing.T) {
 	c := newCluster(t)
 	c.push(t, "hello:v1", module)
-	pulled, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent)
+	pulled, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent, image.Credentials{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestDamageIsPulledAgain(t *testing.T) {
 		if err := damage(); err != nil {
 			t.Fatal(err)
 		}
-		again, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent)
+		again, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent, image.Credentials{})
 		if err != nil || again.Present {
 			t.Errorf("after a damaged %s: %+v, %v", what, again, err)
 		}
@@ -268,7 +268,7 @@ func TestWrongBytesAreRefused(t *testing.T) {
 		}
 		honest.ServeHTTP(w, r)
 	})
-	if _, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent); err == nil {
+	if _, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent, image.Credentials{}); err == nil {
 		t.Fatal("a module with another digest was accepted")
 	}
 	left, err := filepath.Glob(filepath.Join(c.dir, "modules", "*"))
@@ -290,7 +290,7 @@ func TestCancelledCallerLeavesThePullToOthers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := make(chan error, 1)
 	go func() {
-		_, err := c.store.Pull(ctx, "hello:v1", corev1.PullIfNotPresent)
+		_, err := c.store.Pull(ctx, "hello:v1", corev1.PullIfNotPresent, image.Credentials{})
 		gone <- err
 	}()
 	<-entered
@@ -299,7 +299,7 @@ func TestCancelledCallerLeavesThePullToOthers(t *testing.T) {
 		t.Errorf("cancelled caller got %v", err)
 	}
 	close(release)
-	if _, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent); err != nil {
+	if _, err := c.store.Pull(t.Context(), "hello:v1", corev1.PullIfNotPresent, image.Credentials{}); err != nil {
 		t.Error(err)
 	}
 }

@@ -28,16 +28,19 @@ var ErrName = errors.New("invalid image name")
 // Inspect tells what kind of image a reference names without fetching it: from
 // what is here already, else from the registries' manifests. ErrNotFound and
 // ErrName are certain; after any other error the image may be anything.
-func (s *Store) Inspect(ctx context.Context, ref string) (Kind, error) {
+func (s *Store) Inspect(ctx context.Context, ref string, creds Credentials) (Kind, error) {
 	sources, err := s.sources(ref)
 	if err != nil {
 		return Kind{}, fmt.Errorf("%w: %w", ErrName, err)
+	}
+	if _, ok, err := s.builtinImage(ref); ok && err == nil {
+		return Kind{Wasm: true}, nil
 	}
 	if _, ok := s.local(ref); ok {
 		return Kind{Wasm: true}, nil // nothing else is ever kept
 	}
 	for i, src := range sources {
-		desc, err := remote.Get(src.ref, s.options(ctx, src)...)
+		desc, err := s.ask(ctx, src, creds)
 		switch {
 		case err == nil:
 			return kindOf(desc)

@@ -60,22 +60,22 @@ func TestInspect(t *testing.T) {
 		"module:v1": {Wasm: true}, "older:v1": {Wasm: true}, "platform:v1": {Wasm: true},
 		"nginx:v1": {Platforms: []string{"linux/amd64"}},
 	} {
-		got, err := c.store.Inspect(t.Context(), ref)
+		got, err := c.store.Inspect(t.Context(), ref, image.Credentials{})
 		if err != nil || got.Wasm != want.Wasm || !slices.Equal(got.Platforms, want.Platforms) {
 			t.Errorf("%s: %+v, %v", ref, got, err)
 		}
 	}
-	if _, err := c.store.Inspect(t.Context(), c.host+"/nothere:v1"); !errors.Is(err, image.ErrNotFound) {
+	if _, err := c.store.Inspect(t.Context(), c.host+"/nothere:v1", image.Credentials{}); !errors.Is(err, image.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := c.store.Inspect(t.Context(), "Wrong::name"); !errors.Is(err, image.ErrName) {
+	if _, err := c.store.Inspect(t.Context(), "Wrong::name", image.Credentials{}); !errors.Is(err, image.ErrName) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := c.store.Pull(t.Context(), "module:v1", corev1.PullIfNotPresent); err != nil {
+	if _, err := c.store.Pull(t.Context(), "module:v1", corev1.PullIfNotPresent, image.Credentials{}); err != nil {
 		t.Fatal(err)
 	}
 	before := c.requests.Load()
-	if got, err := c.store.Inspect(t.Context(), "module:v1"); err != nil || !got.Wasm || c.requests.Load() != before {
+	if got, err := c.store.Inspect(t.Context(), "module:v1", image.Credentials{}); err != nil || !got.Wasm || c.requests.Load() != before {
 		t.Errorf("an image that is here: %+v, %v, %d requests", got, err, c.requests.Load()-before)
 	}
 }
@@ -93,10 +93,10 @@ func TestInspectIndex(t *testing.T) {
 	c.writeIndex(t, "many:v1", index(v1.Platform{OS: "linux", Architecture: "amd64"}, v1.Platform{OS: "linux", Architecture: "arm", Variant: "v7"},
 		v1.Platform{OS: "unknown", Architecture: "unknown"}))
 	c.writeIndex(t, "both:v1", index(v1.Platform{OS: "linux", Architecture: "amd64"}, v1.Platform{OS: "wasip1", Architecture: "wasm"}))
-	if got, err := c.store.Inspect(t.Context(), "many:v1"); err != nil || got.Wasm || !slices.Equal(got.Platforms, []string{"linux/amd64", "linux/arm/v7"}) {
+	if got, err := c.store.Inspect(t.Context(), "many:v1", image.Credentials{}); err != nil || got.Wasm || !slices.Equal(got.Platforms, []string{"linux/amd64", "linux/arm/v7"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := c.store.Inspect(t.Context(), "both:v1"); err != nil || !got.Wasm {
+	if got, err := c.store.Inspect(t.Context(), "both:v1", image.Credentials{}); err != nil || !got.Wasm {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

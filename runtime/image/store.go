@@ -38,6 +38,7 @@ type Config struct {
 	// Keychain has credentials for other registries; nil: those of the user's
 	// docker config.
 	Keychain authn.Keychain
+	Builtins []Builtin
 	Log      *slog.Logger
 }
 
@@ -47,28 +48,32 @@ type Store struct {
 	registry  string
 	transport http.RoundTripper
 	keychain  authn.Keychain
+	builtins  []Builtin
 	log       *slog.Logger
-	pulls     flights
+	pulls     flights[Pulled]
+	trees     flights[Tree]
 }
 
 // New makes or opens the store in cfg.Dir.
 func New(cfg Config) (*Store, error) {
-	for _, sub := range []string{"modules", "manifests", "refs"} {
+	for _, sub := range []string{"modules", "manifests", "refs", "trees"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, sub), 0o755); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
 		}
 	}
-	leftovers, err := filepath.Glob(filepath.Join(cfg.Dir, "modules", ".pull-*"))
+	leftovers, err := filepath.Glob(filepath.Join(cfg.Dir, "*", ".pull-*"))
 	if err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
 	for _, file := range leftovers { // of a process that was killed while pulling
-		os.Remove(file)
+		if err := os.RemoveAll(file); err != nil {
+			return nil, fmt.Errorf("open image store: %w", err)
+		}
 	}
 	if cfg.Keychain == nil {
 		cfg.Keychain = authn.DefaultKeychain
 	}
-	return &Store{dir: cfg.Dir, registry: cfg.Registry, transport: cfg.Transport, keychain: cfg.Keychain, log: cfg.Log}, nil
+	return &Store{dir: cfg.Dir, registry: cfg.Registry, transport: cfg.Transport, keychain: cfg.Keychain, builtins: cfg.Builtins, log: cfg.Log}, nil
 }
 
 // Pulled is the outcome of a Pull.
@@ -80,12 +85,18 @@ type Pulled struct {
 
 // Pull makes sure that the image is on this node, as policy demands: Never
 // takes only what is here, IfNotPresent asks no registry for what is here,
-// Always asks the registry what the name means now. An error is a *PullError,
-// or ctx's.
-func (s *Store) Pull(ctx context.Context, ref string, policy corev1.PullPolicy) (Pulled, error) {
+// Always asks the registry what the name means now. Credentials are tried
+// before the node's own, one after the other. An error is a *PullError, or
+// ctx's.
+func (s *Store) Pull(ctx context.Context, ref string, policy corev1.PullPolicy, creds Credentials) (Pulled, error) {
 	sources, err := s.sources(ref)
 	if err != nil {
 		return Pulled{}, &PullError{ref, ReasonInvalidName, err}
+	}
+	if pulled, ok, err := s.builtinImage(ref); err != nil {
+		return Pulled{}, &PullError{ref, ReasonPull, err}
+	} else if ok {
+		return pulled, nil
 	}
 	if policy != corev1.PullAlways {
 		if img, ok := s.local(ref); ok {
@@ -96,7 +107,13 @@ func (s *Store) Pull(ctx context.Context, ref string, policy corev1.PullPolicy) 
 		return Pulled{}, &PullError{ref, ReasonNeverPull,
 			fmt.Errorf("image %q is not present with pull policy of Never", ref)}
 	}
-	pulled, err := s.pulls.join(ctx, ref, func(ctx context.Context) (Pulled, error) { return s.pull(ctx, ref, sources) })
+	pulled, err := s.pulls.join(ctx, ref+" "+creds.id(), func(ctx context.Context) (Pulled, error) {
+		desc, err := s.describe(ctx, ref, sources, creds)
+		if err != nil {
+			return Pulled{}, err
+		}
+		return s.fetch(ref, desc)
+	})
 	switch {
 	case err == nil:
 		return pulled, nil
@@ -136,31 +153,46 @@ func (s *Store) sources(ref string) ([]source, error) {
 	return []source{{own, true}, {full, false}}, nil
 }
 
-func (s *Store) pull(ctx context.Context, ref string, sources []source) (Pulled, error) {
+// describe asks for what ref names, where it may be and with what may open it.
+func (s *Store) describe(ctx context.Context, ref string, sources []source, creds Credentials) (*remote.Descriptor, error) {
 	for i, src := range sources {
-		desc, err := remote.Get(src.ref, s.options(ctx, src)...)
+		desc, err := s.ask(ctx, src, creds)
 		if err == nil {
-			return s.fetch(ref, desc)
+			return desc, nil
 		}
 		if i+1 < len(sources) && notFound(err) {
 			continue
 		}
 		if len(sources) > 1 && i > 0 {
-			return Pulled{}, fmt.Errorf("image %q is not in the cluster's registry (put it there with: wherry push FILE.wasm %s), "+
+			return nil, fmt.Errorf("image %q is not in the cluster's registry (put it there with: wherry push FILE.wasm %s), "+
 				"and %s answered: %w", ref, ref, src.ref.Context().RegistryStr(), err)
 		}
-		return Pulled{}, fmt.Errorf("failed to pull image %q: %w", ref, err)
+		return nil, fmt.Errorf("failed to pull image %q: %w", ref, err)
 	}
-	return Pulled{}, fmt.Errorf("failed to pull image %q: no registry to ask", ref)
+	return nil, fmt.Errorf("failed to pull image %q: no registry to ask", ref)
 }
 
-func (s *Store) options(ctx context.Context, src source) []remote.Option {
-	opts := []remote.Option{remote.WithContext(ctx), remote.WithUserAgent("wherry"),
+// ask tries one source with each credential for it, then with the node's own.
+func (s *Store) ask(ctx context.Context, src source, creds Credentials) (*remote.Descriptor, error) {
+	options := []remote.Option{remote.WithContext(ctx), remote.WithUserAgent("wherry"),
 		remote.WithPlatform(v1.Platform{OS: "wasip1", Architecture: "wasm"})}
 	if src.cluster {
-		return append(opts, remote.WithTransport(patient{s.transport, stallTime}))
+		return remote.Get(src.ref, append(options, remote.WithTransport(patient{s.transport, stallTime}))...)
 	}
-	return append(opts, remote.WithTransport(patient{remote.DefaultTransport, stallTime}), remote.WithAuthFromKeychain(s.keychain))
+	options = append(options, remote.WithTransport(patient{remote.DefaultTransport, stallTime}))
+	for _, auth := range creds.forImage(src.ref) {
+		desc, err := remote.Get(src.ref, append(options[:len(options):len(options)], remote.WithAuth(auth))...)
+		if err == nil || !refused(err) {
+			return desc, err
+		}
+	}
+	return remote.Get(src.ref, append(options, remote.WithAuthFromKeychain(s.keychain))...)
+}
+
+// refused reports whether a registry wants to know more about who asks.
+func refused(err error) bool {
+	var answer *transport.Error
+	return errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden)
 }
 
 func notFound(err error) bool {

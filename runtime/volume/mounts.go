@@ -99,7 +99,7 @@ func (s *Set) resolve(v *corev1.Volume, base, sub, container string, n int) (sou
 	local := filepath.FromSlash(sub)
 	// The Root refuses names and links that lead out of the volume; a guest
 	// may have made such a link in an earlier life of the pod.
-	if _, err := root.Stat(local); errors.Is(err, fs.ErrNotExist) {
+	if _, err := root.Stat(local); errors.Is(err, fs.ErrNotExist) && v.Image == nil {
 		if err := root.MkdirAll(local, 0o750); err != nil {
 			return "", "", fmt.Errorf("create %q: %w", sub, err)
 		}

@@ -51,6 +51,9 @@ func (s *Set) Sync(ctx context.Context, pod *corev1.Pod, node Node) error {
 	b := builder{src: s.src, pod: pod, node: node, tokens: s.tokens}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
+		if v.Image != nil {
+			continue // comes by Place, when a container that mounts it starts
+		}
 		at, err := s.sync(ctx, b, v)
 		if err != nil {
 			errs = append(errs, &MountError{Volume: v.Name, Err: err})
@@ -60,6 +63,10 @@ func (s *Set) Sync(ctx context.Context, pod *corev1.Pod, node Node) error {
 	}
 	return errors.Join(errs...)
 }
+
+// Place says where the files of an image volume are. They are shared by all
+// pods of the node and never written to.
+func (s *Set) Place(volume, dir string) { s.host[volume] = dir }
 
 func (s *Set) sync(ctx context.Context, b builder, v *corev1.Volume) (string, error) {
 	if problems := validation.IsDNS1123Label(v.Name); len(problems) > 0 {

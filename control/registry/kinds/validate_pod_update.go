@@ -125,7 +125,7 @@ func validatePodStatus(pod, old *corev1.Pod) (errs field.ErrorList) {
 	if old.Status.QOSClass != "" && pod.Status.QOSClass != old.Status.QOSClass {
 		errs = append(errs, field.Invalid(at.Child("qosClass"), pod.Status.QOSClass, "field is immutable"))
 	}
-	if pod.Spec.RestartPolicy == corev1.RestartPolicyAlways {
+	if pod.Spec.RestartPolicy == corev1.RestartPolicyAlways || restartsAll(&pod.Spec) {
 		return errs
 	}
 	for i, c := range pod.Status.ContainerStatuses {
@@ -134,10 +134,38 @@ func validatePodStatus(pod, old *corev1.Pod) (errs field.ErrorList) {
 			continue
 		}
 		ended := old.Status.ContainerStatuses[j].State.Terminated
-		if ended == nil || pod.Spec.RestartPolicy == corev1.RestartPolicyOnFailure && ended.ExitCode != 0 {
+		if ended == nil || mayRestart(&pod.Spec, c.Name, ended.ExitCode) {
 			continue
 		}
 		errs = append(errs, field.Forbidden(at.Child("containerStatuses").Index(i).Child("state"), "may not be transitioned to non-terminated state"))
 	}
 	return errs
+}
+
+// restartsAll reports whether the end of some container may begin all others
+// anew.
+func restartsAll(spec *corev1.PodSpec) bool {
+	return slices.ContainsFunc(slices.Concat(spec.InitContainers, spec.Containers), func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.RestartPolicyRules, func(r corev1.ContainerRestartRule) bool {
+			return r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
+		})
+	})
+}
+
+// mayRestart reports whether a container that has ended with a code may run
+// again: by one of its rules, by its own policy or by the pod's.
+func mayRestart(spec *corev1.PodSpec, name string, code int32) bool {
+	policy := spec.RestartPolicy
+	if i := slices.IndexFunc(spec.Containers, func(c corev1.Container) bool { return c.Name == name }); i >= 0 {
+		c := &spec.Containers[i]
+		if c.RestartPolicy != nil {
+			policy = corev1.RestartPolicy(*c.RestartPolicy)
+		}
+		for _, rule := range c.RestartPolicyRules {
+			if rule.ExitCodes != nil && slices.Contains(rule.ExitCodes.Values, code) == (rule.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn) {
+				return true
+			}
+		}
+	}
+	return policy == corev1.RestartPolicyAlways || policy == corev1.RestartPolicyOnFailure && code != 0
 }

@@ -16,6 +16,7 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/callout"
+	"wherry.dev/wherry/control/metrics"
 	"wherry.dev/wherry/control/reconcile"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
@@ -50,6 +51,7 @@ type Cluster struct {
 	health    health
 	metrics   prometheus.Registerer // what /metrics shows
 	loops     *reconcile.Metrics    // of the control loops
+	used      *metrics.Client       // the registry with metrics.k8s.io
 
 	reaching chan struct{} // closed once there is a way to pods
 	serving  chan struct{}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wherry.dev/wherry/control/apiserver/audit"
+	"wherry.dev/wherry/control/controller"
 )
 
 // Config describes one process of a cluster: its server and its nodes.
@@ -37,6 +38,9 @@ type Config struct {
 	// StoreURL is where NATS servers listen that keep the cluster's objects for
 	// several processes. Empty: this process keeps them itself.
 	StoreURL string
+	// Autoscaling are the figures of HorizontalPodAutoscalers; zero values are
+	// Kubernetes'.
+	Autoscaling controller.Autoscaling
 	// SchedulerConfig is a file with a KubeSchedulerConfiguration; empty: none.
 	SchedulerConfig string
 	// EncryptionKeyFile has the keys that Secrets are encrypted with in the

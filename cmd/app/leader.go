@@ -98,9 +98,14 @@ func (c *Cluster) wireLoops(informers *reconcile.Informers, recorder *reconcile.
 	// Tools that tell controllers' fields from users' know them by these names.
 	controls := api.Named(auth.As(c.registry, auth.PartUser(auth.ControllerUser)), "kube-controller-manager")
 	schedules := api.Named(auth.As(c.registry, auth.PartUser(auth.SchedulerUser)), "kube-scheduler")
+	adapters, err := c.adapters()
+	if err != nil {
+		return nil, err
+	}
 	controllers, err := controller.New(controller.Config{
 		Client: controls, Informers: informers, Recorder: recorder.For("controllers"), Log: c.log("controllers"), Metrics: c.loops,
-		Resources: c.registry.Resources(), Signer: c.ca, Tokens: c.access.tokens, RootCA: c.ca.PEM(), Quotas: c.access.quotas, Policies: c.policyChecker(), PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits})
+		Resources: c.registry.Resources(), Signer: c.ca, Tokens: c.access.tokens, RootCA: c.ca.PEM(), Quotas: c.access.quotas, Policies: c.policyChecker(),
+		PodCIDR: c.cfg.PodCIDR, NodeBlockBits: c.cfg.NodeBits, Autoscaling: c.cfg.Autoscaling, Usage: c.used, Adapters: adapters})
 	if err != nil {
 		return nil, err
 	}

@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"wherry.dev/wherry/cmd/app"
 	"wherry.dev/wherry/cmd/app/clustertest"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/samples"
@@ -24,7 +26,7 @@ import (
 // In the scripts $NS is the namespace. Beside testscript's own commands there
 // is "until PATTERN command...": it repeats a command until its output matches.
 func TestKubectl(t *testing.T) {
-	c := clustertest.New(t)
+	c := clustertest.New(t, func(c *app.Config) { c.Autoscaling.Period = 5 * time.Second })
 	c.Push("hello:v1", samples.HelloModule)
 	c.Push("hello:v2", append(append([]byte{}, samples.HelloModule...), 0, 3, 1, 'v', '2'))
 	c.Push("said:v1", printerModule("one\ntwo\nthree\n", 0))

@@ -76,6 +76,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	c.used = used
 	extra, err := c.access.tokens.Discovery(c.URL())
 	if err != nil {
 		return err

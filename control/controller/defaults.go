@@ -4,11 +4,22 @@ import (
 	"net/netip"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/quota"
 )
 
-// setDefaults fills in what concerns nodes and resources.
+// kindsOf finds resources by what owner and target references call them.
+func kindsOf(resources []api.Resource) map[schema.GroupKind]api.Resource {
+	kinds := map[schema.GroupKind]api.Resource{}
+	for _, r := range resources {
+		kinds[r.GVK().GroupKind()] = r
+	}
+	return kinds
+}
+
+// setDefaults fills in what concerns nodes, resources and autoscaling.
 func (cfg *Config) setDefaults() {
 	if cfg.Resources == nil {
 		cfg.Resources = []api.Resource{
@@ -27,6 +38,10 @@ func (cfg *Config) setDefaults() {
 	}
 	if cfg.Quotas == nil {
 		cfg.Quotas = quota.NewLedger(cfg.Clock)
+	}
+	cfg.Autoscaling.setDefaults()
+	if cfg.Usage == nil {
+		cfg.Usage = cfg.Client
 	}
 	if cfg.NodeGrace == 0 {
 		cfg.NodeGrace = 40 * time.Second

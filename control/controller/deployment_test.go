@@ -78,7 +78,7 @@ func (b *bed) servePod(p *corev1.Pod) {
 		}
 	} else if !isReady(p) {
 		ready := p.DeepCopy()
-		ready.Status.Phase = corev1.PodRunning
+		ready.Status.Phase, ready.Status.StartTime = corev1.PodRunning, new(metav1.Now())
 		ready.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
 		b.report(ready)
 	}

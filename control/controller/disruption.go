@@ -38,10 +38,7 @@ type disruptions struct {
 
 func newDisruptions(cfg Config) runner {
 	c := &disruptions{cfg: cfg, budgets: cfg.Informers.For(api.PodDisruptionBudgets), pods: cfg.Informers.For(api.Pods),
-		kinds: map[schema.GroupKind]api.Resource{}}
-	for _, r := range cfg.Resources {
-		c.kinds[r.GVK().GroupKind()] = r
-	}
+		kinds: kindsOf(cfg.Resources)}
 	loop := cfg.loop("disruption", 2, c)
 	c.budgets.OnChange(func(_, new api.Object) {
 		if new != nil {

@@ -44,6 +44,12 @@ type Config struct {
 	// Quotas is what admission charges writes to; nil: one of the controllers'
 	// own, for which nothing is on its way to the store.
 	Quotas *quota.Ledger
+	// Autoscaling are the figures of HorizontalPodAutoscalers.
+	Autoscaling Autoscaling
+	// Usage answers for metrics.k8s.io; nil: Client does.
+	Usage api.Client
+	// Adapters reads custom and external metrics; nil: there are none.
+	Adapters Adapters
 	// NodeGrace is how long a node may be silent; 0: 40 s.
 	NodeGrace time.Duration
 }
@@ -79,6 +85,7 @@ func loops(cfg Config) []runner {
 		newNamespaceEnd(cfg),
 		newDisruptions(cfg),
 		newQuotas(cfg),
+		newAutoscalers(cfg),
 		newVolumeBinder(cfg),
 		newClaimProtection(cfg),
 		newVolumeProtection(cfg),

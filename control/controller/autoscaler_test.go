@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,8 +27,7 @@ import (
 // used is a metrics.k8s.io in which each pod of a namespace uses as much.
 type used struct {
 	api.Client
-	bed   *bed
-	milli int64
+	milli atomic.Int64 // below 0: nothing is known
 }
 
 func (u *used) List(ctx context.Context, key api.Key, opts api.ListOptions) (*api.List, error) {
@@ -40,11 +40,11 @@ func (u *used) List(ctx context.Context, key api.Key, opts api.ListOptions) (*ap
 	}
 	out := &api.List{}
 	for _, obj := range pods.Items {
-		if pod := obj.(*corev1.Pod); u.milli >= 0 && isReady(pod) {
+		if pod := obj.(*corev1.Pod); u.milli.Load() >= 0 && isReady(pod) {
 			out.Items = append(out.Items, &metricsv1beta1.PodMetrics{ObjectMeta: metav1.ObjectMeta{Name: pod.Name, Namespace: pod.Namespace},
 				Timestamp: metav1.Now(), Window: metav1.Duration{Duration: time.Second},
 				Containers: []metricsv1beta1.ContainerMetrics{{Name: pod.Spec.Containers[0].Name, Usage: corev1.ResourceList{
-					corev1.ResourceCPU: *resource.NewMilliQuantity(u.milli, resource.DecimalSI)}}}})
+					corev1.ResourceCPU: *resource.NewMilliQuantity(u.milli.Load(), resource.DecimalSI)}}}})
 		}
 	}
 	return out, nil
@@ -108,7 +108,8 @@ func (b *bed) sizeIs(want int32) {
 // inScaled runs a deployment with an autoscaler that looks each second.
 func inScaled(t *testing.T, size int32, hpa *autoscalingv2.HorizontalPodAutoscaler, a Adapters, f func(*bed, *used)) {
 	t.Helper()
-	u := &used{milli: 50}
+	u := &used{}
+	u.milli.Store(50)
 	inBed(t, func(cfg Config) []runner {
 		u.Client, cfg.Usage = cfg.Client, u
 		return []runner{newDeployments(cfg), newReplicaSets(cfg), newAutoscalers(cfg)}
@@ -139,7 +140,7 @@ func TestAutoscale(t *testing.T) {
 		if got := b.conditions(); got != "AbleToScale=True/ReadyForNewScale ScalingActive=True/ValidMetricFound ScalingLimited=False/DesiredWithinRange" {
 			t.Errorf("at its target: %s", got)
 		}
-		u.milli = 100 // twice the target
+		u.milli.Store(100) // twice the target
 		b.look(3 * time.Second)
 		b.sizeIs(6) // 4 pods in the first 15 s
 		if got := b.conditions(); !strings.Contains(got, "ScalingLimited=True/ScaleUpLimit") {
@@ -159,7 +160,7 @@ func TestAutoscale(t *testing.T) {
 			t.Errorf("events %s", got)
 		}
 		// Down only when nothing of the last five minutes speaks for more.
-		u.milli = 5
+		u.milli.Store(5)
 		b.look(time.Minute)
 		b.sizeIs(10)
 		if got := b.conditions(); !strings.Contains(got, "AbleToScale=True/ScaleDownStabilized") {
@@ -206,7 +207,7 @@ func TestAutoscaleInTrouble(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inScaled(t, 2, tt.hpa, nil, func(b *bed, u *used) {
-				u.milli = tt.milli
+				u.milli.Store(tt.milli)
 				b.look(3 * time.Second)
 				b.sizeIs(2)
 				if got := b.conditions(); got != tt.want {
@@ -227,7 +228,7 @@ func TestAutoscalersOfTheSamePods(t *testing.T) {
 		other.Name = "other"
 		create(b, api.HorizontalPodAutoscalers, other)
 		b.look(2 * time.Second)
-		u.milli = 100
+		u.milli.Store(100)
 		b.look(3 * time.Second)
 		b.sizeIs(2)
 		if got := b.conditions(); !strings.Contains(got, "ScalingActive=False/AmbiguousSelector") {

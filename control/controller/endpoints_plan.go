@@ -205,20 +205,10 @@ func needsEndpoints(svc *corev1.Service) bool {
 	return len(svc.Spec.Selector) > 0 && svc.Spec.Type != corev1.ServiceTypeExternalName && svc.DeletionTimestamp == nil
 }
 
-func ownedSlice(svc *corev1.Service, family discoveryv1.AddressType, ports []discoveryv1.EndpointPort) *discoveryv1.EndpointSlice {
-	return &discoveryv1.EndpointSlice{
-		TypeMeta: metav1.TypeMeta{APIVersion: api.EndpointSlices.GroupVersion(), Kind: api.EndpointSlices.Kind},
-		ObjectMeta: metav1.ObjectMeta{
-			GenerateName: svc.Name + "-", Namespace: svc.Namespace, Labels: sliceLabels(svc),
-			OwnerReferences: []metav1.OwnerReference{*controllerRef(svc, api.Services)},
-		},
-		AddressType: family, Ports: ports,
-	}
-}
-
-func sliceLabels(svc *corev1.Service) map[string]string {
-	out := serviceLabels(svc)
-	out[discoveryv1.LabelServiceName] = svc.Name
-	out[discoveryv1.LabelManagedBy] = sliceManager
-	return out
+// serviceParent is whom the slices of a Service are like.
+func serviceParent(svc *corev1.Service) sliceParent {
+	p := sliceParent{namespace: svc.Namespace, name: svc.Name, owner: *controllerRef(svc, api.Services), labels: serviceLabels(svc)}
+	p.labels[discoveryv1.LabelServiceName] = svc.Name
+	p.labels[discoveryv1.LabelManagedBy] = sliceManager
+	return p
 }

@@ -24,36 +24,48 @@ const byService = "service"
 
 // endpointSlices keeps the EndpointSlices of Services with a selector.
 type endpointSlices struct {
-	client   api.Client
 	services *reconcile.Informer
 	pods     *reconcile.Informer
 	nodes    *reconcile.Informer
-	slices   *reconcile.Informer
 	recorder *reconcile.Recorder
-	written  *writtenSlices
+	slices   sliceWriter
 	pace     pace
 }
 
 func newEndpointSlices(cfg Config) runner {
 	c := &endpointSlices{
 		pace:     pace{each: paceEach},
-		client:   cfg.Client,
-		services: cfg.Informers.For(api.Services), pods: cfg.Informers.For(api.Pods),
-		nodes: cfg.Informers.For(api.Nodes), slices: cfg.Informers.For(api.EndpointSlices),
+		services: cfg.Informers.For(api.Services), pods: cfg.Informers.For(api.Pods), nodes: cfg.Informers.For(api.Nodes),
 		recorder: cfg.Recorder.For("endpoint-slice-controller"),
-		written:  &writtenSlices{slices: map[api.Key]map[types.UID]*discoveryv1.EndpointSlice{}},
 	}
+	loop := cfg.loop("endpointslice", 8, c)
+	watchServicePods(c.services, c.pods, loop)
+	c.slices = newSliceWriter(cfg, sliceManager, loop)
+	return loop
+}
+
+// sliceWriter reads and writes the slices of one manager, by Service.
+type sliceWriter struct {
+	client  api.Client
+	manager string
+	slices  *reconcile.Informer
+	written *writtenSlices
+}
+
+// newSliceWriter makes changes of the manager's slices wake the loop, whose keys
+// are Services.
+func newSliceWriter(cfg Config, manager string, loop *reconcile.Loop) sliceWriter {
+	c := sliceWriter{client: cfg.Client, manager: manager, slices: cfg.Informers.For(api.EndpointSlices),
+		written: &writtenSlices{slices: map[api.Key]map[types.UID]*discoveryv1.EndpointSlice{}}}
 	c.slices.AddIndex(byService, func(obj api.Object) []string {
 		if name := obj.GetLabels()[discoveryv1.LabelServiceName]; name != "" {
 			return []string{obj.GetNamespace() + "/" + name}
 		}
 		return nil
 	})
-	loop := cfg.loop("endpointslice", 8, c)
-	watchServicePods(c.services, c.pods, loop)
 	c.slices.OnChange(func(old, new api.Object) {
 		for _, s := range []api.Object{old, new} {
-			if s == nil || s.GetLabels()[discoveryv1.LabelManagedBy] != sliceManager {
+			if s == nil || s.GetLabels()[discoveryv1.LabelManagedBy] != manager {
 				continue
 			}
 			if name := s.GetLabels()[discoveryv1.LabelServiceName]; name != "" {
@@ -63,7 +75,17 @@ func newEndpointSlices(cfg Config) runner {
 			}
 		}
 	})
-	return loop
+	return c
+}
+
+// of are the manager's slices of a Service as they are now.
+func (c sliceWriter) of(service api.Key) (out []*discoveryv1.EndpointSlice) {
+	for _, s := range c.written.merge(service, reconcile.As[*discoveryv1.EndpointSlice](c.slices.ByIndex(byService, service.Namespace+"/"+service.Name))) {
+		if s.Labels[discoveryv1.LabelManagedBy] == c.manager {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // watchServicePods queues a Service when it changes and when a pod that it
@@ -107,7 +129,7 @@ func (c *endpointSlices) Reconcile(ctx context.Context, key api.Key) (time.Durat
 	obj, ok := c.services.Get(key)
 	svc, isService := obj.(*corev1.Service)
 	if !ok || !isService {
-		c.written.forget(key)
+		c.slices.written.forget(key)
 		c.pace.passed(key, 0, time.Time{})
 		return 0, nil // the garbage collector takes the slices
 	}
@@ -117,15 +139,9 @@ func (c *endpointSlices) Reconcile(ctx context.Context, key api.Key) (time.Durat
 	if rest := c.pace.wait(key, time.Now()); rest > 0 {
 		return rest, nil
 	}
-	var have []*discoveryv1.EndpointSlice
-	for _, s := range c.written.merge(key, reconcile.As[*discoveryv1.EndpointSlice](c.slices.ByIndex(byService, svc.Namespace+"/"+svc.Name))) {
-		if s.Labels[discoveryv1.LabelManagedBy] == sliceManager {
-			have = append(have, s)
-		}
-	}
 	targets := targetsOf(svc, reconcile.As[*corev1.Pod](c.pods.List(svc.Namespace)))
 	c.pace.passed(key, len(targets), time.Now())
-	err := c.apply(ctx, key, planSlices(svc, targets, have, c.zone))
+	err := c.slices.apply(ctx, key, planSlices(svc, targets, c.slices.of(key), c.zone))
 	if err == nil || namespaceGoing(err) {
 		return 0, nil
 	}
@@ -145,7 +161,7 @@ func (c *endpointSlices) zone(node string) string {
 
 // apply creates and updates before it removes, so that no endpoint is missing
 // in between.
-func (c *endpointSlices) apply(ctx context.Context, key api.Key, plan slicePlan) error {
+func (c sliceWriter) apply(ctx context.Context, key api.Key, plan slicePlan) error {
 	var errs []error
 	keep := func(obj api.Object, err error) error {
 		if s, ok := obj.(*discoveryv1.EndpointSlice); ok && err == nil {

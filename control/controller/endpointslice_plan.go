@@ -22,19 +22,25 @@ type slicePlan struct {
 // it is in, a new one goes where there is room, in slices that change anyway
 // first. zone tells a node's zone ("" unknown).
 func planSlices(svc *corev1.Service, targets []target, have []*discoveryv1.EndpointSlice, zone func(node string) string) slicePlan {
-	var plan slicePlan
-	used := map[string]bool{} // names of slices of a group that exists
+	var groups []*endpointGroup
 	for _, family := range familiesOf(svc) {
-		for _, g := range groupsOf(svc, targets, family, zone) {
-			var own []*discoveryv1.EndpointSlice
-			for _, s := range have {
-				if s.AddressType == family && portsKey(s.Ports) == portsKey(g.ports) && !used[s.Name] && s.DeletionTimestamp == nil {
-					own = append(own, s)
-					used[s.Name] = true
-				}
+		groups = append(groups, groupsOf(svc, targets, family, zone)...)
+	}
+	return planGroups(serviceParent(svc), groups, have)
+}
+
+// planGroups is planSlices for groups of endpoints, whoever their parent is.
+func planGroups(parent sliceParent, groups []*endpointGroup, have []*discoveryv1.EndpointSlice) (plan slicePlan) {
+	used := map[string]bool{} // names of slices of a group that exists
+	for _, g := range groups {
+		var own []*discoveryv1.EndpointSlice
+		for _, s := range have {
+			if s.AddressType == g.family && portsKey(s.Ports) == portsKey(g.ports) && !used[s.Name] && s.DeletionTimestamp == nil {
+				own = append(own, s)
+				used[s.Name] = true
 			}
-			planGroup(&plan, svc, g, own)
 		}
+		planGroup(&plan, parent, g, own)
 	}
 	for _, s := range have {
 		if !used[s.Name] && s.DeletionTimestamp == nil {
@@ -93,7 +99,35 @@ func endpointOf(svc *corev1.Service, t target, address string, zone func(string)
 			e.Zone = &z
 		}
 	}
+	e.Hints = hintsOf(svc, &e)
 	return e
+}
+
+// hintsOf say for whom an endpoint is best, as the Service's traffic
+// distribution asks: for clients of its zone or of its node
+// (https://kubernetes.io/docs/concepts/services-networking/service/#traffic-distribution).
+// One that gets no traffic has none.
+func hintsOf(svc *corev1.Service, e *discoveryv1.Endpoint) *discoveryv1.EndpointHints {
+	if svc.Spec.TrafficDistribution == nil || e.Zone == nil && e.NodeName == nil || !value(e.Conditions.Ready) {
+		return nil
+	}
+	hints := &discoveryv1.EndpointHints{}
+	if e.Zone != nil {
+		hints.ForZones = []discoveryv1.ForZone{{Name: *e.Zone}}
+	}
+	switch *svc.Spec.TrafficDistribution {
+	case corev1.ServiceTrafficDistributionPreferSameNode:
+		if e.NodeName != nil {
+			hints.ForNodes = []discoveryv1.ForNode{{Name: *e.NodeName}}
+		}
+	case corev1.ServiceTrafficDistributionPreferClose, corev1.ServiceTrafficDistributionPreferSameZone:
+	default:
+		return nil
+	}
+	if hints.ForZones == nil && hints.ForNodes == nil {
+		return nil
+	}
+	return hints
 }
 
 // endpointKey tells whether two endpoints are the same pod's.
@@ -105,7 +139,7 @@ func endpointKey(e *discoveryv1.Endpoint) string {
 	return strings.Join(e.Addresses, ",") + "/" + uid
 }
 
-func planGroup(plan *slicePlan, svc *corev1.Service, g *endpointGroup, have []*discoveryv1.EndpointSlice) {
+func planGroup(plan *slicePlan, parent sliceParent, g *endpointGroup, have []*discoveryv1.EndpointSlice) {
 	slices.SortFunc(have, func(a, b *discoveryv1.EndpointSlice) int { return strings.Compare(a.Name, b.Name) })
 	open := map[string]discoveryv1.Endpoint{}
 	var order []string
@@ -147,12 +181,12 @@ func planGroup(plan *slicePlan, svc *corev1.Service, g *endpointGroup, have []*d
 		// An empty slice goes, unless it is the placeholder of an empty group.
 		if len(kept[i]) == 0 && (total > 0 || i > 0) {
 			plan.remove = append(plan.remove, s)
-		} else if changed := withEndpoints(svc, s, kept[i]); changed != nil {
+		} else if changed := parent.withEndpoints(s, kept[i]); changed != nil {
 			plan.update = append(plan.update, changed)
 		}
 	}
 	for len(rest) > 0 || (total == 0 && len(have) == 0) {
-		s := ownedSlice(svc, g.family, g.ports)
+		s := parent.slice(g.family, g.ports)
 		n := min(len(rest), sliceSize)
 		s.Endpoints, rest = rest[:n:n], rest[n:]
 		plan.create = append(plan.create, s)
@@ -162,15 +196,19 @@ func planGroup(plan *slicePlan, svc *corev1.Service, g *endpointGroup, have []*d
 	}
 }
 
-// withEndpoints is a copy of a slice with these endpoints and the Service's
-// labels, nil when it has them already.
-func withEndpoints(svc *corev1.Service, s *discoveryv1.EndpointSlice, endpoints []discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
-	labels := sliceLabels(svc)
-	if equality.Semantic.DeepEqual(s.Labels, labels) && equality.Semantic.DeepEqual(s.Endpoints, endpoints) {
+// withEndpoints is a copy of a slice with these endpoints and the parent's
+// labels and annotations, nil when it has them already.
+func (p sliceParent) withEndpoints(s *discoveryv1.EndpointSlice, endpoints []discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
+	annotations := s.Annotations
+	if p.annotations != nil {
+		annotations = p.annotations
+	}
+	if equality.Semantic.DeepEqual(s.Labels, p.labels) && equality.Semantic.DeepEqual(s.Annotations, annotations) &&
+		equality.Semantic.DeepEqual(s.Endpoints, endpoints) {
 		return nil
 	}
 	changed := s.DeepCopy()
-	changed.Labels, changed.Endpoints = labels, endpoints
+	changed.Labels, changed.Annotations, changed.Endpoints = p.labels, annotations, endpoints
 	return changed
 }
 

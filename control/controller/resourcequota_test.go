@@ -22,7 +22,8 @@ import (
 	"wherry.dev/wherry/control/quota"
 )
 
-func justQuotas(cfg Config) []runner { return []runner{newQuotas(cfg)} }
+// justQuotas has what lets claims go, too.
+func justQuotas(cfg Config) []runner { return []runner{newQuotas(cfg), newClaimProtection(cfg)} }
 
 func quotaOf(name string, pairs ...string) *corev1.ResourceQuota {
 	q := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.ResourceQuotaSpec{Hard: corev1.ResourceList{}}}

@@ -74,6 +74,7 @@ func loops(cfg Config) []runner {
 		newDaemonSets(cfg),
 		newEndpointSlices(cfg),
 		newEndpoints(cfg),
+		newSliceMirror(cfg),
 		newServiceAccounts(cfg),
 		newRoleAggregation(cfg),
 		newCertificates(cfg),

@@ -89,6 +89,11 @@ func filters() []filter {
 				}
 				return why
 			}},
+		{name: "VolumeZone", text: "node(s) had no available volume zone", final: always, freed: volumeChanges | nodeChanges,
+			asks: func(d *decision) bool { return len(d.volumes.bound) > 0 },
+			refuses: func(d *decision, n *nodeState) bool {
+				return slices.ContainsFunc(d.volumes.bound, func(pv *corev1.PersistentVolume) bool { return zonesDiffer(pv, n.node) })
+			}},
 		{name: "PodTopologySpread", freed: podLeaves | podComes | nodeChanges,
 			asks: func(d *decision) bool { return len(d.hard) > 0 },
 			refuses: func(d *decision, n *nodeState) bool {

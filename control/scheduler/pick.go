@@ -57,7 +57,7 @@ func (d *decision) prepare(r *request, p *Profile) {
 // view looks up the counts that the pod's rules are judged by. The counts stay
 // current; which of them matter changes when a pod with rules is placed.
 func (d *decision) view() {
-	rules := d.profile.rules(d.request)
+	rules := d.rules()
 	d.hard, d.soft = d.spreadViews(rules, true), d.spreadViews(rules, false)
 	d.others = d.affinityViews()
 	d.volumes = d.volumeView()

@@ -26,7 +26,7 @@ type Profile struct {
 	// AddedAffinity is node affinity that all pods get; nil: none.
 	AddedAffinity *corev1.NodeAffinity
 	// SpreadDefaults are the constraints of pods that have none, for the pods of
-	// their owner.
+	// their owner or of their Services.
 	SpreadDefaults []corev1.TopologySpreadConstraint
 	// Scoring says how much of a node should be used.
 	Scoring Scoring
@@ -120,12 +120,16 @@ func (p *Profile) admits(n *nodeState) bool {
 	return p.required == nil || p.required.matches(n.node)
 }
 
-// rules are the spread constraints of a pod: its own or the defaults.
-func (p *Profile) rules(r *request) []spreadRule {
-	if len(r.spread) > 0 || len(p.SpreadDefaults) == 0 || r.owner == "" {
+// rules are the spread constraints of the pod: its own or the profile's.
+func (d *decision) rules() []spreadRule {
+	p, r := d.profile, d.request
+	if len(r.spread) > 0 || len(p.SpreadDefaults) == 0 {
 		return r.spread
 	}
-	who := ownedSet(r.pod.Namespace, r.owner)
+	who := d.snapshot.peers(r)
+	if who == nil {
+		return nil
+	}
 	out := make([]spreadRule, 0, len(p.SpreadDefaults))
 	for i := range p.SpreadDefaults {
 		rule := newSpreadRule(&p.SpreadDefaults[i], who)

@@ -11,15 +11,16 @@ import (
 // Snapshot is the nodes and what is on them, with the counts that rules about
 // other pods need. It has one user at a time; Pick leaves it as it was.
 type Snapshot struct {
-	nodes   []*nodeState // those that exist, in no order
-	byName  map[string]*nodeState
-	pods    map[types.UID]placed
-	owners  map[types.UID]int // pods placed, by controlling owner
-	slots   []int             // free ones
-	census  census
-	images  map[string]*imageCount
-	claims  claims
-	budgets map[string][]*budget // by namespace
+	nodes    []*nodeState // those that exist, in no order
+	byName   map[string]*nodeState
+	pods     map[types.UID]placed
+	owners   map[types.UID]int // pods placed, by controlling owner
+	slots    []int             // free ones
+	census   census
+	images   map[string]*imageCount
+	claims   claims
+	budgets  map[string][]*budget // by namespace
+	services services
 }
 
 // nodeState is one node. It outlives its Node object while pods are on it, and
@@ -51,7 +52,7 @@ type placed struct {
 // NewSnapshot returns a Snapshot of no nodes.
 func NewSnapshot() *Snapshot {
 	return &Snapshot{byName: map[string]*nodeState{}, pods: map[types.UID]placed{}, owners: map[types.UID]int{},
-		census: newCensus(), images: map[string]*imageCount{}, claims: newClaims(), budgets: map[string][]*budget{}}
+		census: newCensus(), images: map[string]*imageCount{}, claims: newClaims(), budgets: map[string][]*budget{}, services: services{}}
 }
 
 // SetNode adds a node or replaces it.

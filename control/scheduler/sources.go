@@ -42,6 +42,9 @@ func (s *Scheduler) followAll() {
 		case "policy/poddisruptionbudgets":
 			follow(s, r, func(_, b *policyv1.PodDisruptionBudget) happening { snap.SetBudget(b); return 0 },
 				func(b *policyv1.PodDisruptionBudget) happening { snap.RemoveBudget(b.Namespace, b.Name); return 0 })
+		case "/services":
+			follow(s, r, func(_, v *corev1.Service) happening { snap.SetService(v); return 0 },
+				func(v *corev1.Service) happening { snap.RemoveService(v.Namespace, v.Name); return 0 })
 		case "/persistentvolumeclaims":
 			snap.ServeClaims()
 			follow(s, r, func(_, c *corev1.PersistentVolumeClaim) happening { snap.SetClaim(c); return volumeChanges },

@@ -36,6 +36,9 @@ func (g *Guests) Tool(t testing.TB) sandbox.Image { return g.Build(t, source(t, 
 // Web returns the image of testdata/web, a net/http server on descriptor 3.
 func (g *Guests) Web(t testing.TB) sandbox.Image { return g.Build(t, source(t, "web")) }
 
+// Rules returns the image of testdata/rules, a program of some megabytes.
+func (g *Guests) Rules(t testing.TB) sandbox.Image { return g.Build(t, source(t, "rules")) }
+
 // source is where a guest's package is, found from a test's own directory: the
 // compiler's word for this file is no path under -trimpath.
 func source(t testing.TB, name string) string {

@@ -8,10 +8,16 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "nonblock" { // for hosts whose listeners block, and with them a program of one thread
+		if err := syscall.SetNonblock(3, true); err != nil {
+			fmt.Fprintln(os.Stderr, "nonblock:", err)
+		}
+	}
 	f := os.NewFile(3, "http")
 	l, err := net.FileListener(f)
 	if err != nil {

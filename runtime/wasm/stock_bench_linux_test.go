@@ -1,0 +1,301 @@
+package wasm
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental/sock"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+
+	"wherry.dev/wherry/runtime/sandbox"
+	"wherry.dev/wherry/runtime/sandbox/sandboxtest"
+	"wherry.dev/wherry/runtime/wasm/module"
+	"wherry.dev/wherry/runtime/wasm/wasi"
+)
+
+// The benchmarks of this file run the same modules here and in wazero of the
+// same version as it comes, with its own WASI and sockets:
+//
+//	task bench:stock
+//
+// What stock has begun it cannot end (an idle server of its spins, and nothing
+// can interrupt it), so its servers come last and live as long as the process.
+
+// stock is wazero as it comes, with one module.
+type stock struct {
+	rt       wazero.Runtime
+	compiled wazero.CompiledModule
+}
+
+func newStock(b *testing.B, image sandbox.Image) *stock {
+	b.Helper()
+	ctx := context.Background()
+	s := &stock{rt: wazero.NewRuntime(ctx)}
+	if _, err := wasi_snapshot_preview1.Instantiate(ctx, s.rt); err != nil {
+		b.Fatal(err)
+	}
+	code, err := os.ReadFile(image.Module)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if s.compiled, err = s.rt.CompileModule(ctx, code); err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func (s *stock) instantiate(ctx context.Context, args ...string) (api.Module, error) {
+	cfg := wazero.NewModuleConfig().WithName("").WithStartFunctions().WithArgs(append([]string{"guest"}, args...)...).
+		WithSysWalltime().WithSysNanotime().WithSysNanosleep()
+	return s.rt.InstantiateModule(ctx, s.compiled, cfg)
+}
+
+// benchImages are the modules, smallest first; args make them end at once.
+func benchImages(b *testing.B) (names []string, images map[string]sandbox.Image) {
+	names = []string{"C, 19 kB", "Go, 2.7 MB", "Go http, 9 MB", "Go with CEL, 15 MB"}
+	small, err := sandboxtest.FromFile("../../samples/chello/hello.wasm")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return names, map[string]sandbox.Image{
+		names[0]: small, names[1]: shared.guests.Tool(b), names[2]: shared.guests.Web(b), names[3]: shared.guests.Rules(b),
+	}
+}
+
+// median of what one does, in microseconds.
+func median(b *testing.B, one func() time.Duration) {
+	var took []time.Duration
+	for b.Loop() {
+		took = append(took, one())
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Nanoseconds())/1e3, "p50-us")
+	b.ReportMetric(float64(took[len(took)*99/100].Nanoseconds())/1e3, "p99-us")
+	b.ReportMetric(0, "ns/op") // of little meaning beside the median
+}
+
+// BenchmarkColdStart is the time from a compiled module to an instance that
+// can be called ("instance"), and to the end of a program that says a word ("run").
+func BenchmarkColdStart(b *testing.B) {
+	ctx := context.Background()
+	names, images := benchImages(b)
+	rt := shared.harness.Runtime.(*Runtime)
+	check := func(b *testing.B, err error) {
+		if err != nil && exitOf(err) != 0 {
+			b.Fatal(err)
+		}
+	}
+	for i, name := range names {
+		runs := i == 1 || i == 3 // the others are servers
+		p, err := rt.engine.load(ctx, images[name])
+		if err != nil {
+			b.Fatal(err)
+		}
+		ours := func(run bool) time.Duration {
+			began := time.Now()
+			meter, gauge := module.NewMeter(0), module.NewGauge(256<<20)
+			guest, err := wasi.NewGuest(ctx, wasi.Config{Args: []string{"guest", "say:word"}})
+			check(b, err)
+			guestCtx := wasi.WithGuest(module.WithMeter(ctx, meter), guest)
+			in, err := p.instantiate(guestCtx, module.Limits{Memory: gauge, Meter: meter})
+			check(b, err)
+			took := time.Since(began)
+			if run {
+				_, err = meter.Call(guestCtx, in.ExportedFunction(startFunction), gauge)
+				check(b, err)
+			}
+			guest.Close()
+			check(b, in.Close(ctx))
+			if run {
+				took = time.Since(began)
+			}
+			return took
+		}
+		b.Run(name+"/instance/ours", func(b *testing.B) { median(b, func() time.Duration { return ours(false) }) })
+		if runs {
+			b.Run(name+"/run/ours", func(b *testing.B) { median(b, func() time.Duration { return ours(true) }) })
+		}
+		p.release()
+		s := newStock(b, images[name])
+		plain := func(run bool) time.Duration {
+			began := time.Now()
+			in, err := s.instantiate(ctx, "say:word")
+			check(b, err)
+			took := time.Since(began)
+			if run {
+				_, err = in.ExportedFunction(startFunction).Call(ctx)
+				check(b, err)
+			}
+			check(b, in.Close(ctx))
+			if run {
+				took = time.Since(began)
+			}
+			return took
+		}
+		b.Run(name+"/instance/stock", func(b *testing.B) { median(b, func() time.Duration { return plain(false) }) })
+		if runs {
+			b.Run(name+"/run/stock", func(b *testing.B) { median(b, func() time.Duration { return plain(true) }) })
+		}
+		if err := s.rt.Close(ctx); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// loadTime is how long each run of BenchmarkRequests lasts.
+const loadTime = 2 * time.Second
+
+// load makes requests on kept connections for a while, each one waiting for
+// its answer, and reports what came of it.
+func load(b *testing.B, address string, connections int) {
+	var mu sync.Mutex
+	var all []time.Duration
+	starved := 0
+	var group sync.WaitGroup
+	end := time.Now().Add(loadTime)
+	for range connections {
+		group.Go(func() {
+			took, err := oneClient(address, end)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				b.Error(err)
+			}
+			if all = append(all, took...); len(took) == 0 {
+				starved++
+			}
+		})
+	}
+	group.Wait()
+	if len(all) == 0 {
+		b.Fatal("no request was answered")
+	}
+	slices.Sort(all)
+	b.ReportMetric(float64(len(all))/loadTime.Seconds(), "requests/s")
+	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-us")
+	b.ReportMetric(float64(starved), "starved")
+	b.ReportMetric(0, "ns/op")
+}
+
+// oneClient returns the times of the requests that were answered before end.
+func oneClient(address string, end time.Time) (took []time.Duration, err error) {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	_ = c.SetReadDeadline(end)
+	in := bufio.NewReader(c)
+	for {
+		began := time.Now()
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: guest\r\n\r\n"); err != nil {
+			return took, err
+		}
+		r, err := http.ReadResponse(in, nil)
+		if err == nil {
+			_, err = io.Copy(io.Discard, r.Body)
+		}
+		if err != nil { // the time is over
+			return took, nil
+		}
+		took = append(took, time.Since(began))
+	}
+}
+
+// BenchmarkRequests loads one Go net/http server over TCP, client and server on
+// the same processors.
+func BenchmarkRequests(b *testing.B) {
+	image := shared.guests.Web(b)
+	h := shared.harness
+	s := h.Pod(b, nil)
+	_, out := h.Start(b, s, sandbox.ContainerSpec{Image: image, Ports: []sandbox.Port{{Number: 8090}}})
+	out.Await(b, "serving")
+	at := func(host string) string { return net.JoinHostPort(host, "8090") }
+	for _, n := range []int{1, 16, 256} {
+		b.Run(fmt.Sprint(n, "/ours"), func(b *testing.B) { load(b, at(s.Pod().IP.String()), n) })
+	}
+	const host = "127.99.2.1"
+	plain := newStock(b, image)
+	in, err := plain.instantiate(sock.WithConfig(context.Background(), sock.NewConfig().WithTCPListener(host, 8090)), "nonblock")
+	if err != nil {
+		b.Fatal(err)
+	}
+	go func() { _, _ = in.ExportedFunction(startFunction).Call(context.Background()) }()
+	for _, n := range []int{1, 16, 256} {
+		b.Run(fmt.Sprint(n, "/stock"), func(b *testing.B) { load(b, at(host), n) })
+	}
+}
+
+// processorTime is what the process has used of processors.
+func processorTime(b *testing.B) time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+// idleTime is for how long the use of processors by idle servers is measured.
+const idleTime = 3 * time.Second
+
+// BenchmarkIdleServers starts servers and reports what each holds, and what all
+// of them use while nobody asks. Stock runs fewer: each spins.
+func BenchmarkIdleServers(b *testing.B) {
+	names, images := benchImages(b)
+	measure := func(b *testing.B, n int, start func(i int)) {
+		debug.FreeOSMemory()
+		before := residentBytes(b)
+		for i := range n {
+			start(i)
+		}
+		debug.FreeOSMemory()
+		b.ReportMetric((residentBytes(b)-before)/float64(n)/1024, "KiB/guest")
+		used := processorTime(b)
+		<-time.After(idleTime) // the quantity itself
+		b.ReportMetric(100*float64(processorTime(b)-used)/float64(idleTime), "%core")
+		b.ReportMetric(0, "ns/op")
+	}
+	rt := shared.harness.Runtime.(*Runtime)
+	for kind, counts := range map[string][]int{names[0]: {1, 100, 1000, 5000}, names[2]: {1, 100, 1000}} {
+		for _, n := range counts {
+			b.Run(fmt.Sprint(kind, "/", n, "/ours"), func(b *testing.B) {
+				var running []*container
+				measure(b, n, func(i int) { running = append(running, startIdle(b, rt, images[kind], 1, awaitPark)...) })
+				for _, c := range running {
+					if err := c.sandbox.Close(context.Background()); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+	plain := newStock(b, images[names[2]])
+	for i, n := range []int{1, 20} {
+		b.Run(fmt.Sprint(names[2], "/", n, "/stock"), func(b *testing.B) {
+			measure(b, n, func(k int) {
+				ctx := sock.WithConfig(context.Background(), sock.NewConfig().WithTCPListener(fmt.Sprint("127.99.", 3+i, ".", k+1), 8090))
+				in, err := plain.instantiate(ctx, "nonblock")
+				if err != nil {
+					b.Fatal(err)
+				}
+				go func() { _, _ = in.ExportedFunction(startFunction).Call(ctx) }()
+				runtime.Gosched()
+			})
+		})
+	}
+}

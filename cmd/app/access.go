@@ -30,6 +30,7 @@ type access struct {
 	roles      *rbac.Authorizer
 	reviews    *auth.Reviews
 	authorizer auth.Authorizer
+	nodes      *auth.Nodes
 	tokens     *tokens.Issuer
 	quotas     *quota.Ledger
 	webhooks   *webhooks.Webhooks
@@ -75,7 +76,8 @@ func (c *Cluster) startAccess(ctx context.Context) error {
 	if err := c.while(ctx, "read the cluster's roles", a.roles.WaitSynced); err != nil {
 		return err
 	}
-	a.authorizer = auth.Any(auth.Masters{}, auth.NewNodes(c.registry), a.roles)
+	a.nodes = auth.NewNodes(c.registry)
+	a.authorizer = auth.Any(auth.Masters{}, a.nodes, a.roles)
 	a.tokens.Follow(c.registry)
 	a.reviews.Authorizer, a.reviews.Tokens = a.authorizer, c.tokenAuthenticators()
 	return nil

@@ -119,7 +119,7 @@ func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, rea
 	one := &node{name: name, listener: newMemListener()}
 	one.transport = &http.Transport{DialContext: one.listener.DialContext}
 	config := agent.Config{
-		Name: name, Client: api.Named(c.registry, "kubelet"), Runtime: runtime, Images: images,
+		Name: name, Client: auth.Within(api.Named(c.registry, "kubelet"), auth.NodeUser(name), c.access.authorizer), Runtime: runtime, Images: images,
 		Dir:     filepath.Join(c.cfg.DataDir, "nodes", name),
 		Labels:  processLabels(),
 		Dial:    c.outside.dial,

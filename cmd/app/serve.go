@@ -70,6 +70,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	}
 	c.nodes = newNodes(c)
 	c.informers = reconcile.NewInformers(c.registry, c.log("informers")) // startLoops runs them
+	c.informers.For(api.Pods).OnChange(c.access.nodes.Observe)
 	c.paths = &paths{nodes: c.informers.For(api.Nodes), local: c.nodes.dialPod, far: c.nodes.dialFar}
 	close(c.reaching)
 	used, err := c.withMetrics()

@@ -13,7 +13,7 @@ import (
 
 // Nodes lets each node's agent do its work and no more: read what is needed to
 // serve, change its own Node, Lease and pods, and read the Secrets, ConfigMaps,
-// ServiceAccounts and claims that pods bound to it refer to, and the volumes
+// ServiceAccounts and claims (of volumes and of devices) that pods bound to it refer to, and the volumes
 // behind those claims or on its own disk. It has the scope of
 // Kubernetes' Node authorizer and, as far as names are concerned, of
 // NodeRestriction; what a node writes into its own Node and its own pods'
@@ -23,10 +23,20 @@ import (
 // without it, to answer early, and again with the name that it has read.
 type Nodes struct {
 	client api.Client
+	known  references
 }
 
 // NewNodes decides with the help of the objects that the client sees.
 func NewNodes(c api.Client) *Nodes { return &Nodes{client: c} }
+
+// Observe takes in a change of a pod, as an informer of all pods reports it.
+// With it, Nodes answers most questions about what pods refer to from an index;
+// what that does not know yet, it looks up.
+func (n *Nodes) Observe(old, new api.Object) {
+	before, _ := old.(*corev1.Pod)
+	after, _ := new.(*corev1.Pod)
+	n.known.observe(before, after)
+}
 
 // leaseNamespace is where nodes renew their leases.
 const leaseNamespace = "kube-node-lease"
@@ -55,6 +65,10 @@ func (n *Nodes) Authorize(ctx context.Context, a Attributes) (bool, string, erro
 		return a.Resource == "certificatesigningrequests" && a.Subresource == "" && (reads(a.Verb) || a.Verb == "create"), "", nil
 	case "events.k8s.io":
 		return a.Resource == "events" && records(a.Verb), "", nil
+	case "resource.k8s.io":
+		if a.Resource == "resourceclaims" && a.Verb == "get" {
+			return n.referred(ctx, node, a)
+		}
 	}
 	return false, "", nil
 }
@@ -126,6 +140,10 @@ func (n *Nodes) referred(ctx context.Context, node string, a Attributes) (bool, 
 	if !token && (!reads(a.Verb) || a.Subresource != "") || name == "" || a.Namespace == "" {
 		return false, reason, nil
 	}
+	if n.known.has(reference{node, a.Resource, a.Namespace, name}) {
+		return true, "", nil
+	}
+	// The pod may have come to the node only now.
 	list, err := n.client.List(ctx, api.Pods.Key(a.Namespace, ""), api.ListOptions{
 		Fields: fields.OneTermEqualSelector("spec.nodeName", node), ResourceVersion: "0",
 	})

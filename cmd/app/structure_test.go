@@ -72,6 +72,7 @@ var mayImport = map[string][]string{
 	"bench/result":                  {},
 	"samples":                       {},
 	"samples/relay":                 {"runtime/guest", "runtime/guest/guesthttp"},
+	"samples/guestbook":             {"runtime/guest", "runtime/guest/guesthttp"},
 	// layer 2
 	"control/controller": {"control/api", "control/auth", "control/quota", "control/reconcile"},
 	"control/scheduler":  {"control/api", "control/reconcile"},

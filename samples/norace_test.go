@@ -1,0 +1,5 @@
+//go:build !race
+
+package samples_test
+
+const raceEnabled = false

@@ -51,7 +51,10 @@ func newRoot(streams Streams) *cobra.Command {
 		Long: "Wherry runs WebAssembly workloads with the Kubernetes API.\n\n" +
 			"  wherry up                         start a cluster here\n" +
 			"  wherry push app.wasm hello:v1     give it a module\n" +
-			"  wherry kubectl apply -f app.yaml  run it",
+			"  wherry kubectl apply -f app.yaml  run it\n\n" +
+			"Exit codes: 0 done; 1 it failed, or what was asked about is not well (status, doctor), and standard error\n" +
+			"says why and what to do; run and kubectl exit as the guest and kubectl do.",
+		Example: "  wherry up --demo\n  wherry new go hello && wherry dev hello",
 		// Without it cobra shows the help for a command that it does not know,
 		// and calls that a success.
 		RunE: func(cmd *cobra.Command, args []string) error {

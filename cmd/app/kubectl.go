@@ -19,6 +19,7 @@ func newKubectl(at *target, streams Streams) *cobra.Command {
 	return &cobra.Command{
 		Use:                "kubectl [command]",
 		Short:              "kubectl, pointed at this cluster",
+		Example:            "  wherry kubectl get pods -A\n  wherry kubectl apply -f app.yaml\n  wherry --data-dir ./other kubectl get nodes",
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
 			nameKubectl()

@@ -22,6 +22,7 @@ func newServer(at *target, streams Streams) *cobra.Command {
 	cmd.Long = "Start the server of a cluster, without a node of its own, and keep it running until SIGINT or SIGTERM.\n" +
 		"Nodes on this and other machines join it with \"wherry node --server URL --token TOKEN\", the token\n" +
 		"being made here with \"wherry token create\". They dial the server; nothing dials them."
+	cmd.Example = "  wherry server\n  wherry server --api-address 192.0.2.1:6443"
 	for name, value := range map[string]string{"nodes": "0", "api-address": "0.0.0.0:6443"} {
 		f := cmd.Flags().Lookup(name)
 		_ = f.Value.Set(value) // as the flag's own type prints it
@@ -39,7 +40,8 @@ func newNode(at *target, streams Streams) *cobra.Command {
 		Use: "node --server URL --token TOKEN", Short: "Start a node of a cluster whose server runs elsewhere",
 		Long: "Start a node and keep it running until SIGINT or SIGTERM. It dials the server and nothing dials it.\n" +
 			"The token is needed the first time only: what the node gets for it is kept in --data-dir.",
-		Args: cobra.NoArgs,
+		Example: "  wherry node --server https://192.0.2.1:6443 --token TOKEN\n  wherry node --server https://192.0.2.1:6443 --name edge-1 --label place=roof",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.DataDir = filepath.Join(filepath.Dir(at.dataDir), filepath.Base(at.dataDir)+"-node")
 			if at.flags.Changed("data-dir") {

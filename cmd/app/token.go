@@ -57,7 +57,8 @@ func hashOfCA(pemData []byte) (string, error) {
 func newToken(at *target, streams Streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "token", Short: "Let machines join the cluster: create, list, delete",
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: "  wherry token create --ttl 1h\n  wherry token list",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newTokenCreate(at, streams), newTokenList(at, streams), newTokenDelete(at, streams))
 	return cmd
@@ -68,6 +69,7 @@ func newTokenCreate(at *target, streams Streams) *cobra.Command {
 	var description string
 	cmd := &cobra.Command{
 		Use: "create", Short: "Make a token for \"wherry node\"", Args: cobra.NoArgs,
+		Example: "  wherry token create\n  wherry token create --ttl 0 --description \"machines on the roof\"",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if ttl < 0 {
 				return errors.New("--ttl is negative: 0 means that the token never expires")
@@ -111,12 +113,17 @@ func createToken(ctx context.Context, at *target, expires time.Time, description
 }
 
 func newTokenList(at *target, streams Streams) *cobra.Command {
-	return &cobra.Command{
+	var format *output
+	cmd := &cobra.Command{
 		Use: "list", Short: "Show the tokens without their secrets", Args: cobra.NoArgs,
+		Example: "  wherry token list\n  wherry token list --output json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			tokens, err := listTokens(cmd.Context(), at)
 			if err != nil {
 				return fmt.Errorf("list tokens: %w", err)
+			}
+			if *format == outputJSON {
+				return printJSON(streams.Out, listedTokens(tokens, time.Now()))
 			}
 			var out bytes.Buffer
 			table := tabwriter.NewWriter(&out, 0, 0, 3, ' ', 0)
@@ -136,6 +143,28 @@ func newTokenList(at *target, streams Streams) *cobra.Command {
 			return err
 		},
 	}
+	format = bindOutput(cmd.Flags())
+	return cmd
+}
+
+// listedToken is what "wherry token list --output json" prints of a token.
+type listedToken struct {
+	ID          string     `json:"id"`
+	Expires     *time.Time `json:"expires,omitempty"` // absent: never
+	Expired     bool       `json:"expired"`
+	Description string     `json:"description,omitempty"`
+}
+
+func listedTokens(tokens []auth.BootstrapToken, now time.Time) []listedToken {
+	listed := make([]listedToken, 0, len(tokens))
+	for _, t := range tokens {
+		one := listedToken{ID: t.ID, Expired: t.Expired(now), Description: t.Description}
+		if !t.Expires.IsZero() {
+			one.Expires = &t.Expires
+		}
+		listed = append(listed, one)
+	}
+	return listed
 }
 
 func listTokens(ctx context.Context, at *target) ([]auth.BootstrapToken, error) {
@@ -163,6 +192,7 @@ func listTokens(ctx context.Context, at *target) ([]auth.BootstrapToken, error) 
 func newTokenDelete(at *target, streams Streams) *cobra.Command {
 	return &cobra.Command{
 		Use: "delete TOKEN|ID", Short: "Let nobody join with a token any more", Args: cobra.ExactArgs(1),
+		Example: "  wherry token delete abcdef",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, _, _ := strings.Cut(args[0], ".")
 			config, err := at.rest()

@@ -30,7 +30,8 @@ func newUp(at *target, streams Streams) *cobra.Command {
 		Short: "Start a cluster: server and node in this process",
 		Long: "Start a cluster in this process and keep it running until SIGINT or SIGTERM.\n" +
 			"Started again on its data directory it goes on as it was, pods included.",
-		Args: cobra.NoArgs,
+		Example: "  wherry up\n  wherry up --demo\n  wherry up --nodes 3 --data-dir ./cluster --api-address 127.0.0.1:0",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if flags.configFile != "" {
 				if err := applyConfigFile(flags.configFile, cmd.Flags()); err != nil {

@@ -229,14 +229,5 @@ func (c *cronJobs) writeStatus(ctx context.Context, seen, cj *batchv1.CronJob) e
 	if equality.Semantic.DeepEqual(seen.Status, cj.Status) {
 		return nil
 	}
-	key := api.CronJobs.KeyOf(cj)
-	stored, err := c.client.Update(ctx, key, cj, api.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("write the status of %s: %w", key, err)
-	}
-	c.written.add(key, stored)
-	return nil
+	return c.written.writeStatus(ctx, c.client, api.CronJobs.KeyOf(cj), cj)
 }

@@ -10,9 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/util/flowcontrol"
 
 	"wherry.dev/wherry/control/api"
@@ -56,7 +54,7 @@ func newDaemonSets(cfg Config) runner {
 	c.owners = owners{client: cfg.Client, owner: api.DaemonSets, owned: api.Pods, objects: c.pods}
 	c.loop = cfg.loop("daemonset", 4, c)
 	c.revisions = newRevisions(cfg, api.DaemonSets, func() *reconcile.Loop { return c.loop })
-	podWatch{kind: api.DaemonSets, owners: c.sets, selector: daemonSelector, loop: c.loop, expect: c.control.expect}.start(c.pods)
+	podWatch{kind: api.DaemonSets, owners: c.sets, selector: selectorOf(api.DaemonSets, func(ds *appsv1.DaemonSet) *metav1.LabelSelector { return ds.Spec.Selector }), loop: c.loop, expect: c.control.expect}.start(c.pods)
 	c.nodes.OnChange(func(old, new api.Object) {
 		before, wasNode := old.(*corev1.Node)
 		after, isNode := new.(*corev1.Node)
@@ -69,14 +67,6 @@ func newDaemonSets(cfg Config) runner {
 		}
 	})
 	return c.loop
-}
-
-func daemonSelector(obj api.Object) (labels.Selector, error) {
-	ds, ok := obj.(*appsv1.DaemonSet)
-	if !ok {
-		return nil, fmt.Errorf("%s is a %T", api.DaemonSets.KeyOf(obj), obj)
-	}
-	return metav1.LabelSelectorAsSelector(ds.Spec.Selector)
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -188,14 +178,5 @@ func (c *daemonSets) writeStatus(ctx context.Context, ds *appsv1.DaemonSet, stat
 	}
 	changed := ds.DeepCopy()
 	changed.Status = status
-	key := api.DaemonSets.KeyOf(ds)
-	stored, err := c.client.Update(ctx, key, changed, api.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("write the status of %s: %w", key, err)
-	}
-	c.written.add(key, stored)
-	return nil
+	return c.written.writeStatus(ctx, c.client, api.DaemonSets.KeyOf(ds), changed)
 }

@@ -1,8 +1,12 @@
 package controller
 
 import (
+	"context"
+	"fmt"
 	"sync"
 	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -112,4 +116,18 @@ func (l *latest) of(key api.Key, shown api.Object) api.Object {
 		return shown
 	}
 	return written
+}
+
+// writeStatus stores an object with another status and notes what came of it.
+// One that is gone needs none.
+func (l *latest) writeStatus(ctx context.Context, client api.Client, key api.Key, changed api.Object) error {
+	stored, err := client.Update(ctx, key, changed, api.UpdateOptions{Subresource: "status"})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("write the status of %s: %w", key, err)
+	}
+	l.add(key, stored)
+	return nil
 }

@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"fmt"
+
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -87,5 +89,17 @@ func (w podWatch) enqueueMatching(old, new api.Object) {
 		if err == nil && !selector.Empty() && selector.Matches(labels.Set(new.GetLabels())) {
 			w.loop.Enqueue(w.kind.KeyOf(owner))
 		}
+	}
+}
+
+// selectorOf is the selector of the pods of an owner, which of says where to
+// find.
+func selectorOf[T api.Object](kind api.Resource, of func(T) *metav1.LabelSelector) func(api.Object) (labels.Selector, error) {
+	return func(obj api.Object) (labels.Selector, error) {
+		owner, ok := obj.(T)
+		if !ok {
+			return nil, fmt.Errorf("%s is a %T", kind.KeyOf(obj), obj)
+		}
+		return metav1.LabelSelectorAsSelector(of(owner))
 	}
 }

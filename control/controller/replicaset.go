@@ -10,7 +10,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -204,14 +203,5 @@ func (r *replicaSets) writeStatus(ctx context.Context, obj api.Object, was, stat
 	if view, err := r.kind.view(changed); err != nil || equality.Semantic.DeepEqual(was, view.Status) {
 		return err
 	}
-	key := r.kind.resource.KeyOf(obj)
-	stored, err := r.client.Update(ctx, key, changed, api.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("write the status of %s: %w", key, err)
-	}
-	r.written.add(key, stored)
-	return nil
+	return r.written.writeStatus(ctx, r.client, r.kind.resource.KeyOf(obj), changed)
 }

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/reconcile"
@@ -46,7 +45,7 @@ func newStatefulSets(cfg Config) runner {
 	}}
 	c.loop = cfg.loop("statefulset", 8, c)
 	c.revisions = newRevisions(cfg, api.StatefulSets, func() *reconcile.Loop { return c.loop })
-	podWatch{kind: api.StatefulSets, owners: c.sets, selector: setSelector, loop: c.loop}.start(c.pods)
+	podWatch{kind: api.StatefulSets, owners: c.sets, selector: selectorOf(api.StatefulSets, func(set *appsv1.StatefulSet) *metav1.LabelSelector { return set.Spec.Selector }), loop: c.loop}.start(c.pods)
 	c.claims.OnChange(func(old, new api.Object) { // a pod may wait for its end
 		if new != nil {
 			return
@@ -58,14 +57,6 @@ func newStatefulSets(cfg Config) runner {
 		}
 	})
 	return c.loop
-}
-
-func setSelector(obj api.Object) (labels.Selector, error) {
-	set, ok := obj.(*appsv1.StatefulSet)
-	if !ok {
-		return nil, fmt.Errorf("%s is a %T", api.StatefulSets.KeyOf(obj), obj)
-	}
-	return metav1.LabelSelectorAsSelector(set.Spec.Selector)
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -234,14 +225,5 @@ func (c *statefulSets) writeStatus(ctx context.Context, set *appsv1.StatefulSet,
 	}
 	changed := set.DeepCopy()
 	changed.Status = status
-	key := api.StatefulSets.KeyOf(set)
-	stored, err := c.client.Update(ctx, key, changed, api.UpdateOptions{Subresource: "status"})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("write the status of %s: %w", key, err)
-	}
-	c.written.add(key, stored)
-	return nil
+	return c.written.writeStatus(ctx, c.client, api.StatefulSets.KeyOf(set), changed)
 }

@@ -78,7 +78,7 @@ func (w *bodyWriter) copies(l loop) int {
 //	      loop  fuel -= copies*cost; fuel < 0: br 1
 //	        block … br 4 end    ;; to repeat is to leave this block
 //	        block … br 4 end
-//	        … br 3              ;; the last one repeats the loop
+//	        block … end br 3    ;; the last one repeats the loop
 //	      end
 //	    end
 //	    fuel = yield(fuel)
@@ -103,8 +103,12 @@ func (w *bodyWriter) appendSplit(dst, body []byte, l loop, patches []patch, scra
 		dst = appendBody(dst, body, l, patches, 0, 4)
 		dst = append(dst, opBr, 4, opEnd)
 	}
-	dst = appendBody(dst, body, l, patches, 0, 3)
-	dst = append(dst, opBr, 3, opEnd)
+	// One copy is in a block of the loop's type, in which it leaves the loop's
+	// results and nothing else, or the module is not valid: before the branch
+	// alone it could leave more.
+	dst = append(append(dst, opBlock), typ...)
+	dst = appendBody(dst, body, l, patches, 1, 4)
+	dst = append(dst, opEnd, opBr, 3, opEnd)
 	if len(typ) != 1 || typ[0] != typeEmpty {
 		dst = append(dst, opUnreachable) // nobody comes here, to take the results
 	}

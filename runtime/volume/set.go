@@ -80,6 +80,11 @@ func (s *Set) sync(ctx context.Context, b builder, v *corev1.Volume) (string, er
 	}
 	at := filepath.Join(s.dir, "volumes", kindOf(v), v.Name)
 	if v.EmptyDir != nil {
+		// The pod's own directory also for one in memory: by it the next agent
+		// finds what a killed one has left.
+		if err := os.MkdirAll(s.dir, 0o755); err != nil {
+			return "", fmt.Errorf("create directory: %w", err)
+		}
 		at = EmptyDirPath(s.dir, v)
 		return at, makeOpenDir(at)
 	}

@@ -140,7 +140,7 @@ func (a *Agent) admit(w *worker, pod *corev1.Pod) *verdict {
 	if os := pod.Spec.OS; os != nil && string(os.Name) != runtime.GOOS && string(os.Name) != "linux" {
 		return &verdict{reason: "PodOSNotSupported", message: "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS"}
 	}
-	if condition := pressureOn(a.machineHealth(), pod); condition != "" && !w.static {
+	if condition := pressureOn(a.health(), pod); condition != "" && !w.static {
 		return &verdict{reason: "Evicted", message: fmt.Sprintf("Pod was rejected: The node had condition: [%s]. ", condition)}
 	}
 	self := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.Name, Labels: a.currentLabels()}}

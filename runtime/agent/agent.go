@@ -46,6 +46,7 @@ type Agent struct {
 	machine              machine
 	metrics              *metrics
 	started              time.Time // of Run
+	health               func() health
 }
 
 // New makes an agent. A configuration that is not complete is reported by Run.
@@ -54,7 +55,7 @@ func New(cfg Config) *Agent {
 		return &Agent{err: err}
 	}
 	a := &Agent{cfg: cfg}
-	a.log = a.cfg.Log
+	a.log, a.health = a.cfg.Log, a.machineHealth
 	a.recorder = reconcile.NewRecorder(a.cfg.Client, "kubelet", cfg.Name, a.log)
 	a.logs = podlog.NewStore(a.path("logs"), podlog.Limits{}, a.log)
 	for _, address := range a.cfg.Addresses {

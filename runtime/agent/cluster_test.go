@@ -37,6 +37,7 @@ type cluster struct {
 	api     *distinct
 	// configure changes the agent before it is made.
 	configure func(*agent.Config)
+	made      func(*agent.Agent) // changes it before it runs
 }
 
 // distinct gives events distinct names: they are made of the time, which
@@ -118,6 +119,9 @@ func (c *cluster) startAgent() {
 		c.configure(&config)
 	}
 	c.agent = agent.New(config)
+	if c.made != nil {
+		c.made(c.agent)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	a := c.agent

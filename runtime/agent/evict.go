@@ -127,7 +127,7 @@ func dirSize(dir string) (total int64) {
 // end helps most at the least cost
 // (https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#pod-selection-for-kubelet-eviction).
 func (a *Agent) relieve(all []*worker) {
-	h := a.machineHealth()
+	h := a.health()
 	var resourceName string
 	var threshold, available int64
 	switch {

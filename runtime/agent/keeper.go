@@ -113,7 +113,7 @@ func (k *keeper) sync(ctx context.Context) error {
 	if err := k.network(node); err != nil {
 		k.agent.log.Error("cannot use the node's podCIDR", "podCIDR", node.Spec.PodCIDR, "err", err)
 	}
-	h := k.agent.machineHealth()
+	h := k.agent.health()
 	h.network, h.ending = k.agent.addresses.isOpen(), k.agent.ending.Load()
 	now := metaTime(time.Now(), time.Time{})
 	status := k.agent.nodeStatus(&node.Status, h, now)

@@ -114,7 +114,7 @@ func (m *machine) processor(now time.Time) (total, rate uint64) {
 func (a *Agent) nodeStats(now time.Time) stats.NodeStats {
 	at := metav1.NewTime(now)
 	total, rate := a.machine.processor(now)
-	free := uint64(max(0, a.machineHealth().memory))
+	free := uint64(max(0, a.health().memory))
 	used := uint64(max(0, a.cfg.Capacity.Memory-int64(free)))
 	return stats.NodeStats{NodeName: a.cfg.Name, StartTime: metav1.NewTime(a.started),
 		CPU:    &stats.CPUStats{Time: at, UsageNanoCores: &rate, UsageCoreNanoSeconds: &total},

@@ -1,0 +1,56 @@
+package agent_test
+
+import (
+	"sync/atomic"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"wherry.dev/wherry/runtime/agent"
+)
+
+// TestPressureEviction: a node that is low on memory says so, evicts the pod
+// that uses more than it asked for, keeps new ones away that ask for nothing,
+// and takes pods again when there is memory.
+func TestPressureEviction(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		var free atomic.Int64
+		free.Store(1 << 30)
+		c.stop()
+		c.made = func(a *agent.Agent) { a.PretendMemory(free.Load) }
+		c.startAgent()
+		<-c.ready
+		c.create(sizedPod("modest", amounts("10m", "64Mi"), nil))
+		c.create(newPod("greedy", "web"))
+		vital := newPod("vital", "web")
+		vital.Spec.PriorityClassName = "system-node-critical"
+		c.create(vital)
+		for _, name := range []string{"modest", "greedy", "vital"} {
+			c.waitPod(name, "is ready", isReady)
+		}
+		free.Store(50 << 20)
+		pod := c.waitPod("greedy", "is evicted", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodFailed })
+		c.until("the node says that it is low on memory", func() bool {
+			low := nodeCondition(c.node(), corev1.NodeMemoryPressure)
+			return low.Status == corev1.ConditionTrue && low.Reason == "KubeletHasInsufficientMemory"
+		})
+		c.create(newPod("late", "web"))
+		late := c.waitPod("late", "is rejected", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodFailed })
+		free.Store(1 << 30)
+		const text = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. Container web was using 3Mi, request is 0, has larger consumption of memory. "
+		if s := pod.Status; s.Reason != "Evicted" || s.Message != text || conditionOf(pod, corev1.DisruptionTarget).Reason != corev1.PodReasonTerminationByKubelet {
+			c.Errorf("evicted with %q, %q", s.Reason, s.Message)
+		}
+		if s := late.Status; s.Reason != "Evicted" || s.Message != "Pod was rejected: The node had condition: [MemoryPressure]. " {
+			c.Errorf("rejected with %q, %q", s.Reason, s.Message)
+		}
+		if !isReady(c.pod("vital")) {
+			c.Error("a critical pod was evicted")
+		}
+		c.until("there is memory again", func() bool {
+			return nodeCondition(c.node(), corev1.NodeMemoryPressure).Status == corev1.ConditionFalse
+		})
+		c.create(newPod("next", "web"))
+		c.waitPod("next", "is ready", isReady)
+	})
+}

@@ -34,7 +34,7 @@ func TestExtensions(t *testing.T) {
 	c := clustertest.New(t)
 	c.ExpectWarnings("conversion webhook for conversion.example") // from the loops, while it is out of order
 	c.Push("hello:v1", samples.HelloModule)
-	server, bundle := extension(t, "builtin-webhooks")
+	server, bundle := extension(t, "builtin-webhooks", "builtin-aggregation")
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -75,8 +75,9 @@ func extension(t *testing.T, namespaces ...string) (*httptest.Server, []byte) {
 		return &admissionv1.AdmissionResponse{Allowed: true, Warnings: []string{"that was close"}}
 	}))
 	mux.HandleFunc("/convert", convertHosts)
+	mux.HandleFunc("/apis/", serveFlavours)
 	server := httptest.NewUnstartedServer(mux)
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -130,4 +131,37 @@ func convertHosts(w http.ResponseWriter, r *http.Request) {
 	review.Request, review.Response = nil, said
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(review)
+}
+
+// serveFlavours is a whole aggregated API: one kind with one object, who tells
+// who asks. The watch is one event, then silence.
+func serveFlavours(w http.ResponseWriter, r *http.Request) {
+	if len(r.TLS.PeerCertificates) == 0 || r.TLS.PeerCertificates[0].Subject.CommonName != "front-proxy-client" || r.Header.Get("Authorization") != "" {
+		http.Error(w, "who is that?", http.StatusUnauthorized)
+		return
+	}
+	const root = "/apis/flavours.example/v1"
+	flavour := func(version string) string {
+		return `{"apiVersion":"flavours.example/v1","kind":"Flavour","metadata":{"name":"vanilla","resourceVersion":"` + version + `","annotations":{"asker":"` + r.Header.Get("X-Remote-User") + `"}}}`
+	}
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case r.URL.Path == root:
+		fmt.Fprint(w, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"flavours.example/v1","resources":[`+
+			`{"name":"flavours","singularName":"flavour","namespaced":false,"kind":"Flavour","shortNames":["flv"],"verbs":["get","list","watch"]},`+
+			`{"name":"flavours/taste","namespaced":false,"kind":"Flavour","verbs":["get"]}]}`)
+	case r.URL.Path == root+"/flavours/vanilla":
+		fmt.Fprint(w, flavour("1"))
+	case r.URL.Path == root+"/flavours" && r.URL.Query().Get("watch") != "":
+		fmt.Fprintf(w, `{"type":"ADDED","object":%s}`+"\n", flavour("2"))
+		if r.URL.Query().Get("sendInitialEvents") == "true" {
+			fmt.Fprint(w, `{"type":"BOOKMARK","object":{"apiVersion":"flavours.example/v1","kind":"Flavour","metadata":{"resourceVersion":"2","annotations":{"k8s.io/initial-events-end":"true"}}}}`+"\n")
+		}
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	case r.URL.Path == root+"/flavours":
+		fmt.Fprintf(w, `{"apiVersion":"flavours.example/v1","kind":"FlavourList","metadata":{"resourceVersion":"1"},"items":[%s]}`, flavour("1"))
+	default:
+		http.Error(w, "404 page not found", http.StatusNotFound)
+	}
 }

@@ -87,6 +87,10 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		extra[profilesPath] = profiles()
 	}
 	extra[tunnel.Path], extra[tunnel.RelayPath] = c.nodes.hub, c.nodes.hub.Relay(c.nodes.relayed)
+	aggregator, err := c.newAggregator(ctx, used)
+	if err != nil {
+		return err
+	}
 	server, err := apiserver.New(apiserver.Config{
 		Audit:  auditor,
 		Checks: c.checks(),
@@ -94,6 +98,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		Authenticator: c.authenticator(),
 		Authorizer:    auth.Any(c.access.authorizer, pageForAll{}),
 		Connects:      c.registry,
+		Aggregated:    aggregator,
 		Nodes:         c.nodes.transport,
 		Dial:          c.dialAny,
 		Extra:         extra,
@@ -111,6 +116,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	if err := c.startWebhooks(ctx); err != nil {
 		return err
 	}
+	c.actors.start("aggregation", func(ctx context.Context) error { return c.runAggregator(ctx, aggregator) })
 	served = true
 	c.actors.start("API server", func(ctx context.Context) error {
 		defer context.AfterFunc(ctx, c.nodes.hub.Close)()

@@ -50,6 +50,7 @@ var mayImport = map[string][]string{
 	"control/registry/managed":      {"control/api"},
 	"control/registry/managed/gen":  {},
 	"control/admission/webhooks":    {"control/api", "control/auth", "control/reconcile", "control/callout", "control/admission/expr", "control/admission/match"},
+	"control/aggregate":             {"control/api", "control/callout", "control/reconcile"},
 	"control/callout":               {"control/api"},
 	"control/apiserver":             {"control/api", "control/auth", "control/callout", "control/apiserver/openapi", "control/apiserver/audit"},
 	"control/apiserver/audit":       {},

@@ -38,3 +38,7 @@ func admissionKind(name, kind string, subresources ...Subresource) Resource {
 	return Resource{Group: "admissionregistration.k8s.io", Version: "v1", Name: name, Singular: strings.ToLower(kind), Kind: kind,
 		Categories: []string{"api-extensions"}, Subresources: subresources}
 }
+
+// APIServices say who serves a group and version.
+var APIServices = Resource{Group: "apiregistration.k8s.io", Version: "v1", Name: "apiservices", Singular: "apiservice", Kind: "APIService",
+	Categories: []string{"api-extensions"}, Subresources: []Subresource{status}}

@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -29,8 +30,8 @@ type version struct {
 	resources []api.Resource
 }
 
-// groupResources sorts resources into groups: the core group first, then by
-// name. Within a group the order of the resources stays.
+// groupResources sorts resources into groups: those of higher priority first,
+// the core group before all, then by name. Within a group the order of the resources stays.
 func groupResources(all []api.Resource) []group {
 	var groups []group
 	for _, res := range all {
@@ -47,13 +48,19 @@ func groupResources(all []api.Resource) []group {
 		}
 		g.versions[j].resources = append(g.versions[j].resources, res)
 	}
-	slices.SortStableFunc(groups, func(a, b group) int { return strings.Compare(a.name, b.name) })
+	priority := func(g group) int32 {
+		return api.PriorityOf(schema.GroupVersion{Group: g.name, Version: g.versions[0].name}).Group
+	}
+	slices.SortStableFunc(groups, func(a, b group) int {
+		return cmp.Or(cmp.Compare(priority(b), priority(a)), strings.Compare(a.name, b.name))
+	})
 	return groups
 }
 
 // discovery holds the documents of /api and /apis and what lies directly
 // below.
 type discovery struct {
+	remote     []discoveryv2.APIGroupDiscovery // of other servers
 	groups     []group
 	aggregated map[string]document // by path, "/api" and "/apis"
 }
@@ -67,8 +74,8 @@ type document struct {
 // its parameters.
 const aggregatedType = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
-func newDiscovery(groups []group) (*discovery, error) {
-	d := &discovery{groups: groups, aggregated: map[string]document{}}
+func newDiscovery(groups []group, remote []discoveryv2.APIGroupDiscovery) (*discovery, error) {
+	d := &discovery{groups: groups, remote: remote, aggregated: map[string]document{}}
 	for _, path := range []string{"/api", "/apis"} {
 		list := discoveryv2.APIGroupDiscoveryList{
 			TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/v2"},
@@ -78,6 +85,9 @@ func newDiscovery(groups []group) (*discovery, error) {
 			if (g.name == "") == (path == "/api") {
 				list.Items = append(list.Items, g.aggregated())
 			}
+		}
+		if path == "/apis" {
+			list.Items = joined(list.Items, remote)
 		}
 		data, err := json.Marshal(list)
 		if err != nil {
@@ -230,7 +240,23 @@ func (d *discovery) groupList() *metav1.APIGroupList {
 	out.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "APIGroupList"})
 	for _, g := range d.groups {
 		if g.name != "" {
-			out.Groups = append(out.Groups, g.legacy())
+			out.Groups = append(out.Groups, d.legacy(g))
+		}
+	}
+	for _, g := range d.remote {
+		if _, here := d.group(g.Name); !here {
+			out.Groups = append(out.Groups, legacyOf(g))
+		}
+	}
+	return out
+}
+
+// legacy is a group with the versions that other servers serve of it.
+func (d *discovery) legacy(g group) metav1.APIGroup {
+	out := g.legacy()
+	for _, other := range d.remote {
+		if other.Name == g.name {
+			out.Versions = append(out.Versions, legacyOf(other).Versions...)
 		}
 	}
 	return out
@@ -247,11 +273,16 @@ func (g group) legacy() metav1.APIGroup {
 
 func (c *call) sendGroup(name string, f format) {
 	g, ok := c.kinds.disco.group(name)
+	out := metav1.APIGroup{}
+	if ok {
+		out = c.kinds.disco.legacy(g)
+	} else if i := slices.IndexFunc(c.kinds.disco.remote, func(o discoveryv2.APIGroupDiscovery) bool { return o.Name == name }); i >= 0 {
+		out, ok = legacyOf(c.kinds.disco.remote[i]), true
+	}
 	if !ok || name == "" {
 		c.fail(errUnknownPath())
 		return
 	}
-	out := g.legacy()
 	out.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "APIGroup"})
 	c.send(http.StatusOK, &out, f)
 }

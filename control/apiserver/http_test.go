@@ -340,6 +340,9 @@ func TestOpenAPICoversWhatIsServed(t *testing.T) {
 	c := newCluster(t, nil)
 	got := c.ask(c.http(c.admin), "GET", "/openapi/v2", "")
 	for _, res := range c.registry.Resources() {
+		if res.Group == api.APIServices.Group {
+			continue // made of a definition, with which its documents come
+		}
 		kind := fmt.Sprintf(`{"group":%q,"kind":%q,"version":%q}`, res.Group, res.Kind, res.Version)
 		if !strings.Contains(got.body, kind) {
 			t.Errorf("no definition of %s; run go generate ./control/apiserver/openapi", res.GVK())

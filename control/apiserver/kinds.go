@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	discoveryv2 "k8s.io/api/apidiscovery/v2"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
@@ -10,17 +11,18 @@ import (
 // immutable; a request keeps the one that it began with.
 type kinds struct {
 	catalog *api.Catalog
+	remote  []discoveryv2.APIGroupDiscovery
 	groups  []group
 	disco   *discovery
 }
 
-func newKinds(catalog *api.Catalog) (*kinds, error) {
+func newKinds(catalog *api.Catalog, remote []discoveryv2.APIGroupDiscovery) (*kinds, error) {
 	groups := groupResources(catalog.Resources())
-	disco, err := newDiscovery(groups)
+	disco, err := newDiscovery(groups, remote)
 	if err != nil {
 		return nil, err
 	}
-	return &kinds{catalog: catalog, groups: groups, disco: disco}, nil
+	return &kinds{catalog: catalog, remote: remote, groups: groups, disco: disco}, nil
 }
 
 // find returns the resource of a group, version and plural name, nil when it
@@ -29,14 +31,15 @@ func (k *kinds) find(gv schema.GroupVersion, name string) *api.Resource {
 	return k.catalog.Find(gv.WithResource(name))
 }
 
-// kinds returns what is derived from the newest catalog. The first request
+// kinds returns what is derived from the newest catalog, and from what other
+// servers serve. The first request
 // after a change makes it; nothing has to run for that.
 func (s *Server) kinds() (*kinds, error) {
-	catalog := s.cfg.Kinds.Catalog()
-	if made := s.derived.Load(); made != nil && made.catalog == catalog {
+	catalog, remote := s.cfg.Kinds.Catalog(), s.remoteGroups()
+	if made := s.derived.Load(); made != nil && made.catalog == catalog && sameGroups(made.remote, remote) {
 		return made, nil
 	}
-	made, err := newKinds(catalog)
+	made, err := newKinds(catalog, remote)
 	if err != nil {
 		return nil, err
 	}

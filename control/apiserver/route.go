@@ -51,6 +51,12 @@ func (s *Server) route(r *http.Request, served *kinds) (target, error) {
 		if listsExtensions(r) && served.catalog.Find(extensions.GVR()) == nil {
 			return target{verb: "list", res: &extensions, handler: (*call).noExtensions}, nil
 		}
+		if s.cfg.Aggregated != nil && len(parts) > 2 {
+			gv := schema.GroupVersion{Group: parts[1], Version: parts[2]}
+			if host, transport, ok := s.cfg.Aggregated.Server(gv); ok {
+				return routeAggregated(r, gv, host, transport, parts[3:]), nil
+			}
+		}
 		if len(parts) > 3 {
 			return s.routeResource(r, served, schema.GroupVersion{Group: parts[1], Version: parts[2]}, parts[3:])
 		}

@@ -63,6 +63,7 @@ type Config struct {
 	Custom        Custom // nil: there are no custom resources
 	Authenticator auth.Authenticator
 	Authorizer    auth.Authorizer
+	Aggregated    Aggregated    // nil: everything is served here
 	Connects      Connects      // nil: whoever may connect is let
 	Nodes         NodeTransport // nil: no node can be reached
 	// Dial connects the proxies to pods and to ports of nodes; nil: as the

@@ -41,6 +41,9 @@ type Service struct {
 // ServerName is the name that the server's certificate must have.
 func (s *Service) ServerName() string { return s.Name + "." + s.Namespace + ".svc" }
 
+// Host is the name and port in URLs.
+func (s *Service) Host() string { return net.JoinHostPort(s.ServerName(), s.port()) }
+
 // port is the port's number, as text.
 func (s *Service) port() string {
 	if s.Port == 0 {
@@ -204,7 +207,21 @@ func (c *Clients) transport(to Target) (*http.Transport, *url.URL, error) {
 	service := *to.Service
 	config.ServerName = service.ServerName()
 	t.DialContext = c.DialService(service)
-	return t, &url.URL{Scheme: "https", Host: net.JoinHostPort(service.ServerName(), service.port()), Path: service.Path}, nil
+	return t, &url.URL{Scheme: "https", Host: service.Host(), Path: service.Path}, nil
+}
+
+// Transport makes a transport to a Service for a server that is known by a
+// certificate of its own. Without a bundle the machine's authorities are
+// trusted; insecure trusts everybody. Whoever asks for it closes it.
+func (c *Clients) Transport(s Service, bundle []byte, insecure bool, certificate tls.Certificate) (*http.Transport, error) {
+	roots, err := Roots(bundle)
+	if err != nil {
+		return nil, err
+	}
+	return &http.Transport{DialContext: c.DialService(s), MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: idleTime, TLSHandshakeTimeout: 10 * time.Second,
+		DisableCompression: true, // what clients negotiate goes through
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName(), RootCAs: roots,
+			InsecureSkipVerify: insecure, Certificates: []tls.Certificate{certificate}}}, nil //nolint:gosec // as the APIService says
 }
 
 // Roots are whom a caBundle trusts; nil, for an empty one, whom the machine

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ type definitions struct {
 	r       *Registry
 	builtin []*kind
 	made    map[types.UID]madeKind
+	own     []madeKind // of definitions that are not in the store
 	// custom are what is served now, in the order of their names.
 	custom []*custom.Kind
 }
@@ -53,6 +55,20 @@ func (d *definitions) follow(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// prepare makes the kinds that are defined here, as of the first round.
+func (d *definitions) prepare() error {
+	services, err := custom.APIServices()
+	if err != nil {
+		return err
+	}
+	made, err := d.erase(services)
+	if err != nil {
+		return err
+	}
+	d.own = []madeKind{made}
+	return nil
 }
 
 // round brings the kinds up to date, then waits for a change of a definition.
@@ -150,13 +166,13 @@ func (d *definitions) serve(all []*apiextensionsv1.CustomResourceDefinition, fai
 		}
 		made[definition.UID] = known
 	}
-	if changed = changed || len(made) != len(d.made); !changed {
+	if changed = changed || d.made == nil || len(made) != len(d.made); !changed {
 		return
 	}
 	d.made = made
 	var kinds []*kind
 	d.custom = nil
-	for _, one := range made {
+	for _, one := range append(slices.Collect(maps.Values(made)), d.own...) {
 		kinds = append(kinds, one.kind)
 		d.custom = append(d.custom, one.custom)
 	}
@@ -186,6 +202,13 @@ func (d *definitions) make(definition *apiextensionsv1.CustomResourceDefinition)
 		refused.ErrStatus.Message = "create not allowed while custom resource definition is terminating"
 		return refused
 	}
+	next, err := d.erase(made)
+	next.generation, next.names = definition.Generation, definition.Status.AcceptedNames
+	return next, err
+}
+
+// erase makes a kind of a compiled definition.
+func (d *definitions) erase(made *custom.Kind) (madeKind, error) {
 	k, err := erased[*unstructured.Unstructured]{made.Strategy}.kind(d.r.types, d.r.common)
 	if err != nil {
 		return madeKind{}, err
@@ -196,7 +219,7 @@ func (d *definitions) make(definition *apiextensionsv1.CustomResourceDefinition)
 		}
 		return nil
 	}
-	return madeKind{generation: definition.Generation, names: definition.Status.AcceptedNames, kind: k, custom: made}, nil
+	return madeKind{kind: k, custom: made}, nil
 }
 
 // cleanUp deletes the objects of a definition that is being deleted. Once none

@@ -133,6 +133,9 @@ func New(cfg Config) (*Registry, error) {
 	}
 	r.served.change(func([]*kind) []*kind { return builtin })
 	r.definitions = &definitions{r: r, builtin: builtin}
+	if err := r.definitions.prepare(); err != nil {
+		return nil, err
+	}
 	r.documents.Store(&map[string][]byte{})
 	return r, nil
 }

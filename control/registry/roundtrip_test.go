@@ -51,6 +51,9 @@ func TestRoundTrip(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				if _, generic := obj.(runtime.Unstructured); generic {
+					t.Skip("a kind without a Go type has no random objects")
+				}
 				filler(seed).Fill(obj)
 				obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
 				checkRoundTrip(t, k, obj)

@@ -74,7 +74,7 @@ func newRoot(streams Streams) *cobra.Command {
 	root.SetErr(streams.Err)
 	at.bind(root.PersistentFlags())
 	root.AddCommand(newUp(&at, streams), newServer(&at, streams), newNode(&at, streams), newToken(&at, streams), newPush(&at, streams), newKubectl(&at, streams),
-		newStatus(&at, streams), newDoctor(&at, streams), newReset(&at, streams), newKubeconfig(&at, streams),
+		newStatus(&at, streams), newTop(&at, streams), newDoctor(&at, streams), newReset(&at, streams), newKubeconfig(&at, streams),
 		newLogs(&at, streams), newNew(streams), newDev(&at, streams), newDashboard(&at, streams), newVersion(streams))
 	root.AddCommand(newRun(streams), newInspect(streams), newBench(&at, streams))
 	return root

@@ -56,7 +56,10 @@ type eitherScheme struct {
 
 // New implements runtime.ObjectCreater.
 func (e eitherScheme) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
-	if e.isMeta(gvk) {
+	switch {
+	case gvk.Kind == "DeleteOptions": // clients send it under the group of the resource
+		return &metav1.DeleteOptions{}, nil
+	case e.isMeta(gvk):
 		return e.scheme.New(gvk)
 	}
 	return e.ObjectCreater.New(gvk)
@@ -72,7 +75,7 @@ func (e eitherScheme) ObjectKinds(obj runtime.Object) ([]schema.GroupVersionKind
 
 func (e eitherScheme) isMeta(gvk schema.GroupVersionKind) bool {
 	meta := gvk.GroupVersion() == metav1.SchemeGroupVersion || gvk.GroupVersion() == metav1.Unversioned
-	return meta && e.scheme.Recognizes(gvk) || gvk.Kind == "Scale" && e.scheme.Recognizes(gvk) || gvk.Kind == "DeleteOptions"
+	return meta && e.scheme.Recognizes(gvk) || gvk.Kind == "Scale" && e.scheme.Recognizes(gvk)
 }
 
 // of returns the formats in which a resource can be written and read; nil is

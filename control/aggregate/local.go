@@ -35,6 +35,9 @@ func (a *Aggregator) keepLocal(ctx context.Context, catalog *api.Catalog) error 
 		name := obj.GetName()
 		if _, ok := wanted[name]; ok {
 			delete(wanted, name) // somebody else's is left alone
+			if s, err := parse(obj); err == nil && s.Spec.Service == nil && len(s.Status.Conditions) == 0 {
+				errs = append(errs, a.markLocal(ctx, s)) // whoever made it has ended in between
+			}
 		} else if obj.GetLabels()[managedLabel] != "" {
 			_, err := a.cfg.Client.Delete(ctx, api.APIServices.KeyOf(obj), api.DeleteOptions{})
 			if err != nil && !apierrors.IsNotFound(err) {
@@ -63,10 +66,20 @@ func (a *Aggregator) createLocal(ctx context.Context, name string, gv schema.Gro
 		return err
 	}
 	s.ObjectMeta = metav1.ObjectMeta{Name: name, ResourceVersion: made.GetResourceVersion()}
+	return a.markLocal(ctx, s)
+}
+
+// markLocal says of an APIService that it is available. Another server of the
+// cluster may have been faster.
+func (a *Aggregator) markLocal(ctx context.Context, s *service) error {
 	s.setAvailable(condition{Status: "True", Reason: "Local", Message: "Local APIServices are always available"}, time.Now())
-	if obj, err = s.render(); err != nil {
+	obj, err := s.render()
+	if err != nil {
 		return err
 	}
-	_, err = a.cfg.Client.Update(ctx, api.APIServices.Key("", name), obj, api.UpdateOptions{Subresource: "status", FieldManager: manager})
+	_, err = a.cfg.Client.Update(ctx, api.APIServices.Key("", s.Name), obj, api.UpdateOptions{Subresource: "status", FieldManager: manager})
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil
+	}
 	return err
 }

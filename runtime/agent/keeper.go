@@ -196,10 +196,12 @@ func (k *keeper) written() *corev1.Node {
 func (k *keeper) current(ctx context.Context) (*corev1.Node, error) {
 	key := api.Nodes.Key("", k.agent.cfg.Name)
 	written := k.written()
-	if obj, ok := k.agent.node.Get(key); ok && written != nil {
-		if node, ok := obj.(*corev1.Node); ok && newer(node, written) {
-			return node, nil
-		}
+	obj, _ := k.agent.node.Get(key)
+	shown, ok := obj.(*corev1.Node)
+	switch {
+	case ok && written != nil && newer(shown, written):
+		return shown, nil
+	case ok && written != nil:
 		return written, nil
 	}
 	node, err := api.Get[*corev1.Node](ctx, k.agent.cfg.Client, key)
@@ -207,14 +209,18 @@ func (k *keeper) current(ctx context.Context) (*corev1.Node, error) {
 		k.remember(node)
 		return node, nil
 	}
-	if !apierrors.IsNotFound(err) {
+	switch {
+	case apierrors.IsNotFound(err):
+	case ok:
+		return shown, nil // cut off: what the node was the last time has to do
+	default:
 		return nil, fmt.Errorf("read node: %w", err)
 	}
 	made, err := k.agent.cfg.Client.Create(ctx, key, k.agent.newNode(), api.CreateOptions{FieldManager: "kubelet"})
 	if err != nil {
 		return nil, fmt.Errorf("register node: %w", err)
 	}
-	node, ok := made.(*corev1.Node)
+	node, ok = made.(*corev1.Node)
 	if !ok {
 		return nil, fmt.Errorf("register node: the API returned a %T", made)
 	}

@@ -85,8 +85,22 @@ func (b *bed) may(u auth.User, a auth.Attributes, want bool) (reason string) {
 		if got == want {
 			return reason
 		}
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > time.Minute {
 			b.Fatalf("%s: allowed %v, want %v", a.Describe(), got, want)
+		}
+	}
+}
+
+// knows waits until a role that was just written is known.
+func (b *bed) knows(namespace, name string) {
+	b.Helper()
+	for start := time.Now(); ; {
+		_, err := b.roles.RulesOf(rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name}, namespace)
+		if err == nil {
+			return
+		}
+		if time.Since(start) > time.Minute {
+			b.Fatal(err)
 		}
 	}
 }
@@ -243,6 +257,7 @@ func TestNobodyGrantsMoreThanTheyHave(t *testing.T) {
 			`{APIGroups:[""], Resources:["pods"], Verbs:["delete"]}`+"\n"+`{APIGroups:[""], Resources:["secrets"], Verbs:["delete" "get"]}`)
 	try("binds what she lacks", api.RoleBindings, bind("default", "grab", "Role", "secret", rbacv1.Subject{Kind: "User", Name: "jane"}), "not currently held")
 	try("binds what is not there", api.RoleBindings, bind("default", "none", "Role", "nosuch", rbacv1.Subject{Kind: "User", Name: "jane"}), `"nosuch" not found`)
+	b.knows("default", "same")
 	try("binds what she has", api.RoleBindings, bind("default", "share", "Role", "same", rbacv1.Subject{Kind: "User", Name: "joe"}), "")
 	try("aggregates", api.ClusterRoles, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "agg"}, AggregationRule: &rbacv1.AggregationRule{
 		ClusterRoleSelectors: []metav1.LabelSelector{{}}}}, `{APIGroups:["*"], Resources:["*"], Verbs:["*"]}`)

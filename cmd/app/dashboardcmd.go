@@ -146,6 +146,8 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
+	case r.URL.Path == "/favicon.ico": // asked for by browsers on their own
+		http.Redirect(w, r, dashboard.Path+"icon.svg", http.StatusFound)
 	case r.URL.Path == "/":
 		http.Redirect(w, r, dashboard.Path, http.StatusFound)
 	case isPage(r.URL.Path):

@@ -51,6 +51,7 @@ type Noise struct {
 	work, timer    result.Histogram
 	load           string
 	stolen, jiffys float64
+	spun           uint64 // what the work came to, so that no compiler leaves it out
 }
 
 // The sizes of the measurement of noise: about half a second.
@@ -67,7 +68,7 @@ func MeasureNoise(ctx context.Context) *Noise {
 	n.stolen, n.jiffys = stolen()
 	for range noiseSpins {
 		begin := time.Now()
-		spin()
+		n.spun ^= spin()
 		n.work.Add(time.Since(begin))
 	}
 	for range noiseSleeps {

@@ -34,7 +34,6 @@ type bed struct {
 	webhooks *webhooks.Webhooks
 	user     auth.User
 
-	mu          sync.Mutex
 	warnings    []string
 	annotations map[string]string
 }

@@ -44,7 +44,7 @@ type Agent struct {
 	images               imageList
 	claims               claimDirs
 	machine              machine
-	metrics              *metrics
+	metrics              *figures
 	started              time.Time // of Run
 	health               func() health
 }

@@ -8,15 +8,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// metrics are the node's figures, in a registry of its own: a process may run
+// figures are the node's figures, in a registry of its own: a process may run
 // several nodes.
-type metrics struct {
+type figures struct {
 	registry *prometheus.Registry
 	starts   *prometheus.HistogramVec // by step
 }
 
-func newMetrics(a *Agent) *metrics {
-	m := &metrics{registry: prometheus.NewRegistry()}
+func newMetrics(a *Agent) *figures {
+	m := &figures{registry: prometheus.NewRegistry()}
 	f := promauto.With(m.registry)
 	m.starts = f.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "wherry_pod_start_seconds", Help: "Time of pods' starts, from when the node met a pod to when it was Ready, by step; step=\"total\" is the whole.",

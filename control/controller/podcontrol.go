@@ -24,6 +24,10 @@ const (
 	failedDelete     = "FailedDelete"
 )
 
+// nameTries is how often a pod is given another name, as by the API server for
+// a generateName.
+const nameTries = 8
+
 // podControl creates and deletes the pods of a controller, tells of it in
 // events about their owner, and keeps the expectations. It is safe for
 // concurrent use.
@@ -69,8 +73,7 @@ func (c podControl) create(ctx context.Context, owner api.Object, pods []*corev1
 		now := left[:min(batch, len(left))]
 		left = left[len(now):]
 		err := each(len(now), func(i int) error {
-			c.expect.expectCreation(owner.GetUID(), now[i].Name)
-			err := c.createOne(ctx, owner, now[i])
+			err := c.createNamed(ctx, owner, now[i])
 			if err == nil {
 				done.Add(1)
 			}
@@ -86,6 +89,19 @@ func (c podControl) create(ctx context.Context, owner api.Object, pods []*corev1
 	return int(done.Load()), nil
 }
 
+// createNamed creates a pod, under another name of its prefix when the one that
+// was chosen is taken: of tens of thousands some are.
+func (c podControl) createNamed(ctx context.Context, owner api.Object, pod *corev1.Pod) error {
+	for try := 1; ; try++ {
+		c.expect.expectCreation(owner.GetUID(), pod.Name)
+		err := c.createOne(ctx, owner, pod)
+		if !apierrors.IsAlreadyExists(err) || pod.GenerateName == "" || try == nameTries {
+			return err
+		}
+		pod.Name = generated(pod.GenerateName)
+	}
+}
+
 func (c podControl) createOne(ctx context.Context, owner api.Object, pod *corev1.Pod) error {
 	_, err := c.client.Create(ctx, api.Pods.KeyOf(pod), pod, api.CreateOptions{})
 	if err == nil {
@@ -98,7 +114,7 @@ func (c podControl) createOne(ctx context.Context, owner api.Object, pod *corev1
 	} else {
 		c.expect.doubtCreation(owner.GetUID(), pod)
 	}
-	if !namespaceGoing(err) && ctx.Err() == nil {
+	if !namespaceGoing(err) && !apierrors.IsAlreadyExists(err) && ctx.Err() == nil {
 		c.recorder.Event(owner, corev1.EventTypeWarning, failedCreate, "Error creating: %v", err)
 	}
 	return err

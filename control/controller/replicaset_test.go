@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -233,4 +234,32 @@ func TestReplicationController(t *testing.T) {
 			t.Errorf("events: %s", got)
 		}
 	})
+}
+
+// taken is a client for which some names of pods are another's.
+type taken struct {
+	api.Client
+	left atomic.Int32
+}
+
+func (c *taken) Create(ctx context.Context, key api.Key, obj api.Object, opts api.CreateOptions) (api.Object, error) {
+	if key.Resource == "pods" && c.left.Add(-1) >= 0 {
+		return nil, apierrors.NewAlreadyExists(corev1.Resource("pods"), key.Name)
+	}
+	return c.Client.Create(ctx, key, obj, opts)
+}
+
+func TestReplicaSetGoesPastTakenNames(t *testing.T) {
+	client := &taken{}
+	client.left.Store(5)
+	inBed(t, justReplicaSets, func(b *bed) {
+		create(b, api.ReplicaSets, webReplicaSet(10))
+		b.settle()
+		if got := len(b.pods()); got != 10 {
+			t.Errorf("%d pods at once, want 10", got)
+		}
+		if got := b.events("web"); strings.Contains(got, failedCreate) {
+			t.Errorf("a name that was taken is nobody's trouble: %s", got)
+		}
+	}, func(cfg *Config) { client.Client, cfg.Client = cfg.Client, client })
 }

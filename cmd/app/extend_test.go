@@ -32,7 +32,7 @@ import (
 // of the name extend in namespaces of the scripts.
 func TestExtensions(t *testing.T) {
 	c := clustertest.New(t)
-	c.ExpectWarnings("conversion webhook for conversion.example") // from the loops, while it is out of order
+	c.ExpectWarnings("conversion.example") // from the loops, while its webhook is out of order and when it goes
 	c.Push("hello:v1", samples.HelloModule)
 	server, bundle := extension(t, "builtin-webhooks", "builtin-aggregation")
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())

@@ -104,6 +104,18 @@ func (p *publisher) forget(key api.Key, uid types.UID) {
 	}
 }
 
+// forgetTried forgets a status for which there is no pod, unless there is a
+// newer one: the mirror of a static pod may have come meanwhile, and nothing
+// else would tell its status.
+func (p *publisher) forgetTried(key api.Key, tried *entry) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e := p.entries[key]; e != nil && e.uid == tried.uid && e.number == tried.number {
+		delete(p.entries, key)
+		p.progress()
+	}
+}
+
 // progress tells who waits in flush; p.mu is held.
 func (p *publisher) progress() {
 	close(p.news)
@@ -145,7 +157,7 @@ func (p *publisher) Reconcile(ctx context.Context, key api.Key) (time.Duration, 
 
 	pod, err := p.write(ctx, key, &e)
 	if apierrors.IsNotFound(err) || pod == nil && err == nil {
-		p.forget(key, e.uid)
+		p.forgetTried(key, &e)
 		return 0, nil
 	}
 	if err == nil && e.final && pod.DeletionTimestamp != nil && pod.UID == e.uid {

@@ -229,6 +229,23 @@ func (s *Store) fetch(ref string, desc *remote.Descriptor) (Pulled, error) {
 
 // pick chooses the wasm entry of a multi-platform index.
 func pick(desc *remote.Descriptor) (v1.Image, error) {
+	return choose(desc, func(index v1.ImageIndex, entries []v1.Descriptor) (v1.Image, error) {
+		if len(entries) == 1 {
+			return index.Image(entries[0].Digest)
+		}
+		platforms := []string{}
+		for _, entry := range entries {
+			if entry.Platform != nil {
+				platforms = append(platforms, entry.Platform.OS+"/"+entry.Platform.Architecture)
+			}
+		}
+		return nil, fmt.Errorf("the image has no wasm variant, only %s", strings.Join(platforms, ", "))
+	})
+}
+
+// choose is the image of a descriptor: of an index the wasm entry, or what
+// without says when there is none.
+func choose(desc *remote.Descriptor, without func(v1.ImageIndex, []v1.Descriptor) (v1.Image, error)) (v1.Image, error) {
 	if !desc.MediaType.IsIndex() {
 		return desc.Image()
 	}
@@ -240,20 +257,12 @@ func pick(desc *remote.Descriptor) (v1.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read index: %w", err)
 	}
-	platforms := []string{}
 	for _, entry := range manifest.Manifests {
-		if entry.Platform == nil {
-			continue
-		}
-		if entry.Platform.Architecture == "wasm" {
+		if entry.Platform != nil && entry.Platform.Architecture == "wasm" {
 			return index.Image(entry.Digest)
 		}
-		platforms = append(platforms, entry.Platform.OS+"/"+entry.Platform.Architecture)
 	}
-	if len(manifest.Manifests) == 1 {
-		return index.Image(manifest.Manifests[0].Digest)
-	}
-	return nil, fmt.Errorf("the image has no wasm variant, only %s", strings.Join(platforms, ", "))
+	return without(index, manifest.Manifests)
 }
 
 // unpack saves the module and then the record that names it, so that a record

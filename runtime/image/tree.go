@@ -119,26 +119,12 @@ func (s *Store) fetchTree(ref string, desc *remote.Descriptor) (Tree, error) {
 
 // pickAny prefers the wasm entry of an index, then the first one.
 func pickAny(desc *remote.Descriptor) (v1.Image, error) {
-	if !desc.MediaType.IsIndex() {
-		return desc.Image()
-	}
-	index, err := desc.ImageIndex()
-	if err != nil {
-		return nil, fmt.Errorf("read index: %w", err)
-	}
-	manifest, err := index.IndexManifest()
-	if err != nil {
-		return nil, fmt.Errorf("read index: %w", err)
-	}
-	if len(manifest.Manifests) == 0 {
-		return nil, errors.New("the index is empty")
-	}
-	for _, entry := range manifest.Manifests {
-		if entry.Platform != nil && entry.Platform.Architecture == "wasm" {
-			return index.Image(entry.Digest)
+	return choose(desc, func(index v1.ImageIndex, entries []v1.Descriptor) (v1.Image, error) {
+		if len(entries) == 0 {
+			return nil, errors.New("the index is empty")
 		}
-	}
-	return index.Image(manifest.Manifests[0].Digest)
+		return index.Image(entries[0].Digest)
+	})
 }
 
 // makeTree unpacks beside the target and renames, so that a tree is there

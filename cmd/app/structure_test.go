@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"control/registry/custom":       {"control/api", "control/registry/kinds"},
 	"control/registry/kinds":        {"control/api"},
 	"control/registry/managed":      {"control/api"},
+	"control/registry/registrytest": {"control/api", "control/registry", "control/store"},
 	"control/registry/managed/gen":  {},
 	"control/admission/webhooks":    {"control/api", "control/auth", "control/reconcile", "control/callout", "control/admission/expr", "control/admission/match"},
 	"control/aggregate":             {"control/api", "control/callout", "control/reconcile"},

@@ -18,7 +18,7 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/registry"
-	"wherry.dev/wherry/control/store"
+	"wherry.dev/wherry/control/registry/registrytest"
 )
 
 // bed is the real registry behind the default chain.
@@ -31,27 +31,7 @@ type bed struct {
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	types, err := api.NewTypes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := store.New(store.NewMemory(), store.Options{})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	reg, err := registry.New(registry.Config{Store: s, Types: types, Admission: admission.New(admission.Config{MountTokens: true, TaintNodes: true})})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := reg.Bootstrap(ctx); err != nil {
-		t.Fatal(err)
-	}
+	reg := registrytest.New(t, registry.Config{Admission: admission.New(admission.Config{MountTokens: true, TaintNodes: true})})
 	return &bed{T: t, api: reg, user: auth.Admin()}
 }
 

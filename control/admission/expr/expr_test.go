@@ -14,42 +14,8 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/registry"
-	"wherry.dev/wherry/control/store"
+	"wherry.dev/wherry/control/registry/registrytest"
 )
-
-// judge is an Admission of one function.
-type judge func(ctx context.Context, r *api.AdmissionRequest) error
-
-func (j judge) Mutate(context.Context, *api.AdmissionRequest) error { return nil }
-func (j judge) Validate(ctx context.Context, r *api.AdmissionRequest) error {
-	return j(ctx, r)
-}
-
-func newRegistry(t *testing.T, j judge) *registry.Registry {
-	t.Helper()
-	types, err := api.NewTypes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := store.New(store.NewMemory(), store.Options{})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	reg, err := registry.New(registry.Config{Store: s, Types: types, Admission: j})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := reg.Bootstrap(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return reg
-}
 
 // readers lets a user read and nobody do anything else.
 type readers string
@@ -89,7 +55,7 @@ func TestConditions(t *testing.T) {
 			var ok bool
 			var failed string
 			var problem error
-			reg := newRegistry(t, func(ctx context.Context, r *api.AdmissionRequest) error {
+			reg := registrytest.New(t, registry.Config{Admission: registrytest.Judge(func(ctx context.Context, r *api.AdmissionRequest) error {
 				if !r.Is(api.ConfigMaps, api.Create) || r.Key.Name != "one" {
 					return nil
 				}
@@ -99,7 +65,7 @@ func TestConditions(t *testing.T) {
 				}
 				ok, failed, problem = compiled.Match(ctx, in)
 				return nil
-			})
+			})})
 			ctx := auth.WithUser(t.Context(), auth.User{Name: "ann"})
 			obj := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "one", Namespace: "default", Labels: map[string]string{"a": "b"}},
 				Data: map[string]string{"colour": "red"}}

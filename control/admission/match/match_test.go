@@ -13,42 +13,8 @@ import (
 	"wherry.dev/wherry/control/admission/match"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry"
-	"wherry.dev/wherry/control/store"
+	"wherry.dev/wherry/control/registry/registrytest"
 )
-
-// judge is an Admission of one function.
-type judge func(ctx context.Context, r *api.AdmissionRequest) error
-
-func (j judge) Mutate(context.Context, *api.AdmissionRequest) error { return nil }
-func (j judge) Validate(ctx context.Context, r *api.AdmissionRequest) error {
-	return j(ctx, r)
-}
-
-func newRegistry(t *testing.T, j judge) *registry.Registry {
-	t.Helper()
-	types, err := api.NewTypes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := store.New(store.NewMemory(), store.Options{})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	reg, err := registry.New(registry.Config{Store: s, Types: types, Admission: j})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := reg.Bootstrap(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return reg
-}
 
 // rule wants creations of a resource, "" being every group and version.
 func rule(group, version, resource string) admissionregistrationv1.NamedRuleWithOperations {
@@ -117,7 +83,7 @@ func TestMatch(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, asked := "", false
-			reg := newRegistry(t, func(ctx context.Context, r *api.AdmissionRequest) error {
+			reg := registrytest.New(t, registry.Config{Admission: registrytest.Judge(func(ctx context.Context, r *api.AdmissionRequest) error {
 				if r.Key.Name != test.obj.GetName() {
 					return nil // what the cluster begins with
 				}
@@ -127,7 +93,7 @@ func TestMatch(t *testing.T) {
 					got = as.Version
 				}
 				return err
-			})
+			})})
 			opts := api.CreateOptions{As: test.resource.GVK().GroupVersion()}
 			if _, err := reg.Create(t.Context(), test.resource.KeyOf(test.obj), test.obj, opts); err != nil {
 				t.Fatal(err)
@@ -147,13 +113,13 @@ func TestNoNamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reg := newRegistry(t, func(ctx context.Context, r *api.AdmissionRequest) error {
+	reg := registrytest.New(t, registry.Config{Admission: registrytest.Judge(func(ctx context.Context, r *api.AdmissionRequest) error {
 		if r.Key.Namespace != "nowhere" {
 			return nil
 		}
 		_, _, err := c.Match(ctx, r)
 		return err
-	})
+	})})
 	_, err = reg.Create(t.Context(), api.ConfigMaps.Key("nowhere", "a"), &corev1.ConfigMap{}, api.CreateOptions{})
 	if !apierrors.IsNotFound(err) {
 		t.Errorf("got %v", err)

@@ -13,7 +13,7 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/registry"
-	"wherry.dev/wherry/control/store"
+	"wherry.dev/wherry/control/registry/registrytest"
 )
 
 // bed is the real registry behind the default chain.
@@ -33,29 +33,9 @@ func (secretReaders) Authorize(_ context.Context, a auth.Attributes) (bool, stri
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	kinds, err := api.NewTypes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := store.New(store.NewMemory(), store.Options{})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
 	b := &bed{T: t}
-	b.api, err = registry.New(registry.Config{Store: s, Types: kinds, Admission: admission.New(admission.Config{Authorizer: secretReaders{},
+	b.api = registrytest.New(t, registry.Config{Admission: admission.New(admission.Config{Authorizer: secretReaders{},
 		Kinds: func(gvk schema.GroupVersionKind) (api.Resource, bool) { return b.api.Catalog().OfKind(gvk) }})})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := b.api.Bootstrap(ctx); err != nil {
-		t.Fatal(err)
-	}
 	return b
 }
 

@@ -24,7 +24,7 @@ import (
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/callout"
 	"wherry.dev/wherry/control/registry"
-	"wherry.dev/wherry/control/store"
+	"wherry.dev/wherry/control/registry/registrytest"
 )
 
 // bed is the real registry behind a chain that asks webhooks.
@@ -47,24 +47,12 @@ func (readers) Authorize(_ context.Context, a auth.Attributes) (bool, string, er
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	types, err := api.NewTypes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := store.New(store.NewMemory(), store.Options{})
 	b := &bed{T: t, user: auth.User{Name: "ann", Groups: []string{"staff", auth.GroupAuthenticated}}}
 	clients := callout.NewClients(callout.Config{Resolve: func(ctx context.Context, namespace, service, port string) (string, error) {
 		return callout.Resolve(ctx, b.api, namespace, service, port)
 	}})
 	b.webhooks = webhooks.New(webhooks.Config{Clients: clients, Authorizer: readers{}})
-	b.api, err = registry.New(registry.Config{Store: s, Types: types, Admission: admission.New(admission.Config{Webhooks: b.webhooks})})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.run(s.Run)
-	if err := b.api.Bootstrap(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	b.api = registrytest.New(t, registry.Config{Admission: admission.New(admission.Config{Webhooks: b.webhooks})})
 	b.webhooks.Follow(b.api)
 	b.run(b.webhooks.Run)
 	if err := b.webhooks.WaitSynced(t.Context()); err != nil {

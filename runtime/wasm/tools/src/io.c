@@ -140,7 +140,7 @@ void put(struct out *o, const char *text, size_t len)
 	}
 	memcpy(o->buf + o->len, text, len);
 	o->len = want;
-	if (o->fd == 2)
+	if (o->fd == 2 && !o->held)
 		flush(o);
 }
 
@@ -166,6 +166,7 @@ void number(struct out *o, long long n, int width)
 int complain(const char *who, const char *what, const char *why)
 {
 	flush(out);
+	err->held = true; /* others write there too: a message is one write */
 	puts_to(err, who);
 	puts_to(err, ": ");
 	if (what) {
@@ -174,6 +175,9 @@ int complain(const char *who, const char *what, const char *why)
 	}
 	puts_to(err, why);
 	puts_to(err, "\n");
+	err->held = false;
+	if (err->fd == 2)
+		flush(err);
 	return 1;
 }
 

@@ -28,6 +28,7 @@ struct out {
 	size_t len, cap;
 	bool failed;
 	int why; /* errno of a write that failed */
+	bool held; /* do not write errors at once: more of the message comes */
 };
 
 extern struct in *in;    /* standard input of the running command */

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +17,7 @@ import (
 	"golang.org/x/tools/txtar"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
+	unstructured "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/util/jsonpath"
 
@@ -52,20 +54,21 @@ func TestLifecycle(t *testing.T) {
 	}
 	// Parallel tests are as many as processors, and most of these wait.
 	var group sync.WaitGroup
+	turns := make(chan struct{}, runtime.GOMAXPROCS(0))
 	for _, file := range files {
 		group.Go(func() {
-			t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { runCase(t, c, file) })
+			t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { runCase(t, c, file, turns) })
 		})
 	}
 	group.Wait()
 }
 
-func runCase(t *testing.T, c *clustertest.Cluster, file string) {
+func runCase(t *testing.T, c *clustertest.Cluster, file string, turns chan struct{}) {
 	archive, err := txtar.ParseFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &life{t: t, c: c, ns: strings.TrimSuffix(filepath.Base(file), ".txt"), dir: t.TempDir()}
+	l := &life{t: t, c: c, ns: strings.TrimSuffix(filepath.Base(file), ".txt"), dir: t.TempDir(), turns: turns}
 	_, err = c.Client.Create(t.Context(), api.Namespaces.Key("", l.ns), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: l.ns}}, api.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +76,7 @@ func runCase(t *testing.T, c *clustertest.Cluster, file string) {
 	defer l.follow()()
 	defer func() {
 		if t.Failed() {
-			t.Log(l.story())
+			t.Logf("%s\n%s", l.story(), l.why)
 		}
 	}()
 	var steps []byte
@@ -86,6 +89,7 @@ func runCase(t *testing.T, c *clustertest.Cluster, file string) {
 		if err := os.WriteFile(filepath.Join(l.dir, f.Name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		l.at = f.Name
 		l.kubectl("apply", "-f", f.Name)
 	}
 	for number, step := range strings.Split(string(steps), "\n") {
@@ -96,21 +100,23 @@ func runCase(t *testing.T, c *clustertest.Cluster, file string) {
 	}
 }
 
-// casePatience bounds the wait for one step.
-const casePatience = 60 * time.Second
-
 // life is one case under way.
 type life struct {
 	t   *testing.T
 	c   *clustertest.Cluster
 	ns  string
 	dir string
-	at  string // the current step, for messages
+	// turns has a place for each kubectl that may run now: one takes much of
+	// what a small machine has.
+	turns chan struct{}
+	at    string // the current step, for messages
+	why   string // the test fails; said last, below the story
 
 	mu     sync.Mutex
 	news   chan struct{} // closed at the next one
 	states []state
 	events []*corev1.Event
+	broken error // what has ended a watch
 	// Steps look from here on.
 	nextState, nextEvent int
 }
@@ -136,7 +142,11 @@ func (l *life) follow() (stop func()) {
 			defer w.Stop()
 			for {
 				event, err := w.Next(ctx)
+				if ctx.Err() != nil {
+					return
+				}
 				if err != nil {
+					l.lose(fmt.Errorf("watch of %s: %w", r.Name, err))
 					return
 				}
 				l.take(event)
@@ -163,19 +173,37 @@ func (l *life) take(e api.Event) {
 			l.events = append(l.events, obj)
 		}
 	}
+	l.tell()
+}
+
+// lose notes that a watch has ended: nothing can come true any more.
+func (l *life) lose(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.broken = err
+	l.tell()
+}
+
+// tell wakes who waits for news; l.mu is held.
+func (l *life) tell() {
 	close(l.news)
 	l.news = make(chan struct{})
+}
+
+// fail ends the case. What it says comes after the story, where it is found.
+func (l *life) fail(format string, args ...any) {
+	l.why = l.at + ": " + fmt.Sprintf(format, args...)
+	l.t.FailNow()
 }
 
 // until waits for the first thing from *next on that is as wanted, and sets
 // *next behind it.
 func (l *life) until(next *int, count func() int, wanted func(i int) bool) {
-	l.t.Helper()
-	patience := time.NewTimer(casePatience)
+	patience := time.NewTimer(clustertest.Patience)
 	defer patience.Stop()
 	for i := *next; ; {
 		l.mu.Lock()
-		n, news := count(), l.news
+		n, news, broken := count(), l.news, l.broken
 		l.mu.Unlock()
 		for ; i < n; i++ {
 			if wanted(i) {
@@ -183,12 +211,13 @@ func (l *life) until(next *int, count func() int, wanted func(i int) bool) {
 				return
 			}
 		}
+		if broken != nil {
+			l.fail("%v", broken)
+		}
 		select {
 		case <-news:
 		case <-patience.C:
-			l.t.Fatalf("%s: did not come true", l.at)
-		case <-l.t.Context().Done():
-			l.t.Fatal(l.at, l.t.Context().Err())
+			l.fail("did not come true in %v, looking from state %d and event %d on", clustertest.Patience, l.nextState, l.nextEvent)
 		}
 	}
 }
@@ -202,16 +231,13 @@ var (
 )
 
 func (l *life) step(text string) {
-	l.t.Helper()
 	if m := stateStep.FindStringSubmatch(text); m != nil {
 		is := l.matcher(m[2], m[3], m[4])
 		if m[1] == "never" {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			for _, s := range l.states[l.nextState:] {
-				if is(s) {
-					l.t.Errorf("%s: it was", l.at)
-				}
+			if i := slices.IndexFunc(l.states[l.nextState:], is); i >= 0 {
+				l.fail("it was, in state %d", l.nextState+i)
 			}
 			return
 		}
@@ -238,10 +264,10 @@ func (l *life) step(text string) {
 	}
 	m := failStep.FindStringSubmatch(text)
 	if m == nil {
-		l.t.Fatalf("%s: unknown step", l.at)
+		l.fail("unknown step")
 	}
 	if out, err := l.try(words(m[2])...); err == nil || !regexp.MustCompile(m[1]).MatchString(out) {
-		l.t.Errorf("%s: %v\n%s", l.at, err, out)
+		l.fail("%v\n%s", err, out)
 	}
 }
 
@@ -252,27 +278,25 @@ func (l *life) stateAt(i int) state {
 }
 
 func (l *life) pattern(text string) *regexp.Regexp {
-	l.t.Helper()
 	pattern, err := regexp.Compile("^(?:" + text + ")$")
 	if err != nil {
-		l.t.Fatalf("%s: %v", l.at, err)
+		l.fail("%v", err)
 	}
 	return pattern
 }
 
 // matcher says whether a state of a pod is as wanted.
 func (l *life) matcher(name, template, want string) func(state) bool {
-	l.t.Helper()
 	path := jsonpath.New(template).AllowMissingKeys(true)
 	if err := path.Parse(template); err != nil {
-		l.t.Fatalf("%s: %v", l.at, err)
+		l.fail("%v", err)
 	}
 	pattern := l.pattern(want)
 	return func(s state) bool {
 		if s.name != name || s.pod == nil {
 			return false
 		}
-		fields, err := runtime.DefaultUnstructuredConverter.ToUnstructured(s.pod)
+		fields, err := unstructured.DefaultUnstructuredConverter.ToUnstructured(s.pod)
 		if err != nil {
 			return false
 		}
@@ -294,6 +318,8 @@ func words(line string) (out []string) {
 }
 
 func (l *life) try(args ...string) (string, error) {
+	l.turns <- struct{}{}
+	defer func() { <-l.turns }()
 	cmd := l.c.Command(append([]string{"kubectl", "--namespace", l.ns}, args...)...)
 	cmd.Dir = l.dir
 	out, err := cmd.CombinedOutput()
@@ -301,26 +327,48 @@ func (l *life) try(args ...string) (string, error) {
 }
 
 func (l *life) kubectl(args ...string) {
-	l.t.Helper()
 	if out, err := l.try(args...); err != nil {
-		l.t.Fatalf("%s: kubectl %s: %v\n%s", l.at, strings.Join(args, " "), err, out)
+		l.fail("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
 
-// story is what has been seen, for a test that failed.
+// story is what has been seen, a line each, for a test that failed.
 func (l *life) story() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out strings.Builder
 	for i, s := range l.states {
-		if s.pod == nil {
-			fmt.Fprintf(&out, "%d %s is gone\n", i, s.name)
-			continue
-		}
-		fmt.Fprintf(&out, "%d %s: %+v\n", i, s.name, s.pod.Status)
+		fmt.Fprintf(&out, "state %d %s: %s\n", i, s.name, brief(s.pod))
 	}
 	for i, e := range l.events {
-		fmt.Fprintf(&out, "%d %s %s: %s\n", i, e.InvolvedObject.Name, e.Reason, e.Message)
+		fmt.Fprintf(&out, "event %d %s %s (%d): %s\n", i, e.InvolvedObject.Name, e.Reason, e.Count, e.Message)
+	}
+	return out.String()
+}
+
+// brief is a pod's status in a line.
+func brief(pod *corev1.Pod) string {
+	if pod == nil {
+		return "gone"
+	}
+	var out strings.Builder
+	fmt.Fprintf(&out, "revision %s %s %s", pod.ResourceVersion, pod.Status.Phase, pod.Status.Reason)
+	for _, c := range pod.Status.Conditions {
+		if c.Status != corev1.ConditionTrue {
+			fmt.Fprintf(&out, " !%s", c.Type)
+		}
+	}
+	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses, pod.Status.EphemeralContainerStatuses) {
+		fmt.Fprintf(&out, "; %s", c.Name)
+		switch s := c.State; {
+		case s.Running != nil:
+			fmt.Fprintf(&out, " runs since %s", s.Running.StartedAt.Format(time.TimeOnly))
+		case s.Terminated != nil:
+			fmt.Fprintf(&out, " %s %d at %s", s.Terminated.Reason, s.Terminated.ExitCode, s.Terminated.FinishedAt.Format(time.TimeOnly))
+		case s.Waiting != nil:
+			fmt.Fprintf(&out, " %s", s.Waiting.Reason)
+		}
+		fmt.Fprintf(&out, " restarts %d ready %v", c.RestartCount, c.Ready)
 	}
 	return out.String()
 }

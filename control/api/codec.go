@@ -39,6 +39,8 @@ type Types struct {
 	Codecs serializer.CodecFactory // lenient about unknown fields
 	Strict serializer.CodecFactory // reports unknown and duplicate fields
 	store  *protobuf.Serializer
+
+	quantities quantities
 }
 
 // NewTypes registers the served groups. It fails only when two of them
@@ -76,7 +78,8 @@ func (t *Types) Encode(obj Object) ([]byte, error) {
 	return data, nil
 }
 
-// Decode reads what Encode wrote.
+// Decode reads what Encode wrote. The object may be shared: whoever only reads
+// it writes nothing.
 func (t *Types) Decode(data []byte) (Object, error) {
 	decoded, err := runtime.Decode(t.store, data)
 	if err != nil {
@@ -92,6 +95,7 @@ func (t *Types) Decode(data []byte) (Object, error) {
 			set.Spec.VolumeClaimTemplates[i].SetGroupVersionKind(PersistentVolumeClaims.GVK())
 		}
 	}
+	t.quantities.render(obj)
 	return obj, nil
 }
 

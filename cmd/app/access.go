@@ -18,6 +18,7 @@ import (
 	"wherry.dev/wherry/control/admission/webhooks"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/control/auth/oidc"
 	"wherry.dev/wherry/control/auth/rbac"
 	"wherry.dev/wherry/control/auth/tokens"
 	"wherry.dev/wherry/control/quota"
@@ -32,6 +33,7 @@ type access struct {
 	authorizer auth.Authorizer
 	nodes      *auth.Nodes
 	tokens     *tokens.Issuer
+	issuers    *oidc.Issuers // nil: there are none
 	quotas     *quota.Ledger
 	webhooks   *webhooks.Webhooks
 }
@@ -44,7 +46,8 @@ func (c *Cluster) newAccess() (*access, error) {
 	roles, issuer := rbac.New(c.log("access")), tokens.NewIssuer(keys, time.Now)
 	a := &access{roles: roles, tokens: issuer, reviews: &auth.Reviews{Rules: roles}, quotas: quota.NewLedger(nil)}
 	a.webhooks = c.newWebhooks(a)
-	return a, nil
+	a.issuers, err = c.openIssuers()
+	return a, err
 }
 
 // openKeyring reads the keys that Secrets are encrypted with: those of the file
@@ -79,19 +82,30 @@ func (c *Cluster) startAccess(ctx context.Context) error {
 	a.nodes = auth.NewNodes(c.registry)
 	a.authorizer = auth.Any(auth.Masters{}, a.nodes, a.roles)
 	a.tokens.Follow(c.registry)
+	if a.issuers != nil {
+		c.actors.start("issuers", a.issuers.Run)
+	}
 	a.reviews.Authorizer, a.reviews.Tokens = a.authorizer, c.tokenAuthenticators()
 	return nil
 }
 
 // authenticator finds out who sends a request, by certificate or token.
 func (c *Cluster) authenticator() auth.Authenticator {
-	return auth.Chain(auth.NewClientCertificates(c.ca.Pool(), time.Now),
+	all := auth.Chain(auth.NewClientCertificates(c.ca.Pool(), time.Now),
 		auth.Bearer(c.tokenAuthenticators()))
+	if c.access.issuers == nil {
+		return all
+	}
+	return auth.Restrict(all, c.access.issuers.Anonymous)
 }
 
 // tokenAuthenticators know the tokens that the cluster takes.
 func (c *Cluster) tokenAuthenticators() auth.TokenAuthenticator {
-	return auth.Tokens{c.access.tokens, auth.BootstrapTokens{Client: c.registry, Now: time.Now}}
+	known := auth.Tokens{c.access.tokens, auth.BootstrapTokens{Client: c.registry, Now: time.Now}}
+	if c.access.issuers != nil {
+		known = append(known, c.access.issuers)
+	}
+	return known
 }
 
 // publishClusterInfo tells whoever wants to join where the cluster is: the

@@ -46,6 +46,8 @@ type Config struct {
 	// EncryptionKeyFile has the keys that Secrets are encrypted with in the
 	// store; empty: one in DataDir, which is made when absent.
 	EncryptionKeyFile string
+	// Issuers are about who else vouches for users.
+	Issuers Issuers
 	// NodePods is about the nodes of this process.
 	NodePods
 	// OnNodeReady is told when a node has become ready, and OnCompile about

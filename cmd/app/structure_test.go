@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"control/store/natskv":          {"control/store"},
 	"control/store/storetest":       {"control/store"},
 	"control/auth":                  {"control/api"},
+	"control/auth/oidc":             {"control/auth"},
 	"control/auth/rbac":             {"control/api", "control/auth", "control/reconcile"},
 	"control/registry/sealed":       {},
 	"control/auth/tokens":           {"control/api", "control/auth"},

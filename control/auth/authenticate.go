@@ -120,3 +120,22 @@ func (c *ClientCertificates) Authenticate(r *http.Request) (User, bool, error) {
 	c.mu.Unlock()
 	return u, true, nil
 }
+
+// ErrAnonymous: a request without credentials where none may come without.
+var ErrAnonymous = errors.New("requests without credentials are not let in")
+
+// Restrict refuses anonymous requests to paths that let says no to.
+func Restrict(a Authenticator, let func(path string) bool) Authenticator { return restricted{a, let} }
+
+type restricted struct {
+	Authenticator
+	let func(path string) bool
+}
+
+func (x restricted) Authenticate(r *http.Request) (User, bool, error) {
+	u, ok, err := x.Authenticator.Authenticate(r)
+	if ok && err == nil && u.In(GroupUnauthenticated) && !x.let(r.URL.Path) {
+		return User{}, false, ErrAnonymous
+	}
+	return u, ok, err
+}

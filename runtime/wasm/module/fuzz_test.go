@@ -15,10 +15,11 @@ func seed(f *testing.F) {
 	f.Add([]byte("\x00asm\x01\x00\x00\x00\x0d\x03\x01\x00\x00"))
 }
 
-// FuzzRewrite: no bytes make the rewriter panic or take much more memory than
-// they are, and it accepts exactly what wazero accepts: what it makes of an
-// invalid module must be invalid too, for nothing else validates it.
-func FuzzRewrite(f *testing.F) {
+// FuzzAdmission: no bytes make the inspection or the rewriter panic or take much
+// more memory than they are, and what comes in is exactly what wazero accepts:
+// what the rewriter makes of an invalid module must be invalid too, for nothing
+// else validates it.
+func FuzzAdmission(f *testing.F) {
 	seed(f)
 	ctx := context.Background()
 	// The interpreter's compiler is the quicker one.
@@ -32,6 +33,9 @@ func FuzzRewrite(f *testing.F) {
 		return m.Close(ctx)
 	}
 	f.Fuzz(func(t *testing.T, wasm []byte) {
+		if info, err := Inspect(wasm); (info == nil) == (err == nil) {
+			t.Errorf("info %v, err %v", info, err)
+		}
 		out, err := Rewrite(wasm)
 		if err != nil {
 			return
@@ -45,15 +49,6 @@ func FuzzRewrite(f *testing.F) {
 		}
 		if before == nil && after != nil {
 			t.Errorf("valid module became invalid: %v", after)
-		}
-	})
-}
-
-func FuzzInspect(f *testing.F) {
-	seed(f)
-	f.Fuzz(func(t *testing.T, wasm []byte) {
-		if info, err := Inspect(wasm); (info == nil) == (err == nil) {
-			t.Errorf("info %v, err %v", info, err)
 		}
 	})
 }

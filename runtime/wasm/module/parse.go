@@ -182,7 +182,10 @@ func (p *parsed) section(id byte, payload []byte) error {
 			r.fail("the module has %d memories; only one is supported", len(p.memories))
 		}
 	case secTag:
-		p.tagRaw, r.off = payload, len(payload)
+		p.tagRaw = payload
+		for n := r.count("tags"); n > 0 && r.err == nil; n-- {
+			p.readTag(r)
+		}
 	case secGlobal:
 		p.readGlobals(r)
 	case secExport:
@@ -268,8 +271,7 @@ func (p *parsed) readImports(r *reader) {
 			r.u8()
 			p.globals++
 		case kindTag:
-			r.u8()
-			r.u32()
+			p.readTag(r)
 		default:
 			r.fail("import %s.%s has unknown kind %d", e.module, e.name, e.kind)
 		}
@@ -277,6 +279,15 @@ func (p *parsed) readImports(r *reader) {
 	}
 	if r.err == nil {
 		p.importRaw = r.b[from:r.off]
+	}
+}
+
+// readTag checks a tag's type: the rewriter adds types, which must not become
+// that of a tag.
+func (p *parsed) readTag(r *reader) {
+	r.u8()
+	if t := r.u32(); r.err == nil && int(t) >= len(p.types) {
+		r.fail("a tag has unknown type %d", t)
 	}
 }
 

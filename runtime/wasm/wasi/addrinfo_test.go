@@ -4,7 +4,7 @@ import "testing"
 
 // results lays out a list of addrinfo for getaddrinfo, as its clients do.
 func (r *rawGuest) results(count uint32) uint64 {
-	const hints, list, each = 0xa000, 0xa100, 128
+	const hints, list, each = atHints, atInfos, 128
 	r.m.Write(hints, make([]byte, addrinfoSize))
 	for i := range count {
 		at := uint32(list + i*each)
@@ -20,8 +20,10 @@ func (r *rawGuest) results(count uint32) uint64 {
 	return hints
 }
 
-func TestAddrInfo(t *testing.T) {
-	r := newRaw(t, Config{Network: newLoop(t)})
+func TestAddrInfo(t *testing.T) { everywhere(t, testAddrInfo) }
+
+func testAddrInfo(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{Network: newLoop(t)})
 	look := func(name, service string, room uint32, limit uint64) Errno {
 		n, nn := r.path(atPath, name)
 		s, sn := r.path(atOther, service)
@@ -50,11 +52,11 @@ func TestAddrInfo(t *testing.T) {
 		}
 	}
 	look("here", "80", 1, 1)
-	if got := r.text(0xa100+64, 6); got != "\x00\x50\xc0\x00\x02\x01" {
+	if got := r.text(atInfos+64, 6); got != "\x00\x50\xc0\x00\x02\x01" {
 		t.Errorf("address %q", got)
 	}
 	n, nn := r.path(atPath, "here")
 	hints := r.results(2)
-	r.m.WriteUint32Le(0xa100+12, 1<<32-4) // a sockaddr nowhere
+	r.m.WriteUint32Le(atInfos+12, 1<<32-4) // a sockaddr nowhere
 	r.must(EFAULT, "sock_getaddrinfo", n, nn, atOther, 0, hints, atExtra, 2, atResult)
 }

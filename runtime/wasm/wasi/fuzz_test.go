@@ -16,7 +16,7 @@ func FuzzPoll(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
 		put(t, filepath.Join(dir, "f"), "text")
-		r := newRaw(t, Config{Mounts: []Mount{{Source: dir, Target: "/d"}}, Network: newLoop(t)})
+		r := newRaw(t, hostDoor, Config{Mounts: []Mount{{Source: dir, Target: "/d"}}, Network: newLoop(t)})
 		fds := everyKind(r)
 		var subs []sub
 		for ; len(data) >= 4 && len(subs) < 64; data = data[4:] {
@@ -65,7 +65,7 @@ func FuzzPaths(f *testing.F) {
 		if len(a) > 1000 || len(b) > 1000 || len(calls) > 32 {
 			return
 		}
-		r, data := dataGuest(t, false)
+		r, data := dataGuest(t, hostDoor, false)
 		outside := filepath.Dir(data)
 		for _, c := range calls {
 			p, n := r.path(atPath, a)

@@ -17,7 +17,7 @@ const (
 
 // dataGuest has /data, which holds f ("text") and the directory d, beside a
 // secret that is out of reach.
-func dataGuest(t *testing.T, readOnly bool) (r *rawGuest, data string) {
+func dataGuest(t *testing.T, via *door, readOnly bool) (r *rawGuest, data string) {
 	t.Helper()
 	base := t.TempDir()
 	data = filepath.Join(base, "data")
@@ -26,7 +26,7 @@ func dataGuest(t *testing.T, readOnly bool) (r *rawGuest, data string) {
 	if err := os.Mkdir(filepath.Join(data, "d"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	return newRaw(t, Config{Mounts: []Mount{{Source: data, Target: "/data", ReadOnly: readOnly}}}), data
+	return newRaw(t, via, Config{Mounts: []Mount{{Source: data, Target: "/data", ReadOnly: readOnly}}}), data
 }
 
 const followLinks = lookupFollow
@@ -56,7 +56,9 @@ func (r *rawGuest) on(name, file string) Errno {
 	return r.call(name, dataFD, p, n)
 }
 
-func TestOpenFlags(t *testing.T) {
+func TestOpenFlags(t *testing.T) { everywhere(t, testOpenFlags) }
+
+func testOpenFlags(t *testing.T, via *door) {
 	for _, c := range []struct {
 		name   string
 		file   string
@@ -90,7 +92,7 @@ func TestOpenFlags(t *testing.T) {
 		{"itself", ".", openDirectory, rightRead, OK},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, _ := dataGuest(t, false)
+			r, _ := dataGuest(t, via, false)
 			if _, errno := r.open(dataFD, c.file, c.oflags, c.rights, 0); errno != c.want {
 				t.Errorf("errno %d, not %d", errno, c.want)
 			}
@@ -99,8 +101,10 @@ func TestOpenFlags(t *testing.T) {
 }
 
 // TestReadOnly: nothing changes what is mounted read-only.
-func TestReadOnly(t *testing.T) {
-	r, data := dataGuest(t, true)
+func TestReadOnly(t *testing.T) { everywhere(t, testReadOnly) }
+
+func testReadOnly(t *testing.T, via *door) {
+	r, data := dataGuest(t, via, true)
 	for _, c := range []struct {
 		file   string
 		oflags uint64
@@ -132,8 +136,10 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-func TestLinksOutAreRefused(t *testing.T) {
-	r, data := dataGuest(t, false)
+func TestLinksOutAreRefused(t *testing.T) { everywhere(t, testLinksOutAreRefused) }
+
+func testLinksOutAreRefused(t *testing.T, via *door) {
+	r, data := dataGuest(t, via, false)
 	for _, c := range []struct {
 		text, name string
 		dir        uint64
@@ -173,8 +179,10 @@ func TestLinksOutAreRefused(t *testing.T) {
 }
 
 // TestLinkChains: links to links, and in a circle.
-func TestLinkChains(t *testing.T) {
-	r, _ := dataGuest(t, false)
+func TestLinkChains(t *testing.T) { everywhere(t, testLinkChains) }
+
+func testLinkChains(t *testing.T, via *door) {
+	r, _ := dataGuest(t, via, false)
 	last := "f"
 	for i := range 5 {
 		name := fmt.Sprint("l", i)
@@ -208,7 +216,7 @@ func TestLinkChains(t *testing.T) {
 // TestLinkRace swaps a directory for a link out of the mount while a guest
 // opens and creates through it.
 func TestLinkRace(t *testing.T) {
-	r, data := dataGuest(t, false)
+	r, data := dataGuest(t, hostDoor, false)
 	outside := filepath.Dir(data)
 	put(t, filepath.Join(data, "d", "secret"), "inner")
 	if err := os.Symlink("..", filepath.Join(data, "out")); err != nil {
@@ -254,8 +262,10 @@ func TestLinkRace(t *testing.T) {
 	}
 }
 
-func TestFileContents(t *testing.T) {
-	r, data := dataGuest(t, false)
+func TestFileContents(t *testing.T) { everywhere(t, testFileContents) }
+
+func testFileContents(t *testing.T, via *door) {
+	r, data := dataGuest(t, via, false)
 	fd, errno := r.open(dataFD, "f", 0, rightsFile, 0)
 	if errno != OK {
 		t.Fatal(errno)
@@ -294,9 +304,11 @@ func TestFileContents(t *testing.T) {
 	}
 }
 
-func TestAppend(t *testing.T) {
+func TestAppend(t *testing.T) { everywhere(t, testAppend) }
+
+func testAppend(t *testing.T, via *door) {
 	for _, later := range []bool{false, true} {
-		r, data := dataGuest(t, false)
+		r, data := dataGuest(t, via, false)
 		flags := uint64(flagAppend)
 		if later {
 			flags = 0
@@ -319,8 +331,10 @@ func TestAppend(t *testing.T) {
 
 // TestOpenFilesOutliveTheirNames: unlinked or renamed over, they stay, and
 // times go to them and not to what has their name now.
-func TestOpenFilesOutliveTheirNames(t *testing.T) {
-	r, data := dataGuest(t, false)
+func TestOpenFilesOutliveTheirNames(t *testing.T) { everywhere(t, testOpenFilesOutliveTheirNames) }
+
+func testOpenFilesOutliveTheirNames(t *testing.T, via *door) {
+	r, data := dataGuest(t, via, false)
 	put(t, filepath.Join(data, "g"), "other")
 	old := time.Unix(1000, 0)
 	fd, _ := r.open(dataFD, "f", 0, readWrite, 0)
@@ -359,8 +373,10 @@ func TestOpenFilesOutliveTheirNames(t *testing.T) {
 	}
 }
 
-func TestTimes(t *testing.T) {
-	r, _ := dataGuest(t, false)
+func TestTimes(t *testing.T) { everywhere(t, testTimes) }
+
+func testTimes(t *testing.T, via *door) {
+	r, _ := dataGuest(t, via, false)
 	fd, _ := r.open(dataFD, "f", 0, readWrite, 0)
 	p, n := r.path(atPath, "f")
 	const sec = 1_000_000_000

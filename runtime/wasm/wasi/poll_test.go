@@ -17,7 +17,7 @@ type sub struct {
 
 // poll stores subscriptions, polls and returns which of them have an event.
 func (r *rawGuest) poll(subs ...sub) (events []int, errnos []Errno, _ Errno) {
-	const in, out = 0x2000, 0x4000
+	const in, out = atSubs, atEvents
 	for i, s := range subs {
 		at := uint32(in + i*subscriptionSize)
 		r.m.Write(at, make([]byte, subscriptionSize))
@@ -43,7 +43,9 @@ func (r *rawGuest) poll(subs ...sub) (events []int, errnos []Errno, _ Errno) {
 }
 
 // TestClocks waits in fake time for the earliest of several clocks.
-func TestClocks(t *testing.T) {
+func TestClocks(t *testing.T) { everywhere(t, testClocks) }
+
+func testClocks(t *testing.T, via *door) {
 	const ms = uint64(time.Millisecond)
 	for _, c := range []struct {
 		name string
@@ -73,7 +75,7 @@ func TestClocks(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRaw(t, Config{})
+				r := newRaw(t, via, Config{})
 				start := time.Now()
 				events, _, errno := r.poll(c.subs(uint64(start.UnixNano()), r.monotonic())...)
 				if errno != OK || len(events) != 1 || events[0] != c.want {
@@ -87,14 +89,16 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-func TestPollIsRefused(t *testing.T) {
-	r := newRaw(t, Config{})
+func TestPollIsRefused(t *testing.T) { everywhere(t, testPollIsRefused) }
+
+func testPollIsRefused(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{})
 	end := uint64(r.m.Size())
 	r.must(EINVAL, "poll_oneoff", 0, 0, 0, atResult)
 	r.must(EINVAL, "poll_oneoff", 0, 0, math.MaxUint32, atResult)
 	r.must(EFAULT, "poll_oneoff", end-47, 0, 1, atResult)
 	r.must(EFAULT, "poll_oneoff", 0, end-31, 1, atResult)
-	r.must(EFAULT, "poll_oneoff", 0, 0, maxSubscriptions, atResult)
+	r.must(EFAULT, "poll_oneoff", atSubs, atEvents, maxSubscriptions, atResult)
 	if _, _, errno := r.poll(sub{kind: 3}); errno != EINVAL {
 		t.Errorf("errno %d", errno)
 	}
@@ -108,8 +112,10 @@ func TestPollIsRefused(t *testing.T) {
 }
 
 // TestPollStreams polls sockets together with a clock that comes too late.
-func TestPollStreams(t *testing.T) {
-	r := newRaw(t, Config{Network: newLoop(t)})
+func TestPollStreams(t *testing.T) { everywhere(t, testPollStreams) }
+
+func testPollStreams(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{Network: newLoop(t)})
 	client, server := r.pair()
 	far := sub{at: uint64(time.Hour)}
 	reads := func(fd uint64) sub { return sub{kind: eventRead, fd: uint32(fd)} }
@@ -129,14 +135,14 @@ func TestPollStreams(t *testing.T) {
 	}()
 	expect("a byte", 0, reads(server), reads(client))
 	<-ended
-	if n := r.u64(0x4000 + 16); n != 1 {
+	if n := r.u64(atEvents + 16); n != 1 {
 		t.Errorf("%d bytes to read", n)
 	}
 	r.must(OK, "sock_shutdown", server, 2)
 	expect("end", 0, reads(client))
 	r.must(OK, "fd_close", server)
 	expect("hangup", 0, reads(client))
-	if flags, _ := r.m.ReadUint16Le(0x4000 + 24); flags&eventHangup == 0 {
+	if flags, _ := r.m.ReadUint16Le(atEvents + 24); flags&eventHangup == 0 {
 		t.Error("no hangup is told")
 	}
 	expect("files are ready", 0, reads(0))
@@ -145,7 +151,7 @@ func TestPollStreams(t *testing.T) {
 // TestParksOnce: waiting costs one park a wait, however many it waits for.
 func TestParksOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRaw(t, Config{})
+		r := newRaw(t, hostDoor, Config{})
 		before := r.Parks()
 		if _, _, errno := r.poll(sub{at: uint64(time.Second)}, sub{at: uint64(time.Minute)}); errno != OK {
 			t.Fatal(errno)

@@ -1,10 +1,13 @@
 package wasi
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tetratelabs/wazero/sys"
 )
 
 // The descriptors of the guest of this suite, in the order of their numbers.
@@ -36,7 +39,7 @@ const (
 )
 
 // beyond is an address behind the guest's memory.
-const beyond = 2*65536 + 1
+const beyond = testBase + testSize + 1
 
 // suite are the documented results of every function of WASI preview 1
 // (legacy/preview1/docs.md; POSIX where that refers to it). Each case has a
@@ -313,7 +316,7 @@ var suite = []struct {
 }
 
 // suiteGuest makes the guest that the constants describe.
-func suiteGuest(t *testing.T) *rawGuest {
+func suiteGuest(t *testing.T, via *door) *rawGuest {
 	base := t.TempDir()
 	data, readOnly := filepath.Join(base, "data"), filepath.Join(base, "ro")
 	put(t, filepath.Join(base, "secret"), "secret")
@@ -330,7 +333,7 @@ func suiteGuest(t *testing.T) *rawGuest {
 			t.Skipf("no symbolic links here: %v", err)
 		}
 	}
-	r := newRaw(t, Config{Args: []string{"guest"}, Env: []string{"A=1"}, Network: newLoop(t),
+	r := newRaw(t, via, Config{Args: []string{"guest"}, Env: []string{"A=1"}, Network: newLoop(t),
 		Mounts: []Mount{{Source: data, Target: "/data"}, {Source: readOnly, Target: "/ro", ReadOnly: true}}})
 	opened := func(want uint64, name string, oflags, rights, flags uint64) {
 		if fd, errno := r.open(fdData, name, oflags, rights, flags); errno != OK || fd != want {
@@ -369,7 +372,9 @@ func (r *rawGuest) expand(args []any) (all []uint64) {
 	return all
 }
 
-func TestPreview1(t *testing.T) {
+func TestPreview1(t *testing.T) { everywhere(t, testPreview1) }
+
+func testPreview1(t *testing.T, via *door) {
 	if len(suite) < 200 {
 		t.Errorf("only %d cases", len(suite))
 	}
@@ -377,7 +382,7 @@ func TestPreview1(t *testing.T) {
 	for _, c := range suite {
 		seen[c.call] = true
 		t.Run(c.call+"/"+c.name, func(t *testing.T) {
-			r := suiteGuest(t)
+			r := suiteGuest(t, via)
 			r.must(c.want, c.call, r.expand(c.args)...)
 		})
 	}
@@ -385,5 +390,25 @@ func TestPreview1(t *testing.T) {
 		if !seen[name] && !strings.HasPrefix(name, "sock_") && name != exitName && !strings.HasPrefix(name, "wherry_") {
 			t.Errorf("no case calls %s", name)
 		}
+	}
+}
+
+// TestExit: proc_exit does not return, and tells the code to whoever runs the
+// guest.
+func TestExit(t *testing.T) { everywhere(t, testExit) }
+
+func testExit(t *testing.T, via *door) {
+	for _, code := range []uint32{0, 1, 7, 255, 1<<32 - 1} {
+		r := newRaw(t, via, Config{})
+		func() {
+			defer func() {
+				var exit *sys.ExitError
+				if err, _ := recover().(error); !errors.As(err, &exit) || exit.ExitCode() != code {
+					t.Errorf("proc_exit(%d) ends with %v", code, err)
+				}
+			}()
+			r.call("proc_exit", uint64(code))
+			t.Errorf("proc_exit(%d) returns", code)
+		}()
 	}
 }

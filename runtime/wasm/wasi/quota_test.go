@@ -21,7 +21,7 @@ func quotaGuest(t *testing.T) (r *rawGuest, q *Quota, data string) {
 		t.Fatal(err)
 	}
 	q = NewQuota(data, 5*block, 8)
-	return newRaw(t, Config{Mounts: []Mount{{Source: data, Target: "/data", Quota: q}}}), q, data
+	return newRaw(t, hostDoor, Config{Mounts: []Mount{{Source: data, Target: "/data", Quota: q}}}), q, data
 }
 
 // fill writes n bytes, at most a page of the guest's memory.
@@ -215,8 +215,8 @@ func TestQuotaAfterRestart(t *testing.T) {
 	for seed := range uint64(20) {
 		data := t.TempDir()
 		q := NewQuota(data, 40*block, 30)
-		a := newRaw(t, Config{Mounts: []Mount{{Source: data, Target: "/data", Quota: q}}})
-		b := newRaw(t, Config{Mounts: []Mount{{Source: data, Target: "/data", Quota: q}}})
+		a := newRaw(t, hostDoor, Config{Mounts: []Mount{{Source: data, Target: "/data", Quota: q}}})
+		b := newRaw(t, hostDoor, Config{Mounts: []Mount{{Source: data, Target: "/data", Quota: q}}})
 		// Two guests beside each other; the race detector looks on.
 		var both sync.WaitGroup
 		for i, r := range []*rawGuest{a, b} {
@@ -226,7 +226,7 @@ func TestQuotaAfterRestart(t *testing.T) {
 		a.Close()
 		b.Close()
 		fresh := NewQuota(data, 0, 0)
-		r := newRaw(t, Config{Mounts: []Mount{{Source: data, Target: "/data", Quota: fresh}}})
+		r := newRaw(t, hostDoor, Config{Mounts: []Mount{{Source: data, Target: "/data", Quota: fresh}}})
 		r.open(dataFD, "none", 0, rightRead, 0)
 		bytes, names := q.Used()
 		if b, n := fresh.Used(); b != bytes || n != names || bytes > 40*block || names > 30 {
@@ -284,7 +284,7 @@ func scramble(r *rawGuest, random *rand.Rand) {
 // of it that are mounted singly have one bound.
 func TestQuotaOfSeveralMounts(t *testing.T) {
 	_, q, data := quotaGuest(t)
-	r := newRaw(t, Config{Mounts: []Mount{
+	r := newRaw(t, hostDoor, Config{Mounts: []Mount{
 		{Source: data, SubPath: "d", Target: "/d", Quota: q}, {Source: data, SubPath: "f", Target: "/single", Quota: q},
 		{Source: data, Target: "/read", ReadOnly: true, Quota: q},
 	}})

@@ -7,28 +7,43 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental/wazerotest"
 	"github.com/tetratelabs/wazero/sys"
 )
 
-// rawGuest makes system calls as a guest would, by name, without a guest.
+// rawGuest makes system calls by name, as the guest of a door or without one.
 type rawGuest struct {
 	t testing.TB
 	*Guest
-	m memory
+	via *door
+	m   memory
 }
 
-func newRaw(t testing.TB, c Config) *rawGuest {
+// memories are those of tests without a door, used again because they are big.
+var memories = sync.Pool{New: func() any { return wazerotest.NewFixedMemory(testBase + testSize) }}
+
+func newRaw(t testing.TB, via *door, c Config) *rawGuest {
 	t.Helper()
 	g, err := NewGuest(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Close)
-	return &rawGuest{t, g, memory{wazerotest.NewFixedMemory(2 * wazerotest.PageSize)}}
+	r := &rawGuest{t: t, Guest: g, via: via}
+	if via == hostDoor {
+		own := memories.Get()
+		t.Cleanup(func() { memories.Put(own) })
+		r.m = memory{own.(api.Memory)}
+	} else {
+		r.m = via.memory(t, WithGuest(t.Context(), g))
+	}
+	r.m.Write(testBase, make([]byte, testSize))
+	return r
 }
 
 // call makes one call of the current version; of the first one if first.
@@ -45,6 +60,9 @@ func (r *rawGuest) as(calls map[string]systemCall, name string, args []uint64) E
 	c, ok := calls[name]
 	if !ok || len(args) != len(c.params) {
 		r.t.Fatalf("%s takes %q, not %d arguments", name, c.params, len(args))
+	}
+	if _, standard := calls[exitName]; standard && r.via != hostDoor {
+		return r.via.call(WithGuest(r.t.Context(), r.Guest), name, args)
 	}
 	stack := append([]uint64(nil), args...)
 	for i, kind := range c.params {
@@ -83,12 +101,22 @@ func (r *rawGuest) text(at, size uint64) string {
 
 // Where tests put what calls point to.
 const (
-	atPath   = 0x1000
-	atOther  = 0x3000
-	atVector = 0x5000
-	atData   = 0x6000
-	atResult = 0x10000
-	atExtra  = 0x10100
+	atPath    = testBase + 0x1000
+	atOther   = testBase + 0x3000
+	atVector  = testBase + 0x5000
+	atData    = testBase + 0x6000
+	atAddress = testBase + 0x8000 // an {address, length} and, behind it, its bytes
+	atHints   = testBase + 0xa000
+	atInfos   = testBase + 0xa100
+	atSubs    = testBase + 0xc000
+	atEvents  = testBase + 0xe000
+	atResult  = testBase + 0x10000
+	atExtra   = testBase + 0x10100
+
+	// testBase is behind all that a guest in Go has for itself; behind the
+	// testSize bytes from there on the memory ends.
+	testBase = 8 << 20
+	testSize = 2 * wazerotest.PageSize
 )
 
 // path stores a path and returns it as the two arguments of a call.
@@ -118,8 +146,10 @@ func (r *rawGuest) read(fd uint64, size uint64) (string, Errno) {
 	return r.text(atData, r.u32(atResult)), OK
 }
 
-func TestHostileVectors(t *testing.T) {
-	r := newRaw(t, Config{Mounts: []Mount{{Source: t.TempDir(), Target: "/data"}}})
+func TestHostileVectors(t *testing.T) { everywhere(t, testHostileVectors) }
+
+func testHostileVectors(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{Mounts: []Mount{{Source: t.TempDir(), Target: "/data"}}})
 	end := uint64(r.m.Size())
 	for _, c := range []struct {
 		name           string
@@ -151,8 +181,10 @@ func TestHostileVectors(t *testing.T) {
 
 // TestBadDescriptors: every call with a descriptor refuses those that it does
 // not have, before it looks at anything else or in spite of it.
-func TestBadDescriptors(t *testing.T) {
-	r := newRaw(t, Config{})
+func TestBadDescriptors(t *testing.T) { everywhere(t, testBadDescriptors) }
+
+func testBadDescriptors(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{})
 	for name, c := range systemCalls {
 		switch name[:3] {
 		case "fd_", "pat", "soc":
@@ -177,8 +209,10 @@ func TestBadDescriptors(t *testing.T) {
 	}
 }
 
-func TestArguments(t *testing.T) {
-	r := newRaw(t, Config{Args: []string{"tool", "", "x"}, Env: []string{"A=1"}})
+func TestArguments(t *testing.T) { everywhere(t, testArguments) }
+
+func testArguments(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{Args: []string{"tool", "", "x"}, Env: []string{"A=1"}})
 	r.must(OK, "args_sizes_get", atResult, atExtra)
 	if n, size := r.u32(atResult), r.u32(atExtra); n != 3 || size != 8 {
 		t.Errorf("%d arguments of %d bytes", n, size)
@@ -198,10 +232,12 @@ func TestArguments(t *testing.T) {
 	r.must(OK, "sched_yield")
 }
 
-func TestRenumberAndReuse(t *testing.T) {
+func TestRenumberAndReuse(t *testing.T) { everywhere(t, testRenumberAndReuse) }
+
+func testRenumberAndReuse(t *testing.T, via *door) {
 	data := t.TempDir()
 	put(t, data+"/f", "text")
-	r := newRaw(t, Config{Mounts: []Mount{{Source: data, Target: "/data"}}})
+	r := newRaw(t, via, Config{Mounts: []Mount{{Source: data, Target: "/data"}}})
 	open := func() uint64 {
 		p, n := r.path(atPath, "f")
 		r.must(OK, "path_open", 3, 0, p, n, 0, rightRead, 0, 0, atResult)
@@ -261,7 +297,7 @@ func FuzzCalls(f *testing.F) {
 	f.Fuzz(func(t *testing.T, one, two uint8, data []byte) {
 		dir := t.TempDir()
 		put(t, dir+"/f", "text")
-		r := newRaw(t, Config{
+		r := newRaw(t, hostDoor, Config{
 			Stdin: io.LimitReader(nil, 0), Args: []string{"a"}, Env: []string{"A=1"},
 			Mounts: []Mount{{Source: dir, Target: "/d"}}, Network: newLoop(t),
 		})

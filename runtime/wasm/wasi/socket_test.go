@@ -78,9 +78,6 @@ func (l *loop) Packets(port uint16) (*memconn.Packets, error) {
 	return p, nil
 }
 
-// atAddress is where tests keep an {address, length} and, behind it, its bytes.
-const atAddress = 0x8000
-
 // address stores an address as the first version does, bare, or the second, wide.
 func (r *rawGuest) address(a netip.Addr, wide bool) uint64 {
 	raw := a.AsSlice()
@@ -138,8 +135,10 @@ func everyKind(r *rawGuest) []uint64 {
 	return append(fds, r.u32(atResult))
 }
 
-func TestStreamBothWays(t *testing.T) {
-	r := newRaw(t, Config{Network: newLoop(t)})
+func TestStreamBothWays(t *testing.T) { everywhere(t, testStreamBothWays) }
+
+func testStreamBothWays(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{Network: newLoop(t)})
 	client, server := r.pair()
 	if errno := r.write(client, "question"); errno != OK {
 		t.Fatal(errno)
@@ -165,7 +164,9 @@ func TestStreamBothWays(t *testing.T) {
 	r.must(EINVAL, "sock_accept", client, 0, atResult)
 }
 
-func TestWhatStreamsAnswer(t *testing.T) {
+func TestWhatStreamsAnswer(t *testing.T) { everywhere(t, testWhatStreamsAnswer) }
+
+func testWhatStreamsAnswer(t *testing.T, via *door) {
 	const read, write = 1, 2
 	for _, c := range []struct {
 		name string
@@ -189,7 +190,7 @@ func TestWhatStreamsAnswer(t *testing.T) {
 		{"no direction", func(r *rawGuest, c, _ uint64) { r.must(EINVAL, "sock_shutdown", c, 0) }, EAGAIN, OK, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRaw(t, Config{Network: newLoop(t)})
+			r := newRaw(t, via, Config{Network: newLoop(t)})
 			client, server := r.pair()
 			r.nonblocking(client)
 			c.do(r, client, server)
@@ -206,8 +207,10 @@ func TestWhatStreamsAnswer(t *testing.T) {
 
 // TestFullStream: a non-blocking write is cut off, then refused, and goes on
 // once the peer has read.
-func TestFullStream(t *testing.T) {
-	r := newRaw(t, Config{Network: newLoop(t)})
+func TestFullStream(t *testing.T) { everywhere(t, testFullStream) }
+
+func testFullStream(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{Network: newLoop(t)})
 	client, server := r.pair()
 	r.nonblocking(client)
 	iovs, n := r.vector(0, memconn.MaxBuffer/2+1)
@@ -228,8 +231,10 @@ func TestFullStream(t *testing.T) {
 	}
 }
 
-func TestConnect(t *testing.T) {
-	r := newRaw(t, Config{Network: newLoop(t)})
+func TestConnect(t *testing.T) { everywhere(t, testConnect) }
+
+func testConnect(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{Network: newLoop(t)})
 	fd := r.socket(socketStream)
 	r.must(ENOTCONN, "sock_shutdown", fd, 1)
 	r.must(ENOTCONN, "sock_getpeeraddr", fd, r.address(loopHost, true), atResult)
@@ -263,8 +268,10 @@ func TestConnect(t *testing.T) {
 	r.must(OK, "fd_close", fd) // calls the dial off; else the test would not end
 }
 
-func TestBadAddresses(t *testing.T) {
-	r := newRaw(t, Config{Network: newLoop(t)})
+func TestBadAddresses(t *testing.T) { everywhere(t, testBadAddresses) }
+
+func testBadAddresses(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{Network: newLoop(t)})
 	fd := r.socket(socketStream)
 	end := uint64(r.m.Size())
 	r.must(EFAULT, "sock_connect", fd, end-4, 80)
@@ -283,8 +290,10 @@ func TestBadAddresses(t *testing.T) {
 	r.must(EPROTONOSUPPORT, "sock_open", familyInet4, 3, atResult)
 }
 
-func TestDatagrams(t *testing.T) {
-	r := newRaw(t, Config{Network: newLoop(t)})
+func TestDatagrams(t *testing.T) { everywhere(t, testDatagrams) }
+
+func testDatagrams(t *testing.T, via *door) {
+	r := newRaw(t, via, Config{Network: newLoop(t)})
 	a, b := r.socket(socketDatagram), r.socket(socketDatagram)
 	r.must(OK, "sock_bind", a, r.address(loopHost, true), 5000)
 	r.must(EINVAL, "sock_bind", a, r.address(loopHost, true), 5001)
@@ -329,7 +338,9 @@ func TestDatagrams(t *testing.T) {
 }
 
 // TestInterruptedCalls: whatever a guest waits for, it can be ended.
-func TestInterruptedCalls(t *testing.T) {
+func TestInterruptedCalls(t *testing.T) { everywhere(t, testInterruptedCalls) }
+
+func testInterruptedCalls(t *testing.T, via *door) {
 	for name, call := range map[string]func(r *rawGuest){
 		"accept": func(r *rawGuest) { r.call("sock_accept", r.listen(80), 0, atResult) },
 		"connect": func(r *rawGuest) {
@@ -348,7 +359,7 @@ func TestInterruptedCalls(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRaw(t, Config{Network: newLoop(t)})
+			r := newRaw(t, via, Config{Network: newLoop(t)})
 			ended := make(chan any)
 			go func() {
 				defer func() { ended <- recover() }()

@@ -88,7 +88,7 @@ func TestDevices(t *testing.T) {
 	if _, err := os.Stat("/dev/tty"); err != nil {
 		t.Skip("there are no devices here")
 	}
-	r := newRaw(t, Config{Mounts: []Mount{{Source: "/dev", Target: "/dev", ReadOnly: true}}})
+	r := newRaw(t, hostDoor, Config{Mounts: []Mount{{Source: "/dev", Target: "/dev", ReadOnly: true}}})
 	for name, want := range map[string]Errno{"null": OK, "zero": OK, "tty": EACCES} {
 		if _, errno := r.open(3, name, 0, rightRead, 0); errno != want {
 			t.Errorf("%s: errno %d, not %d", name, errno, want)

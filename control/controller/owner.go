@@ -67,24 +67,33 @@ type owners struct {
 // ControllerRefManager does. Terminating objects are returned when they are
 // owned, and never adopted. An error may come with a usable part.
 func (o owners) claim(ctx context.Context, owner api.Object, selector labels.Selector) ([]api.Object, error) {
-	var claimed []api.Object
+	kept, released := o.keep(ctx, owner, selector)
+	if owner.GetDeletionTimestamp() != nil {
+		return kept, released
+	}
+	adopted, err := o.adoptAll(ctx, owner, selector)
+	return append(kept, adopted...), errors.Join(released, err)
+}
+
+// keep returns what owner controls and the selector matches, and releases the
+// rest unless the owner is being deleted.
+func (o owners) keep(ctx context.Context, owner api.Object, selector labels.Selector) ([]api.Object, error) {
+	objects := o.objects.ByIndex(byController, string(owner.GetUID()))
+	kept := objects[:0]
 	var errs []error
-	going := owner.GetDeletionTimestamp() != nil
-	for _, obj := range o.objects.ByIndex(byController, string(owner.GetUID())) {
+	for _, obj := range objects {
 		if selector.Matches(labels.Set(obj.GetLabels())) {
-			claimed = append(claimed, obj)
-			continue
-		}
-		if going {
-			continue
-		}
-		if err := o.release(ctx, obj, owner); err != nil {
-			errs = append(errs, err)
+			kept = append(kept, obj)
+		} else if owner.GetDeletionTimestamp() == nil {
+			errs = append(errs, o.release(ctx, obj, owner))
 		}
 	}
-	if going {
-		return claimed, errors.Join(errs...)
-	}
+	return kept, errors.Join(errs...)
+}
+
+// adoptAll makes owner the controller of the orphans that match.
+func (o owners) adoptAll(ctx context.Context, owner api.Object, selector labels.Selector) (all []api.Object, err error) {
+	var errs []error
 	checked := false
 	for _, obj := range o.objects.ByIndex(byOrphanage, owner.GetNamespace()) {
 		if obj.GetDeletionTimestamp() != nil || !selector.Matches(labels.Set(obj.GetLabels())) || o.member != nil && !o.member(owner, obj) {
@@ -102,10 +111,10 @@ func (o owners) claim(ctx context.Context, owner api.Object, selector labels.Sel
 		if err != nil {
 			errs = append(errs, err)
 		} else if adopted != nil {
-			claimed = append(claimed, adopted)
+			all = append(all, adopted)
 		}
 	}
-	return claimed, errors.Join(errs...)
+	return all, errors.Join(errs...)
 }
 
 func (o owners) mayAdopt(ctx context.Context, owner api.Object) error {

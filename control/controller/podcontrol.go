@@ -68,12 +68,18 @@ func generated(prefix string) string {
 // request finds it out instead of hundreds.
 // made is how many of them there are now for sure.
 func (c podControl) create(ctx context.Context, owner api.Object, pods []*corev1.Pod) (made int, err error) {
+	always := func() bool { return true }
+	return c.createWhile(ctx, owner, len(pods), func(i int) *corev1.Pod { return pods[i] }, always)
+}
+
+// createWhile is create for n pods that are made when they are needed, and that
+// are wanted only while wanted says so: it is asked before each batch.
+func (c podControl) createWhile(ctx context.Context, owner api.Object, n int, pod func(i int) *corev1.Pod, wanted func() bool) (made int, err error) {
 	var done atomic.Int64
-	for batch, left := 1, pods; len(left) > 0; batch *= 2 {
-		now := left[:min(batch, len(left))]
-		left = left[len(now):]
-		err := each(len(now), func(i int) error {
-			err := c.createNamed(ctx, owner, now[i])
+	for batch, from := 1, 0; from < n && wanted(); batch = min(2*batch, burstReplicas) {
+		now := min(batch, n-from)
+		err := each(now, func(i int) error {
+			err := c.createNamed(ctx, owner, pod(from+i))
 			if err == nil {
 				done.Add(1)
 			}
@@ -85,6 +91,7 @@ func (c podControl) create(ctx context.Context, owner api.Object, pods []*corev1
 		if err != nil {
 			return int(done.Load()), err
 		}
+		from += now
 	}
 	return int(done.Load()), nil
 }

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/types"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/reconcile"
@@ -112,17 +111,17 @@ func (r *replicaSets) Reconcile(ctx context.Context, key api.Key) (time.Duration
 		// goes would cost n*n for n of them.
 		return expectationLife, nil
 	}
-	claimed, err := r.owners.claim(ctx, rs, selector)
+	kept, adopted, err := r.claim(ctx, rs, selector)
 	if err != nil {
 		return 0, errors.Join(failure, err)
 	}
-	owned, acted := reconcile.As[*corev1.Pod](claimed), false
+	owned, acted := slices.Concat(kept, adopted), false
 	if current && failure == nil && rs.DeletionTimestamp == nil {
 		acted, creating, failure = r.scale(ctx, rs, owned)
 	}
 	if acted {
 		unseen = r.control.expect.open(rs.UID)
-		owned = r.refresh(rs, selector, owned)
+		owned = r.refresh(rs, selector, adopted)
 	} else {
 		r.pace.passed(key, len(owned), r.now())
 	}
@@ -137,17 +136,26 @@ func (r *replicaSets) Reconcile(ctx context.Context, key api.Key) (time.Duration
 	return again, failure
 }
 
+// claim returns the pods of a ReplicaSet: those that the informer shows as its
+// own, and those that were adopted now.
+func (r *replicaSets) claim(ctx context.Context, rs *appsv1.ReplicaSet, selector labels.Selector) (kept, adopted []*corev1.Pod, err error) {
+	have, err := r.owners.keep(ctx, rs, selector)
+	if err != nil || rs.DeletionTimestamp != nil {
+		return reconcile.As[*corev1.Pod](have), nil, err
+	}
+	more, err := r.owners.adoptAll(ctx, rs, selector)
+	return reconcile.As[*corev1.Pod](have), reconcile.As[*corev1.Pod](more), err
+}
+
 // refresh is what the informer shows of the owned pods after a round, with
 // those that were adopted in it.
-func (r *replicaSets) refresh(rs *appsv1.ReplicaSet, selector labels.Selector, owned []*corev1.Pod) []*corev1.Pod {
+func (r *replicaSets) refresh(rs *appsv1.ReplicaSet, selector labels.Selector, adopted []*corev1.Pod) []*corev1.Pod {
 	now := reconcile.As[*corev1.Pod](r.pods.ByIndex(byController, string(rs.UID)))
 	now = slices.DeleteFunc(now, func(p *corev1.Pod) bool { return !selector.Matches(labels.Set(p.Labels)) })
-	shown := make(map[types.UID]bool, len(now))
-	for _, p := range now {
-		shown[p.UID] = true
-	}
-	for _, p := range owned {
-		if have, ok := r.pods.Get(api.Pods.KeyOf(p)); !shown[p.UID] && ok && metav1.GetControllerOfNoCopy(have) == nil {
+	for _, p := range adopted {
+		have, ok := r.pods.Get(api.Pods.KeyOf(p))
+		same := func(shown *corev1.Pod) bool { return shown.UID == p.UID }
+		if ok && metav1.GetControllerOfNoCopy(have) == nil && !slices.ContainsFunc(now, same) {
 			now = append(now, p)
 		}
 	}
@@ -167,21 +175,27 @@ func (r *replicaSets) scale(ctx context.Context, rs *appsv1.ReplicaSet, owned []
 	if plan.create+len(plan.remove) == 0 {
 		return false, false, nil
 	}
-	if plan.create == 0 {
-		err := r.control.removeSurplus(ctx, rs, plan.remove)
-		if err != nil {
+	// The set may change while hundreds of pods are on their way.
+	wanted := func() bool {
+		now, ok := r.sets.Get(r.kind.resource.KeyOf(rs))
+		return ok && now.GetUID() == rs.UID && now.GetGeneration() <= rs.Generation && now.GetDeletionTimestamp() == nil
+	}
+	if plan.create > 0 {
+		fresh := func(int) *corev1.Pod { return podFrom(rs, r.kind.resource, &rs.Spec.Template, rs.Name+"-") }
+		_, err = r.control.createWhile(ctx, rs, plan.create, fresh, wanted)
+		return true, true, err
+	}
+	for batch := range slices.Chunk(plan.remove, burstReplicas) {
+		if !wanted() {
+			break
+		}
+		if err := r.control.removeSurplus(ctx, rs, batch); err != nil {
 			// Whether the pods are going decides what the status says of them.
 			_, doubt := r.control.settle(ctx, rs)
-			err = errors.Join(err, doubt)
+			return true, false, errors.Join(err, doubt)
 		}
-		return true, false, err
 	}
-	pods := make([]*corev1.Pod, plan.create)
-	for i := range pods {
-		pods[i] = podFrom(rs, r.kind.resource, &rs.Spec.Template, rs.Name+"-")
-	}
-	_, err = r.control.create(ctx, rs, pods)
-	return true, true, err
+	return true, false, nil
 }
 
 // related are the pods of all ReplicaSets with the same controller.

@@ -9,8 +9,14 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// burstReplicas bounds what one reconcile creates or deletes.
+// burstReplicas bounds what is created or deleted at the same time, and for most
+// kinds what one reconcile does.
 const burstReplicas = 500
+
+// burst is how many pods one reconcile of a ReplicaSet with so many creates or
+// deletes. Each counts all the pods that there are: with a fixed number, one
+// more pod would cost the more the more there are.
+func burst(have int) int { return max(burstReplicas, have/4) }
 
 // replicaPlan is what brings a ReplicaSet to its number of replicas: one of
 // the two is empty.
@@ -25,9 +31,9 @@ func planReplicas(rs *appsv1.ReplicaSet, active []*corev1.Pod, related func() []
 	want := int(replicasOf(rs))
 	switch have := len(active); {
 	case have < want:
-		return replicaPlan{create: min(want-have, burstReplicas)}
+		return replicaPlan{create: min(want-have, burst(have))}
 	case have > want:
-		return replicaPlan{remove: victims(active, related(), min(have-want, burstReplicas), now)}
+		return replicaPlan{remove: victims(active, related(), min(have-want, burst(have)), now)}
 	}
 	return replicaPlan{}
 }
@@ -51,9 +57,14 @@ func replicaSetStatus(rs *appsv1.ReplicaSet, owned []*corev1.Pod, unseen open, n
 	status.Replicas, status.FullyLabeledReplicas, status.ReadyReplicas, status.AvailableReplicas = 0, 0, 0, 0
 	var terminating int32
 	template := labels.Set(rs.Spec.Template.Labels).AsSelectorPreValidated()
-	shown := make(map[string]bool, len(owned))
+	coming := make(map[string]bool, len(unseen.creations))
+	for _, name := range unseen.creations {
+		coming[name] = true
+	}
 	for _, p := range owned {
-		shown[p.Name] = true
+		if len(coming) > 0 {
+			delete(coming, p.Name)
+		}
 		if !podActive(p) || unseen.deletions[p.UID] {
 			if !podFinished(p) {
 				terminating++
@@ -75,12 +86,8 @@ func replicaSetStatus(rs *appsv1.ReplicaSet, owned []*corev1.Pod, unseen open, n
 			again = wait
 		}
 	}
-	for _, name := range unseen.creations {
-		if !shown[name] {
-			status.Replicas++
-			status.FullyLabeledReplicas++ // they were made from the template
-		}
-	}
+	status.Replicas += int32(len(coming))
+	status.FullyLabeledReplicas += int32(len(coming)) // they were made from the template
 	status.TerminatingReplicas = &terminating
 	status.ObservedGeneration = rs.Generation
 	return status, again

@@ -182,6 +182,7 @@ func TestReplicaSetPlanIsBounded(t *testing.T) {
 	none := func() []*corev1.Pod { return nil }
 	for _, c := range []struct{ want, have, create, remove int }{
 		{3, 3, 0, 0}, {3, 1, 2, 0}, {0, 4, 0, 4}, {9000, 0, burstReplicas, 0}, {0, 700, 0, burstReplicas},
+		{9000, 4000, 1000, 0}, {0, 4000, 0, 1000}, // not n*n/500 for n pods
 	} {
 		var pods []*corev1.Pod
 		for i := range c.have {
@@ -260,6 +261,44 @@ func TestReplicaSetGoesPastTakenNames(t *testing.T) {
 		}
 		if got := b.events("web"); strings.Contains(got, failedCreate) {
 			t.Errorf("a name that was taken is nobody's trouble: %s", got)
+		}
+	}, func(cfg *Config) { client.Client, cfg.Client = cfg.Client, client })
+}
+
+// shrinking is a client that changes the ReplicaSet's size before so many
+// pods are made.
+type shrinking struct {
+	api.Client
+	left atomic.Int32
+	to   int32
+}
+
+func (c *shrinking) Create(ctx context.Context, key api.Key, obj api.Object, opts api.CreateOptions) (api.Object, error) {
+	if key.Resource == "pods" && c.left.Add(-1) == 0 {
+		patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, c.to)
+		if _, err := c.Client.Patch(ctx, api.ReplicaSets.Key("default", "web"), api.Patch{Type: types.MergePatchType, Data: patch}, api.PatchOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	return c.Client.Create(ctx, key, obj, opts)
+}
+
+// TestReplicaSetLooksUpDuringABurst: what is no longer wanted is not created,
+// however many pods a round began with.
+func TestReplicaSetLooksUpDuringABurst(t *testing.T) {
+	client := &shrinking{to: 3}
+	client.left.Store(10)
+	inBed(t, justReplicaSets, func(b *bed) {
+		create(b, api.ReplicaSets, webReplicaSet(400))
+		b.settle()
+		if made := strings.Count(b.events("web"), successfulCreate); made == 0 {
+			t.Error("no pod was created")
+		}
+		if left := client.left.Load(); left < 10-254 {
+			t.Errorf("%d pods were created of a set that had become smaller at the tenth", 10-left)
+		}
+		if n := len(b.pods()); n != 3 {
+			t.Errorf("%d pods in the end, want 3", n)
 		}
 	}, func(cfg *Config) { client.Client, cfg.Client = cfg.Client, client })
 }

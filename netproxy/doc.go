@@ -7,5 +7,6 @@
 // The rules of choice are those of kube-proxy
 // (https://kubernetes.io/docs/reference/networking/virtual-ips/): only ready
 // endpoints, or terminating ones that still serve when there is no ready one;
-// session affinity by client address; traffic policy Local.
+// session affinity by client address; traffic policy Local; hints of zones and
+// nodes.
 package netproxy

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"wherry.dev/wherry/control/api"
@@ -60,11 +62,12 @@ func TestFollowSwapsOnChange(t *testing.T) {
 		f := &feed{events: map[string]chan api.Event{}}
 		services := reconcile.NewInformer(f, api.Services.Key("", ""), reconcile.InformerOptions{})
 		slices := reconcile.NewInformer(f, api.EndpointSlices.Key("", ""), reconcile.InformerOptions{})
+		nodes := reconcile.NewInformer(f, api.Nodes.Key("", ""), reconcile.InformerOptions{})
 		p := New(Config{Listen: noListen})
-		follower := p.Follow(services, slices, "n1")
+		follower := p.Follow(services, slices, nodes, "n1")
 		ctx, cancel := context.WithCancel(t.Context())
 		var work sync.WaitGroup
-		for _, run := range []func(context.Context) error{services.Run, slices.Run, follower.Run} {
+		for _, run := range []func(context.Context) error{services.Run, slices.Run, nodes.Run, follower.Run} {
 			work.Go(func() {
 				if err := run(ctx); err != nil {
 					t.Error(err)
@@ -97,6 +100,19 @@ func TestFollowSwapsOnChange(t *testing.T) {
 		send(watch.Modified, api.EndpointSlices, slice("web", 8080, endpoint("127.64.0.2", "rs", "n1"), endpoint("127.64.0.3", "rs", "n1")), "4")
 		if got := endpoints(); got != 2 {
 			t.Errorf("changed slice: %d endpoints, want 2", got)
+		}
+		send(watch.Modified, api.EndpointSlices, slice("web", 8080, hinted("127.64.0.2", "", "a"), hinted("127.64.0.3", "", "b")), "4a")
+		if got := endpoints(); got != 2 {
+			t.Errorf("hints for zones, of a node without one: %d endpoints, want 2", got)
+		}
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelTopologyZone: "b"}}}
+		send(watch.Added, api.Nodes, node, "4b")
+		if got := endpoints(); got != 1 {
+			t.Errorf("the node has a zone: %d endpoints, want 1", got)
+		}
+		send(watch.Deleted, api.Nodes, node, "4c")
+		if got := endpoints(); got != 2 {
+			t.Errorf("the node is gone: %d endpoints, want 2", got)
 		}
 		send(watch.Deleted, api.Services, service("web", "127.32.0.10", 80), "5")
 		if got := endpoints(); got != -1 {

@@ -18,7 +18,7 @@ func TestResolve(t *testing.T) {
 	first := endpoint("127.64.0.2", "rs", "n1")
 	first.Hostname = &host
 	table := Build([]*corev1.Service{service("web", "127.32.0.10", 80), headless, external, far, service("empty", "None", 1)},
-		[]*discoveryv1.EndpointSlice{slice("db", 5432, endpoint("127.64.0.3", "rs", "n1"), first, endpoint("127.64.0.4", "", "n1"))}, "n1")
+		[]*discoveryv1.EndpointSlice{slice("db", 5432, endpoint("127.64.0.3", "rs", "n1"), first, endpoint("127.64.0.4", "", "n1"))}, Node{Name: "n1"})
 	for _, tt := range []struct{ namespace, host, want string }{
 		{"default", "web", "[127.32.0.10] "},
 		{"default", "WEB.", "[127.32.0.10] "},

@@ -532,7 +532,7 @@ func BenchmarkRequest(b *testing.B) {
 func BenchmarkSwap(b *testing.B) {
 	services, all := cluster(1000, 10)
 	p := New(Config{Listen: func(string, string) (net.Listener, error) { return nil, syscall.EACCES }})
-	t := Build(services, all, "n1")
+	t := Build(services, all, Node{Name: "n1"})
 	p.Swap(t)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -43,7 +43,7 @@ type Target struct {
 // Build makes the Table of a node; of several when one proxy serves them
 // together, as in a process that runs many. Services without a ClusterIP,
 // ports that are not TCP and addresses that are not IPv4 have no place in it.
-func Build(services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, nodes ...string) *Table {
+func Build(services []*corev1.Service, endpointSlices []*discoveryv1.EndpointSlice, nodes ...Node) *Table {
 	t := &Table{
 		targets:   make(map[netip.AddrPort]*Target, len(services)),
 		nodePorts: map[uint16]*Target{},
@@ -77,7 +77,7 @@ func (t *Table) NodePort(port uint16) (*Target, bool) {
 	return target, ok
 }
 
-func (t *Table) addPort(svc *corev1.Service, port *corev1.ServicePort, ip netip.Addr, own []*discoveryv1.EndpointSlice, nodes []string) {
+func (t *Table) addPort(svc *corev1.Service, port *corev1.ServicePort, ip netip.Addr, own []*discoveryv1.EndpointSlice, nodes []Node) {
 	if port.Protocol != corev1.ProtocolTCP && port.Protocol != "" {
 		return
 	}
@@ -89,14 +89,14 @@ func (t *Table) addPort(svc *corev1.Service, port *corev1.ServicePort, ip netip.
 	affinity := affinityOf(svc)
 	t.targets[netip.AddrPortFrom(ip, uint16(port.Port))] = &Target{
 		Service: svc, Port: port.Name, Affinity: affinity,
-		Endpoints: found.choose(internal == corev1.ServiceInternalTrafficPolicyLocal),
+		Endpoints: found.choose(internal == corev1.ServiceInternalTrafficPolicyLocal, nodes),
 	}
 	if port.NodePort == 0 || svc.Spec.Type == corev1.ServiceTypeClusterIP {
 		return
 	}
 	t.nodePorts[uint16(port.NodePort)] = &Target{
 		Service: svc, Port: port.Name, Affinity: affinity, NodePort: true,
-		Endpoints: found.choose(svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal),
+		Endpoints: found.choose(svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal, nodes),
 	}
 }
 
@@ -143,13 +143,14 @@ func groupSlices(all []*discoveryv1.EndpointSlice) map[types.NamespacedName][]*d
 type candidate struct {
 	addr                  netip.AddrPort
 	ready, serving, local bool
+	hints                 *discoveryv1.EndpointHints // nil: none
 }
 
 type candidates []candidate
 
 // collect finds the endpoints of one Service port. An address that stands in
 // two slices (it moves from one to the other) counts once, in its better state.
-func collect(own []*discoveryv1.EndpointSlice, portName string, nodes []string) candidates {
+func collect(own []*discoveryv1.EndpointSlice, portName string, nodes []Node) candidates {
 	var found candidates
 	for _, s := range own {
 		number, ok := portNumber(s, portName)
@@ -194,7 +195,7 @@ func portNumber(s *discoveryv1.EndpointSlice, name string) (uint16, bool) {
 
 // candidateOf reads one endpoint. Unknown conditions read as EndpointConditions
 // documents: ready unless said otherwise, serving as ready, not terminating.
-func candidateOf(e *discoveryv1.Endpoint, port uint16, nodes []string) (candidate, bool) {
+func candidateOf(e *discoveryv1.Endpoint, port uint16, nodes []Node) (candidate, bool) {
 	if len(e.Addresses) == 0 {
 		return candidate{}, false
 	}
@@ -212,25 +213,38 @@ func candidateOf(e *discoveryv1.Endpoint, port uint16, nodes []string) (candidat
 		addr:    netip.AddrPortFrom(ip, port),
 		ready:   ready,
 		serving: serving && terminating,
-		local:   e.NodeName != nil && slices.Contains(nodes, *e.NodeName),
+		local:   e.NodeName != nil && slices.ContainsFunc(nodes, func(n Node) bool { return n.Name == *e.NodeName }),
+		hints:   e.Hints,
 	}, true
 }
 
 // choose returns the ready endpoints or, when there is none, the terminating
-// ones that still serve; of this node only when local is set.
-func (c candidates) choose(local bool) []netip.AddrPort {
-	var ready, serving []netip.AddrPort
+// ones that still serve. With local set they are those of this node only;
+// without, the ready ones that are hinted for it.
+func (c candidates) choose(local bool, nodes []Node) []netip.AddrPort {
+	var ready, serving candidates
 	for _, e := range c {
 		switch {
 		case local && !e.local:
 		case e.ready:
-			ready = append(ready, e.addr)
+			ready = append(ready, e)
 		case e.serving:
-			serving = append(serving, e.addr)
+			serving = append(serving, e)
 		}
 	}
-	if len(ready) > 0 {
-		return ready
+	if len(ready) == 0 {
+		return serving.addresses()
 	}
-	return serving
+	if local {
+		return ready.addresses()
+	}
+	return near(ready, nodes).addresses()
+}
+
+func (c candidates) addresses() []netip.AddrPort {
+	addresses := make([]netip.AddrPort, len(c))
+	for i, e := range c {
+		addresses[i] = e.addr
+	}
+	return addresses
 }

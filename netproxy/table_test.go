@@ -86,7 +86,7 @@ func TestBuildChoosesEndpoints(t *testing.T) {
 			if tt.change != nil {
 				tt.change(svc)
 			}
-			table := Build([]*corev1.Service{svc}, []*discoveryv1.EndpointSlice{slice("web", 8080, tt.endpoints...)}, "n1")
+			table := Build([]*corev1.Service{svc}, []*discoveryv1.EndpointSlice{slice("web", 8080, tt.endpoints...)}, Node{Name: "n1"})
 			target, ok := table.Lookup(netip.MustParseAddrPort("127.32.0.10:80"))
 			if !ok {
 				t.Fatal("no target")
@@ -115,7 +115,7 @@ func TestBuildMergesSlices(t *testing.T) {
 		slice("web", 8080, endpoint("127.64.0.2", "rs", "n1")), // the same address, ready here
 		slice("other", 8080, endpoint("127.64.0.5", "rs", "n1")),
 		other,
-	}, "n1")
+	}, Node{Name: "n1"})
 	target, _ := table.Lookup(netip.MustParseAddrPort("127.32.0.10:80"))
 	want := []string{"127.64.0.2:8080", "127.64.0.3:8080", "127.64.0.4:8081"}
 	if got := texts(target.Endpoints); !slices.Equal(got, want) {
@@ -133,7 +133,7 @@ func TestBuildSkipsForeignServices(t *testing.T) {
 		"no address":   func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			table := Build([]*corev1.Service{service("web", "127.32.0.10", 80, change)}, nil, "n1")
+			table := Build([]*corev1.Service{service("web", "127.32.0.10", 80, change)}, nil, Node{Name: "n1"})
 			if len(table.targets)+len(table.nodePorts) != 0 {
 				t.Errorf("table has %d targets", len(table.targets))
 			}
@@ -150,7 +150,7 @@ func TestBuildNodePortAndAffinity(t *testing.T) {
 	})
 	table := Build([]*corev1.Service{svc}, []*discoveryv1.EndpointSlice{
 		slice("web", 8080, endpoint("127.64.0.2", "rs", "n1"), endpoint("127.64.0.3", "rs", "n2")),
-	}, "n2")
+	}, Node{Name: "n2"})
 	inside, _ := table.Lookup(netip.MustParseAddrPort("127.32.0.10:80"))
 	outside, ok := table.NodePort(30080)
 	if !ok || !outside.NodePort {
@@ -161,7 +161,7 @@ func TestBuildNodePortAndAffinity(t *testing.T) {
 	}
 	both, _ := Build([]*corev1.Service{svc}, []*discoveryv1.EndpointSlice{
 		slice("web", 8080, endpoint("127.64.0.2", "rs", "n1"), endpoint("127.64.0.3", "rs", "n2"), endpoint("127.64.0.4", "rs", "n3")),
-	}, "n1", "n2").NodePort(30080)
+	}, Node{Name: "n1"}, Node{Name: "n2"}).NodePort(30080)
 	if want := []string{"127.64.0.2:8080", "127.64.0.3:8080"}; !slices.Equal(texts(both.Endpoints), want) {
 		t.Errorf("of two nodes %v, want %v", both.Endpoints, want)
 	}
@@ -169,7 +169,7 @@ func TestBuildNodePortAndAffinity(t *testing.T) {
 		t.Errorf("affinity %v, %v", inside.Affinity, outside.Affinity)
 	}
 	svc.Spec.SessionAffinityConfig = nil
-	table = Build([]*corev1.Service{svc}, nil, "n2")
+	table = Build([]*corev1.Service{svc}, nil, Node{Name: "n2"})
 	if target, _ := table.NodePort(30080); target.Affinity != 3*time.Hour {
 		t.Errorf("default affinity %v", target.Affinity)
 	}
@@ -195,6 +195,6 @@ func BenchmarkBuild(b *testing.B) {
 	services, all := cluster(1000, 10)
 	b.ReportAllocs()
 	for b.Loop() {
-		Build(services, all, "n1")
+		Build(services, all, Node{Name: "n1"})
 	}
 }

@@ -34,7 +34,7 @@ func (c *Cluster) wireParts() []named {
 	for i := range c.cfg.Nodes {
 		here = append(here, nodeName(i))
 	}
-	follow := c.proxy.Follow(c.informers.For(api.Services), c.informers.For(api.EndpointSlices), here...)
+	follow := c.proxy.Follow(c.informers.For(api.Services), c.informers.For(api.EndpointSlices), c.informers.For(api.Nodes), here...)
 	follow.OnTable(func() { c.health.table.Store(true) })
 	return []named{
 		{"informers", c.informers.Run},

@@ -161,7 +161,7 @@ func (n *RemoteNode) startParts() error {
 	recorder := reconcile.NewRecorder(n.client, "service-proxy", n.cfg.Name, n.log("events"))
 	n.proxy = netproxy.New(netproxy.Config{Dial: way.dial, NodePortAddresses: []netip.Addr{n.cfg.NodePortAddress},
 		Listen: listenOrStandBy, Report: netproxy.RecordTo(recorder), Log: n.log("proxy")})
-	follow := n.proxy.Follow(informers.For(api.Services), informers.For(api.EndpointSlices), n.cfg.Name)
+	follow := n.proxy.Follow(informers.For(api.Services), informers.For(api.EndpointSlices), nodes, n.cfg.Name)
 	out := &outside{proxy: n.proxy, paths: way, pods: n.network.Pods, services: n.network.Services,
 		address: func(from netip.Addr) net.Addr { return guestAddr(from, n.dialled.Add(1)) }}
 	listener := newMemListener()

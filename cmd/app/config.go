@@ -38,8 +38,7 @@ type Config struct {
 	// StoreURL is where NATS servers listen that keep the cluster's objects for
 	// several processes. Empty: this process keeps them itself.
 	StoreURL string
-	// Autoscaling are the figures of HorizontalPodAutoscalers; zero values are
-	// Kubernetes'.
+	// Autoscaling are the figures of HorizontalPodAutoscalers.
 	Autoscaling controller.Autoscaling
 	// SchedulerConfig is a file with a KubeSchedulerConfiguration; empty: none.
 	SchedulerConfig string
@@ -69,6 +68,7 @@ func DefaultConfig() Config {
 		NodePortAddress: netip.AddrFrom4([4]byte{127, 0, 0, 1}),
 		AuditLevel:      audit.LevelMetadata,
 		MergeKubeconfig: true,
+		Autoscaling:     controller.Autoscaling{}.WithDefaults(),
 		Log:             slog.New(slog.DiscardHandler),
 	}
 }
@@ -100,5 +100,5 @@ func (c Config) check() error {
 	case 1<<(c.NodeBits-c.PodCIDR.Bits()) < c.Nodes:
 		return fmt.Errorf("--pod-cidr %s has room for %d nodes, not for %d", c.PodCIDR, 1<<(c.NodeBits-c.PodCIDR.Bits()), c.Nodes)
 	}
-	return nil
+	return checkAutoscaling(c.Autoscaling)
 }

@@ -53,6 +53,7 @@ func TestUpRefuses(t *testing.T) {
 		{"unknown command", "", []string{"upp"}, `unknown command "upp"`},
 		{"number of nodes", "", []string{"up", "--nodes=-1"}, "--nodes is -1: want 0 to 250"},
 		{"overlap", "", []string{"up", "--pod-cidr=127.32.0.0/16"}, "overlap"},
+		{"autoscaling", "", []string{"up", "--horizontal-pod-autoscaler-sync-period=0s"}, "--horizontal-pod-autoscaler-sync-period is 0s: want"},
 		{"log level", "", []string{"up", "--log-level=loud"}, "--log-level"},
 		{"address in use", "", []string{"up", "--api-address", taken.Addr().String()}, "is in use: choose another --api-address"},
 		{"no address", "", []string{"up", "--api-address=nonsense"}, "--api-address"},

@@ -56,6 +56,7 @@ func newUp(at *target, streams Streams) *cobra.Command {
 	f.StringVar(&cfg.AuditLog, "audit-log-path", "", "file that says who asked the API for what, - for standard output; empty for none")
 	f.StringVar(&flags.auditLevel, "audit-level", string(cfg.AuditLevel), "what the audit log says of a request: None, Metadata, or Request for what was sent too (never secrets)")
 	cfg.Issuers.addTo(f)
+	addAutoscaling(f, &cfg.Autoscaling)
 	cfg.NodePods.addTo(f)
 	f.BoolVar(&cfg.Profiling, "profiling", false, "serve pprof at /debug/pprof/, to administrators")
 	f.StringVar(&flags.logLevel, "log-level", "warn", "what goes to standard error: debug, info, warn or error")

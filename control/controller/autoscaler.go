@@ -34,7 +34,8 @@ type Autoscaling struct {
 	Tolerance      float64       // of the ratio between a metric and its target; 0: 0.1
 }
 
-func (a *Autoscaling) setDefaults() {
+// WithDefaults puts Kubernetes' figures in place of zero values.
+func (a Autoscaling) WithDefaults() Autoscaling {
 	orTime := func(d *time.Duration, value time.Duration) {
 		if *d == 0 {
 			*d = value
@@ -47,6 +48,7 @@ func (a *Autoscaling) setDefaults() {
 	if a.Tolerance == 0 {
 		a.Tolerance = 0.1
 	}
+	return a
 }
 
 func (a Autoscaling) readiness() readiness { return readiness{a.Initialization, a.Readiness} }

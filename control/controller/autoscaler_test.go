@@ -285,7 +285,7 @@ func TestAdapters(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a := &adapter{value: "6"}
 			cfg := Config{Adapters: a.get, Resources: []api.Resource{api.Pods, api.Services, api.Ingresses, api.Namespaces, api.Nodes}}
-			cfg.Autoscaling.setDefaults()
+			cfg.Autoscaling = cfg.Autoscaling.WithDefaults()
 			c := &autoscalers{cfg: cfg, kinds: kindsOf(cfg.Resources)}
 			p := c.propose(t.Context(), target, &tt.spec)
 			if p.err != nil || p.replicas != tt.replicas {

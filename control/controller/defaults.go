@@ -39,7 +39,7 @@ func (cfg *Config) setDefaults() {
 	if cfg.Quotas == nil {
 		cfg.Quotas = quota.NewLedger(cfg.Clock)
 	}
-	cfg.Autoscaling.setDefaults()
+	cfg.Autoscaling = cfg.Autoscaling.WithDefaults()
 	if cfg.Usage == nil {
 		cfg.Usage = cfg.Client
 	}

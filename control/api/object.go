@@ -72,6 +72,9 @@ type Resource struct {
 	Verbs []string
 	// Subresources that the kind serves beside itself.
 	Subresources []Subresource
+	// Deprecation is a warning that comes with the answer of each request;
+	// "": none.
+	Deprecation string
 }
 
 // Subresource is one entry below a resource: pods/status, deployments/scale.

@@ -27,7 +27,8 @@ var (
 	Services = Resource{Version: "v1", Name: "services", Singular: "service", Kind: "Service", Namespaced: true,
 		ShortNames: []string{"svc"}, Categories: []string{"all"}, Subresources: []Subresource{status, proxyTo("ServiceProxyOptions")}}
 	Endpoints = Resource{Version: "v1", Name: "endpoints", Singular: "endpoints", Kind: "Endpoints", Namespaced: true,
-		ShortNames: []string{"ep"}}
+		Deprecation: "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+		ShortNames:  []string{"ep"}}
 	ConfigMaps = Resource{Version: "v1", Name: "configmaps", Singular: "configmap", Kind: "ConfigMap", Namespaced: true,
 		ShortNames: []string{"cm"}}
 	Secrets         = Resource{Version: "v1", Name: "secrets", Singular: "secret", Kind: "Secret", Namespaced: true}

@@ -4,7 +4,8 @@ package api
 var (
 	Bindings          = Resource{Version: "v1", Name: "bindings", Singular: "binding", Kind: "Binding", Namespaced: true, Verbs: []string{"create"}}
 	ComponentStatuses = Resource{Version: "v1", Name: "componentstatuses", Singular: "componentstatus", Kind: "ComponentStatus",
-		ShortNames: []string{"cs"}, Verbs: []string{"get", "list"}}
+		Deprecation: "v1 ComponentStatus is deprecated in v1.19+",
+		ShortNames:  []string{"cs"}, Verbs: []string{"get", "list"}}
 	LimitRanges = Resource{Version: "v1", Name: "limitranges", Singular: "limitrange", Kind: "LimitRange", Namespaced: true,
 		ShortNames: []string{"limits"}}
 	ResourceQuotas = Resource{Version: "v1", Name: "resourcequotas", Singular: "resourcequota", Kind: "ResourceQuota", Namespaced: true,

@@ -97,6 +97,9 @@ func (c *call) serve() {
 		c.fail(err)
 		return
 	}
+	if c.t.res != nil && c.t.res.Deprecation != "" {
+		c.warn(c.t.res.Deprecation)
+	}
 	if c.t.streams {
 		c.record(audit.StageStarted)
 		open := c.s.metrics.stream(c)

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	metaschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apimachinery/pkg/version"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
@@ -102,7 +103,8 @@ func (k *Kind) resource(v *apiextensionsv1.CustomResourceDefinitionVersion) api.
 		names = accepted
 	}
 	r := api.Resource{Group: spec.Group, Version: v.Name, Name: names.Plural, Singular: names.Singular, Kind: names.Kind,
-		Namespaced: spec.Scope == apiextensionsv1.NamespaceScoped, ShortNames: names.ShortNames, Categories: names.Categories}
+		Namespaced: spec.Scope == apiextensionsv1.NamespaceScoped, ShortNames: names.ShortNames, Categories: names.Categories,
+		Deprecation: deprecation(spec, v)}
 	if hub := storage(k.definition); hub.Name != v.Name {
 		r.Hub = metaschema.GroupVersion{Group: spec.Group, Version: hub.Name}
 	}
@@ -116,6 +118,28 @@ func (k *Kind) resource(v *apiextensionsv1.CustomResourceDefinitionVersion) api.
 		r.Subresources = append(r.Subresources, api.ScaleSubresource)
 	}
 	return r
+}
+
+// deprecation is the warning of a deprecated version: the definition's own, or
+// one that names the newest served version that is none.
+func deprecation(spec *apiextensionsv1.CustomResourceDefinitionSpec, v *apiextensionsv1.CustomResourceDefinitionVersion) string {
+	if !v.Deprecated {
+		return ""
+	}
+	if v.DeprecationWarning != nil {
+		return *v.DeprecationWarning
+	}
+	text := fmt.Sprintf("%s/%s %s is deprecated", spec.Group, v.Name, spec.Names.Kind)
+	newest := v.Name
+	for _, other := range spec.Versions {
+		if other.Served && !other.Deprecated && version.CompareKubeAwareVersionStrings(newest, other.Name) < 0 {
+			newest = other.Name
+		}
+	}
+	if newest != v.Name {
+		text += fmt.Sprintf("; use %s/%s %s", spec.Group, newest, spec.Names.Kind)
+	}
+	return text
 }
 
 // version is another version that is served.

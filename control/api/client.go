@@ -92,6 +92,13 @@ type Watch interface {
 	Stop()
 }
 
+// Prompt is a Watch that can say what is there already, for readers that pass
+// on what is ready at once. ok is false when Next would have to wait.
+type Prompt interface {
+	Watch
+	Ready(ctx context.Context) (event Event, ok bool, err error)
+}
+
 // FieldValidation says what to do about unknown and duplicate fields.
 type FieldValidation string
 

@@ -75,7 +75,7 @@ func FuzzRequest(f *testing.F) {
 }
 
 // fuzzServer is a server over the real registry in memory.
-func fuzzServer(f *testing.F, log *strings.Builder) *apiserver.Server {
+func fuzzServer(f testing.TB, log *strings.Builder) *apiserver.Server {
 	types, err := api.NewTypes()
 	if err != nil {
 		f.Fatal(err)

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -25,9 +26,10 @@ const (
 	maxWatch = 24 * time.Hour
 	// A client that reads nothing for this long is gone.
 	stuckClient = time.Minute
-	// watchBatch is how many events may wait to be written by one flush.
-	watchBatch = 100
 )
+
+// errGone says that the client does not take what is sent.
+var errGone = errors.New("the client is gone")
 
 // watch answers a watch: one stream of events until the time is over, the
 // client goes, the server stops or the watch breaks.
@@ -73,7 +75,7 @@ func (c *call) watch() {
 			return
 		}
 		defer c.s.frames.open()()
-		out.copy(ctx, cancel, source)
+		out.copy(ctx, source)
 	}
 	if source != nil {
 		defer source.Stop()
@@ -102,14 +104,9 @@ type stream struct {
 	format   format
 	frames   io.Writer // takes one event per Write
 	flush    func() error
-	deadline func(time.Time) // of what is written next
+	deadline func(time.Time) // of what is being written and will be
 	encoded  bytes.Buffer
 	events   int
-}
-
-type next struct {
-	event api.Event
-	err   error
 }
 
 func (s *stream) begin() {
@@ -125,50 +122,41 @@ func (s *stream) begin() {
 	s.frames = s.format.info.StreamSerializer.Framer.NewFrameWriter(s.call.w)
 	control := http.NewResponseController(s.call.w)
 	s.deadline = func(at time.Time) { _ = control.SetWriteDeadline(at) }
-	s.flush = func() error {
-		s.deadline(time.Now().Add(stuckClient))
-		return control.Flush()
-	}
+	s.flush = control.Flush
 	s.call.w.WriteHeader(http.StatusOK)
+	defer s.unlessStuck().Stop()
 	_ = s.flush()
 }
 
+// unlessStuck makes what is being written fail when its time is over. Moving
+// a deadline for each event would cost as much as the event.
+func (s *stream) unlessStuck() *time.Timer {
+	return time.AfterFunc(stuckClient, func() { s.deadline(time.Unix(1, 0)) })
+}
+
 // copy moves events from the source to the client: all that are ready are
-// written before one flush.
-func (s *stream) copy(ctx context.Context, cancel context.CancelFunc, source api.Watch) {
+// written before one flush. Only writing has a limit of time; a watch may have
+// nothing to tell for as long as it lasts.
+func (s *stream) copy(ctx context.Context, source api.Watch) {
 	res := s.call.t.res
 	told := s.call.s.metrics.events.WithLabelValues(res.Group, res.Version, res.Name)
-	ready := make(chan next, watchBatch)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		pump(ctx, source, ready)
+	stuck := s.unlessStuck()
+	defer func() {
+		stuck.Stop()
+		s.deadline(time.Now().Add(stuckClient)) // of the end of the answer
 	}()
-	// The reader uses the source; it must be out before Stop.
-	defer func() { cancel(); <-done }()
 	for {
-		var n next
-		select {
-		case n = <-ready:
-		default:
-			if s.flush() != nil {
-				return
-			}
-			select {
-			case n = <-ready:
-			case <-ctx.Done():
-				return
-			}
-		}
-		if n.err != nil {
-			if ctx.Err() == nil {
-				_ = s.fail(n.err)
-			}
+		event, err := s.next(ctx, source, stuck)
+		if errors.Is(err, errGone) || ctx.Err() != nil {
 			return
 		}
-		s.deadline(time.Now().Add(stuckClient))
+		stuck.Reset(stuckClient)
+		if err != nil {
+			_ = s.fail(err)
+			return
+		}
 		told.Inc()
-		if err := s.event(n.event); err != nil {
+		if err := s.event(event); err != nil {
 			if ctx.Err() == nil {
 				s.call.s.log.Debug("watch ended", "path", s.call.r.URL.Path, "error", err)
 			}
@@ -177,18 +165,19 @@ func (s *stream) copy(ctx context.Context, cancel context.CancelFunc, source api
 	}
 }
 
-func pump(ctx context.Context, source api.Watch, ready chan<- next) {
-	for {
-		event, err := source.Next(ctx)
-		select {
-		case ready <- next{event, err}:
-		case <-ctx.Done():
-			return
-		}
-		if err != nil {
-			return
+// next returns the next event. When it has to wait for it, it first sends what
+// was written, and then lets the time of a stuck client rest.
+func (s *stream) next(ctx context.Context, source api.Watch, stuck *time.Timer) (api.Event, error) {
+	if prompt, can := source.(api.Prompt); can {
+		if event, ok, err := prompt.Ready(ctx); ok || err != nil {
+			return event, err
 		}
 	}
+	if s.flush() != nil {
+		return api.Event{}, errGone
+	}
+	stuck.Stop()
+	return source.Next(ctx)
 }
 
 // fail ends the stream with an ERROR event.

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -63,10 +62,11 @@ type ClientCertificates struct {
 	roots *x509.CertPool
 	now   func() time.Time
 
-	// A check of signatures costs more than many requests do; connections of
-	// one client repeat the same certificate all the time.
+	// A check of signatures costs more than many requests do; a connection has
+	// the same certificate all the time, and package tls gives the connections
+	// of one client the same pointer. A hash would cost as much as a small read.
 	mu       sync.Mutex
-	verified map[[sha256.Size]byte]verified
+	verified map[*x509.Certificate]verified
 }
 
 type verified struct {
@@ -77,7 +77,7 @@ type verified struct {
 // NewClientCertificates trusts certificates that are signed by the pool's
 // authorities for client authentication.
 func NewClientCertificates(roots *x509.CertPool, now func() time.Time) *ClientCertificates {
-	return &ClientCertificates{roots: roots, now: now, verified: map[[sha256.Size]byte]verified{}}
+	return &ClientCertificates{roots: roots, now: now, verified: map[*x509.Certificate]verified{}}
 }
 
 // Authenticate implements Authenticator.
@@ -86,9 +86,8 @@ func (c *ClientCertificates) Authenticate(r *http.Request) (User, bool, error) {
 		return User{}, false, nil
 	}
 	leaf := r.TLS.PeerCertificates[0]
-	id := sha256.Sum256(leaf.Raw)
 	c.mu.Lock()
-	known, ok := c.verified[id]
+	known, ok := c.verified[leaf]
 	c.mu.Unlock()
 	if ok && c.now().Before(known.until) {
 		return known.user, true, nil
@@ -116,7 +115,7 @@ func (c *ClientCertificates) Authenticate(r *http.Request) (User, bool, error) {
 	if len(c.verified) >= maxVerified {
 		clear(c.verified)
 	}
-	c.verified[id] = verified{user: u, until: until}
+	c.verified[leaf] = verified{user: u, until: until}
 	c.mu.Unlock()
 	return u, true, nil
 }

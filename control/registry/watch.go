@@ -98,42 +98,75 @@ func (r *Registry) watchError(ctx context.Context, key api.Key, err error) error
 
 // Next implements api.Watch.
 func (w *watcher) Next(ctx context.Context) (api.Event, error) {
-	event, err := w.step(ctx)
-	if err != nil {
-		return event, err
+	event, ok, err := w.begun()
+	for !ok && err == nil {
+		var next store.Event
+		var due bool
+		if next, due, err = w.next(ctx); err != nil {
+			return api.Event{}, w.registry.watchError(ctx, w.key, err)
+		}
+		event, ok, err = w.tell(ctx, next, due)
 	}
-	event.Object, err = w.chosen.kind.out(ctx, w.as, event.Object, nil)
-	return event, err
+	return w.out(ctx, event, err)
 }
 
-// step is Next in the hub version.
-func (w *watcher) step(ctx context.Context) (api.Event, error) {
+// Ready implements api.Prompt.
+func (w *watcher) Ready(ctx context.Context) (api.Event, bool, error) {
+	event, ok, err := w.begun()
+	for !ok && err == nil {
+		var next store.Event
+		due := w.bookmarks && !time.Now().Before(w.nextMark)
+		if !due {
+			if next, ok, err = w.events.Ready(); err != nil {
+				return api.Event{}, false, w.registry.watchError(ctx, w.key, err)
+			}
+			if !ok {
+				return api.Event{}, false, nil
+			}
+		}
+		event, ok, err = w.tell(ctx, next, due)
+	}
+	event, err = w.out(ctx, event, err)
+	return event, err == nil, err
+}
+
+// begun yields what comes before the store's events.
+func (w *watcher) begun() (api.Event, bool, error) {
 	if len(w.initial) > 0 {
 		obj := w.initial[0]
 		w.initial[0] = nil
 		w.initial = w.initial[1:]
-		return api.Event{Type: watch.Added, Object: obj}, nil
+		return api.Event{Type: watch.Added, Object: obj}, true, nil
 	}
 	if revision := w.closing; revision != 0 {
 		w.closing, w.initial = 0, nil
-		return w.bookmark(revision, true)
+		event, err := w.bookmark(revision, true)
+		return event, true, err
 	}
-	for {
-		event, due, err := w.next(ctx)
-		if err != nil {
-			return api.Event{}, w.registry.watchError(ctx, w.key, err)
-		}
-		if due {
-			return w.bookmark(w.events.Progress(), false)
-		}
-		told, ok, err := w.translate(event)
-		if err != nil {
-			return api.Event{}, w.registry.fail(ctx, w.key, err)
-		}
-		if ok {
-			return told, nil
-		}
+	return api.Event{}, false, nil
+}
+
+// tell makes an event of the watch of one of the store, or of a bookmark that
+// is due. ok is false when the event is nothing to this watch.
+func (w *watcher) tell(ctx context.Context, next store.Event, due bool) (event api.Event, ok bool, err error) {
+	if due {
+		event, err = w.bookmark(w.events.Progress(), false)
+		return event, true, err
 	}
+	if event, ok, err = w.translate(next); err != nil {
+		err = w.registry.fail(ctx, w.key, err)
+	}
+	return event, ok, err
+}
+
+// out turns an event of the hub version into one of the version that was asked
+// for.
+func (w *watcher) out(ctx context.Context, event api.Event, err error) (api.Event, error) {
+	if err != nil {
+		return api.Event{}, err
+	}
+	event.Object, err = w.chosen.kind.out(ctx, w.as, event.Object, nil)
+	return event, err
 }
 
 // next waits for an event of the store, or until a bookmark is due.

@@ -60,7 +60,7 @@ func (s *Store) Watch(prefix string, from uint64) (*Watcher, error) {
 // was too slow and missed events. ErrClosed: the store has ended.
 func (w *Watcher) Next(ctx context.Context) (Event, error) {
 	for {
-		event, wake, err := w.poll()
+		event, wake, err := w.poll(true)
 		if err != nil || wake == nil {
 			return event, err
 		}
@@ -74,9 +74,15 @@ func (w *Watcher) Next(ctx context.Context) (Event, error) {
 	}
 }
 
-// poll returns the next event or, when there is none yet, what will wake up
-// those who wait for it.
-func (w *Watcher) poll() (Event, <-chan struct{}, error) {
+// Ready is Next without waiting: ok is false when there is no event yet.
+func (w *Watcher) Ready() (event Event, ok bool, err error) {
+	event, wake, err := w.poll(false)
+	return event, err == nil && wake == nil, err
+}
+
+// poll returns the next event or, when there is none yet, what wakes up those
+// who wait for it, as the caller will.
+func (w *Watcher) poll(waits bool) (Event, <-chan struct{}, error) {
 	s := w.store
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -91,7 +97,9 @@ func (w *Watcher) poll() (Event, <-chan struct{}, error) {
 	default:
 		// Writers hold the lock exclusively, so the flag and the channel
 		// belong together.
-		w.group.parked.Store(true)
+		if waits {
+			w.group.parked.Store(true)
+		}
 		return Event{}, w.group.wake, nil
 	}
 }

@@ -1,7 +1,9 @@
 package managed
 
 import (
+	"encoding/binary"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,13 +14,27 @@ import (
 // comparison is what an update does to the fields of an object. It gives what
 // typed.TypedValue.Compare gives, without the generic values in between; a
 // property test holds the two together.
+//
+// It can also be signed instead: the same walk writes down what it meets, and
+// two updates with one signature (of one shape) do the same to the same fields.
 type comparison struct {
 	path    fieldpath.Path
 	removed tree
 	changed tree // modified or added
 	// unsure says that there is something here that only the library judges.
 	unsure bool
+
+	signs bool
+	sign  []byte
 }
+
+// The marks of a signature, which follow the names that lead to them.
+const (
+	signRemoved = iota
+	signChanged
+	signUp // the end of what belongs to the last name
+	signDown
+)
 
 // tree is a set that grows along a walk: it remembers where in itself it is,
 // because the next path has most of the last one.
@@ -93,23 +109,46 @@ func (c *comparison) compare(s *shape, l, r reflect.Value) {
 func (c *comparison) note(l, r reflect.Value) {
 	switch {
 	case !l.IsValid():
-		c.changed.insert(c.path)
+		c.change()
 	case !r.IsValid():
-		c.removed.insert(c.path)
+		c.remove()
 	}
+}
+
+func (c *comparison) change() {
+	if c.signs {
+		c.sign = append(c.sign, signChanged)
+		return
+	}
+	c.changed.insert(c.path)
+}
+
+func (c *comparison) remove() {
+	if c.signs {
+		c.sign = append(c.sign, signRemoved)
+		return
+	}
+	c.removed.insert(c.path)
 }
 
 func (c *comparison) whole(l, r reflect.Value) {
 	if l.IsValid() && r.IsValid() {
 		if !same(l, r) {
-			c.changed.insert(c.path)
+			c.change()
 		}
 		return
 	}
 	c.note(l, r)
 }
 
-func (c *comparison) descend(pe fieldpath.PathElement, s *shape, l, r reflect.Value) {
+// descend compares what is below an element; id tells it from its siblings.
+func (c *comparison) descend(pe fieldpath.PathElement, id string, s *shape, l, r reflect.Value) {
+	if c.signs {
+		c.signed(id)
+		c.compare(s, l, r)
+		c.sign = append(c.sign, signUp)
+		return
+	}
 	c.path = append(c.path, pe)
 	c.compare(s, l, r)
 	c.path = c.path[:len(c.path)-1]
@@ -117,37 +156,66 @@ func (c *comparison) descend(pe fieldpath.PathElement, s *shape, l, r reflect.Va
 	c.changed.leave(len(c.path))
 }
 
+// signed writes down the way to an element.
+func (c *comparison) signed(id string) {
+	c.sign = append(binary.AppendUvarint(append(c.sign, signDown), uint64(len(id))), id...)
+}
+
 func (c *comparison) fields(s *shape, l, r reflect.Value) {
 	for i := range s.fields {
 		field := &s.fields[i]
 		lf, rf := present(field.entry, l), present(field.entry, r)
 		if lf.IsValid() || rf.IsValid() {
-			c.descend(field.name, field.shape, lf, rf)
+			c.descend(field.name, *field.name.FieldName, field.shape, lf, rf)
 		}
 	}
 }
 
 func (c *comparison) entries(s *shape, l, r reflect.Value) {
-	if l.IsValid() {
-		for key, lv := range l.Seq2() {
-			rv := reflect.Value{}
-			if length(r) > 0 {
-				rv = r.MapIndex(key)
-			}
-			name := key.String()
-			c.descend(fieldpath.PathElement{FieldName: &name}, s.elem, lv, rv)
+	if length(l) == 0 && c.signs && s.elem.form == leaf {
+		// Most often so: labels and data of a new object.
+		for _, name := range keysOf(l, r) {
+			c.signed(name)
+			c.sign = append(c.sign, signChanged, signUp)
 		}
-	}
-	if !r.IsValid() {
 		return
 	}
-	for key, rv := range r.Seq2() {
-		if length(l) > 0 && l.MapIndex(key).IsValid() {
+	for _, name := range keysOf(l, r) {
+		key := reflect.ValueOf(name)
+		c.descend(fieldpath.PathElement{FieldName: &name}, name, s.elem, valueAt(l, key), valueAt(r, key))
+	}
+}
+
+// keysOf returns the keys of two maps, sorted.
+func keysOf(l, r reflect.Value) []string {
+	keys := make([]string, 0, length(l)+length(r))
+	for _, m := range [...]reflect.Value{l, r} {
+		if length(m) == 0 {
 			continue
 		}
-		name := key.String()
-		c.descend(fieldpath.PathElement{FieldName: &name}, s.elem, reflect.Value{}, rv)
+		if texts, ok := m.Interface().(map[string]string); ok {
+			for key := range texts {
+				keys = append(keys, key)
+			}
+			continue
+		}
+		for it := m.MapRange(); it.Next(); {
+			keys = append(keys, it.Key().String())
+		}
 	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// valueAt returns a map's value, invalid where there is none.
+func valueAt(m, key reflect.Value) reflect.Value {
+	if length(m) == 0 {
+		return reflect.Value{}
+	}
+	if typ := m.Type().Key(); typ != key.Type() {
+		key = key.Convert(typ)
+	}
+	return m.MapIndex(key)
 }
 
 // item is one item of a list with what tells it apart.
@@ -164,11 +232,11 @@ func (c *comparison) items(s *shape, l, r reflect.Value) {
 		if found := find(right, left[i].id); found != nil {
 			other = found.value
 		}
-		c.descend(left[i].pe, s.elem, left[i].value, other)
+		c.descend(left[i].pe, left[i].id, s.elem, left[i].value, other)
 	}
 	for i := range right {
 		if find(left, right[i].id) == nil {
-			c.descend(right[i].pe, s.elem, reflect.Value{}, right[i].value)
+			c.descend(right[i].pe, right[i].id, s.elem, reflect.Value{}, right[i].value)
 		}
 	}
 }

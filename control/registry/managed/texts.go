@@ -13,10 +13,9 @@ const maxTexts = 2048
 
 // Texts keeps each distinct FieldsV1 once. The objects of a controller all say
 // the same, so that a hundred thousand pods share some texts, and reading one
-// is to look it up. It is safe for concurrent use; the zero value is empty.
+// is to look it up. It is safe for concurrent use.
 type Texts struct {
-	mu          sync.Mutex
-	newer, last map[string]*text // by content; last has been newer before
+	kept recent[*text] // by content
 }
 
 // text is one FieldsV1 and, once somebody needed it, what it says. Neither is
@@ -40,20 +39,10 @@ func (t *Texts) Share(entries []metav1.ManagedFieldsEntry) {
 
 func (t *Texts) of(fields *metav1.FieldsV1) *text {
 	raw := fields.GetRawBytes()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if known := t.newer[string(raw)]; known != nil {
+	if known, ok := t.kept.get(raw); ok {
 		return known
 	}
-	known := t.last[string(raw)]
-	if known == nil {
-		known = &text{fields: fields}
-	}
-	if len(t.newer) >= maxTexts || t.newer == nil {
-		t.last, t.newer = t.newer, make(map[string]*text, 64)
-	}
-	t.newer[string(raw)] = known
-	return known
+	return t.kept.keep(raw, &text{fields: fields})
 }
 
 // set reads fields. The set is shared.

@@ -71,7 +71,7 @@ type Common struct {
 
 // NewCommon returns what trackers of the kinds of a scheme share.
 func NewCommon(scheme *runtime.Scheme) *Common {
-	return &Common{builtin: sync.OnceValues(func() (managedfields.TypeConverter, error) { return Builtin(scheme) })}
+	return &Common{Texts: Texts{kept: recent[*text]{limit: maxTexts}}, builtin: sync.OnceValues(func() (managedfields.TypeConverter, error) { return Builtin(scheme) })}
 }
 
 // NewTracker returns a tracker for a kind.

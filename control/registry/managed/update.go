@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,10 @@ import (
 // maxUpdaters is from how many entries of updates on the oldest are joined.
 const maxUpdaters = 10
 
+// maxChanges bounds how many changes through one way of writing are kept; twice
+// as many may be in use.
+const maxChanges = 256
+
 // quick is what plain updates through one way of writing need: the shape of
 // the objects, less what has no owner or is reset.
 type quick struct {
@@ -26,6 +31,8 @@ type quick struct {
 	shape   *shape
 	typ     reflect.Type
 	empty   api.Object
+	seen    recent[*change] // by signature
+	signing sync.Pool       // of *comparison
 }
 
 // ownerless are the fields that no manager owns.
@@ -70,7 +77,7 @@ func (t *Tracker) makeQuick(key managerKey) (*quick, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &quick{version: key.version.String(), typ: reflect.TypeOf(empty), empty: empty}
+	q := &quick{version: key.version.String(), typ: reflect.TypeOf(empty), empty: empty, seen: recent[*change]{limit: maxChanges}}
 	made := shapes{schema: typed.Schema(), made: map[shapeKey]*shape{}}
 	paths := ownerless()
 	if key.reset != "" {
@@ -84,10 +91,48 @@ func (t *Tracker) makeQuick(key managerKey) (*quick, error) {
 	return q, nil
 }
 
-// change is a comparison and the top level fields that it is about.
+// change is what an update does. The sets are shared and not changed any more.
 type change struct {
-	*comparison
-	roots []string // quoted as in FieldsV1: "f:spec"
+	removed, changed *fieldpath.Set
+	roots            []string // the top level fields that it is about, as in FieldsV1: "f:spec"
+
+	once   sync.Once
+	fields *metav1.FieldsV1 // what is changed, once somebody needed it
+	err    error
+}
+
+// change returns what replacing live by obj does; nil: only the library knows.
+// Many updates do what others did before: the pods of a controller differ in
+// their values, not in their fields, so that all but the first are looked up.
+func (q *quick) change(live, obj api.Object) *change {
+	l, r := reflect.ValueOf(live).Elem(), reflect.ValueOf(obj).Elem()
+	signed, _ := q.signing.Get().(*comparison)
+	if signed == nil {
+		signed = &comparison{signs: true}
+	}
+	defer q.signing.Put(signed)
+	signed.sign, signed.unsure = signed.sign[:0], false
+	signed.compare(q.shape, l, r)
+	if signed.unsure {
+		return nil
+	}
+	if known, ok := q.seen.get(signed.sign); ok {
+		return known
+	}
+	c := comparison{path: make(fieldpath.Path, 0, 16)}
+	c.compare(q.shape, l, r)
+	if c.unsure {
+		return nil
+	}
+	made := &change{removed: &c.removed.Set, changed: &c.changed.Set}
+	made.roots = rootsOf(made.changed, made.removed)
+	return q.seen.keep(signed.sign, made)
+}
+
+// text is what is changed as FieldsV1.
+func (c *change) text(texts *Texts) (*metav1.FieldsV1, error) {
+	c.once.Do(func() { c.fields, c.err = texts.fields(c.changed) })
+	return c.fields, c.err
 }
 
 // fast is Update where nothing needs the library: objects of the hub version,
@@ -118,12 +163,11 @@ func (t *Tracker) fast(live, obj api.Object, w Writer) (done bool) {
 			return true
 		}
 	}
-	c := &comparison{path: make(fieldpath.Path, 0, 16)}
-	c.compare(q.shape, reflect.ValueOf(live).Elem(), reflect.ValueOf(obj).Elem())
-	if c.unsure {
+	c := q.change(live, obj)
+	if c == nil {
 		return false
 	}
-	next, ok := t.entries(entries, q.version, change{comparison: c}, w)
+	next, ok := t.entries(entries, q.version, c, w)
 	if ok {
 		obj.SetManagedFields(next)
 	}
@@ -131,11 +175,10 @@ func (t *Tracker) fast(live, obj api.Object, w Writer) (done bool) {
 }
 
 // entries makes the new entries of the old ones and a change.
-func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c change, w Writer) ([]metav1.ManagedFieldsEntry, bool) {
+func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c *change, w Writer) ([]metav1.ManagedFieldsEntry, bool) {
 	if c.removed.Empty() && c.changed.Empty() {
 		return old, true
 	}
-	c.roots = rootsOf(&c.changed.Set, &c.removed.Set)
 	manager := w.Manager
 	if manager == "" {
 		manager = "unknown"
@@ -144,7 +187,7 @@ func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c cha
 		Subresource: w.Subresource, FieldsType: "FieldsV1"}
 	var owned *fieldpath.Set
 	if !c.changed.Empty() {
-		owned = &c.changed.Set
+		owned = c.changed
 	}
 	next := make([]metav1.ManagedFieldsEntry, 0, len(old)+1)
 	updaters := 0
@@ -159,7 +202,7 @@ func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c cha
 			if err != nil {
 				return nil, false
 			}
-			left := set.Difference(set.Intersection(&c.changed.Set)).Difference(&c.removed.Set)
+			left := set.Difference(set.Intersection(c.changed)).Difference(c.removed)
 			if mine && owned != nil {
 				owned = owned.Union(left)
 				continue
@@ -178,7 +221,7 @@ func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c cha
 	}
 	if owned != nil {
 		var err error
-		if own.FieldsV1, err = t.common.fields(owned); err != nil {
+		if own.FieldsV1, err = t.owned(c, owned); err != nil {
 			return nil, false
 		}
 		own.Time = &metav1.Time{Time: time.Now().UTC()}
@@ -193,6 +236,14 @@ func (t *Tracker) entries(old []metav1.ManagedFieldsEntry, version string, c cha
 	}
 	slices.SortFunc(next, compareEntries)
 	return next, true
+}
+
+// owned writes what a writer owns after a change.
+func (t *Tracker) owned(c *change, owned *fieldpath.Set) (*metav1.FieldsV1, error) {
+	if owned == c.changed {
+		return c.text(&t.common.Texts)
+	}
+	return t.common.fields(owned)
 }
 
 // rootsOf lists the top level fields of a change, as they begin in FieldsV1.
@@ -214,7 +265,7 @@ func rootsOf(sets ...*fieldpath.Set) []string {
 }
 
 // touches says whether an entry may have a field that the change is about.
-func (c change) touches(fields *metav1.FieldsV1) bool {
+func (c *change) touches(fields *metav1.FieldsV1) bool {
 	raw := fields.GetRawBytes()
 	return slices.ContainsFunc(c.roots, func(root string) bool { return bytes.Contains(raw, []byte(root)) })
 }

@@ -143,7 +143,7 @@ func TestFastIsSlow(t *testing.T) {
 						} else {
 							obj.SetManagedFields(nil)
 						}
-						bySlow, byFast := obj.DeepCopyObject().(api.Object), obj.DeepCopyObject().(api.Object)
+						bySlow, byFast, again := obj.DeepCopyObject().(api.Object), obj.DeepCopyObject().(api.Object), obj.DeepCopyObject().(api.Object)
 						if err := tracker.Slow(live, bySlow, w); err != nil {
 							t.Fatal(err)
 						}
@@ -154,6 +154,10 @@ func TestFastIsSlow(t *testing.T) {
 								is, _ := json.Marshal(obj)
 								t.Fatalf("step %d, %+v:\nfast %v\nslow %v\nlive %s\nobj  %s", step, w, a, b, was, is)
 							}
+						}
+						// The second time it is known what such an update does.
+						if tracker.Fast(live, again, w); !slices.Equal(entriesOf(again), entriesOf(byFast)) {
+							t.Fatalf("step %d, %+v:\nfirst  %v\nsecond %v", step, w, entriesOf(byFast), entriesOf(again))
 						}
 						live = bySlow
 					}

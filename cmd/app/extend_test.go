@@ -76,6 +76,7 @@ func extension(t *testing.T, namespaces ...string) (*httptest.Server, []byte) {
 	}))
 	mux.HandleFunc("/convert", convertHosts)
 	mux.HandleFunc("/apis/", serveFlavours)
+	mux.HandleFunc("/openapi/", explainFlavours)
 	server := httptest.NewUnstartedServer(mux)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert}
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -161,6 +162,25 @@ func serveFlavours(w http.ResponseWriter, r *http.Request) {
 		<-r.Context().Done()
 	case r.URL.Path == root+"/flavours":
 		fmt.Fprintf(w, `{"apiVersion":"flavours.example/v1","kind":"FlavourList","metadata":{"resourceVersion":"1"},"items":[%s]}`, flavour("1"))
+	default:
+		http.Error(w, "404 page not found", http.StatusNotFound)
+	}
+}
+
+// explainFlavours serves the OpenAPI document of the kind.
+func explainFlavours(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case r.Header.Get("X-Remote-User") != "system:aggregator":
+		http.Error(w, "who is that?", http.StatusForbidden)
+	case r.URL.Path == "/openapi/v3":
+		fmt.Fprint(w, `{"paths":{"apis/flavours.example/v1":{"serverRelativeURL":"/openapi/v3/apis/flavours.example/v1?hash=1"}}}`)
+	case r.URL.Path == "/openapi/v3/apis/flavours.example/v1":
+		const kind = `"x-kubernetes-group-version-kind":{"group":"flavours.example","version":"v1","kind":"Flavour"}`
+		fmt.Fprint(w, `{"openapi":"3.0.0","info":{"title":"Flavours","version":"v1"},"paths":{"/apis/flavours.example/v1/flavours/{name}":{"get":{"operationId":"readFlavour","x-kubernetes-action":"get",`+kind+`,`+
+			`"responses":{"200":{"description":"OK","content":{"application/json":{"schema":{"$ref":"#/components/schemas/example.flavours.v1.Flavour"}}}}}}}},`+
+			`"components":{"schemas":{"example.flavours.v1.Flavour":{"type":"object","description":"Flavour is how something tastes.","x-kubernetes-group-version-kind":[{"group":"flavours.example","version":"v1","kind":"Flavour"}],`+
+			`"properties":{"sweetness":{"type":"integer","format":"int32","description":"How sweet it is, from 0 to 10."}}}}}}`)
 	default:
 		http.Error(w, "404 page not found", http.StatusNotFound)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -48,6 +49,8 @@ type Aggregator struct {
 type snapshot struct {
 	servers map[schema.GroupVersion]*server
 	groups  []discoveryv2.APIGroupDiscovery
+	// documents are those of OpenAPI, by their paths below /openapi/v3.
+	documents *map[string][]byte
 }
 
 // server is who serves one APIService. It is immutable, once it is part of a
@@ -57,6 +60,7 @@ type server struct {
 	transport *http.Transport
 	failed    condition // why it is not available; its Status is "True" when it is
 	serves    discoveryv2.APIVersionDiscovery
+	openapi   *document // nil: there is none
 }
 
 // checkEvery is how often servers are asked whether they are still there.
@@ -68,7 +72,7 @@ func New(cfg Config) *Aggregator {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Aggregator{cfg: cfg, kick: make(chan struct{}, 1), servers: map[string]*server{}}
-	a.newest.Store(&snapshot{})
+	a.newest.Store(&snapshot{documents: &map[string][]byte{}})
 	a.informers = reconcile.NewInformers(cfg.Client, cfg.Log)
 	a.services = a.informers.For(api.APIServices)
 	a.services.OnChange(func(_, _ api.Object) { a.look() })
@@ -130,13 +134,14 @@ func (a *Aggregator) Run(ctx context.Context) error {
 	}
 }
 
-// round asks all servers whether they are there and publishes what is known.
+// round asks all servers whether they are there, publishes what is known, and
+// then says so: who reads that a server is available can use it.
 func (a *Aggregator) round(ctx context.Context) {
-	before := a.servers
+	before, objects := a.servers, a.services.List("")
 	a.servers = map[string]*server{}
 	var mu sync.Mutex
 	var work sync.WaitGroup
-	for _, obj := range a.services.List("") {
+	for _, obj := range objects {
 		s, err := parse(obj)
 		if err != nil || s.Spec.Service == nil {
 			continue
@@ -144,19 +149,23 @@ func (a *Aggregator) round(ctx context.Context) {
 		known := before[s.Name]
 		work.Go(func() {
 			checked := a.check(ctx, s, known)
-			a.report(ctx, obj, s, checked.failed)
 			mu.Lock()
 			defer mu.Unlock()
 			a.servers[s.Name] = checked
 		})
 	}
 	work.Wait()
+	a.publish()
 	for name, old := range before {
 		if next := a.servers[name]; next == nil || next.transport != old.transport {
 			old.transport.CloseIdleConnections()
 		}
 	}
-	a.publish()
+	for _, obj := range objects {
+		if checked := a.servers[obj.GetName()]; checked != nil {
+			a.report(ctx, obj, checked.service, checked.failed)
+		}
+	}
 }
 
 // report writes the condition of an APIService when it has changed.
@@ -174,18 +183,33 @@ func (a *Aggregator) report(ctx context.Context, obj api.Object, s *service, now
 	}
 }
 
-// publish makes a snapshot of the servers, unless nothing has changed.
+// publish makes a snapshot of the servers. What has not changed is the same to
+// those who compare.
 func (a *Aggregator) publish() {
-	next := &snapshot{servers: map[schema.GroupVersion]*server{}}
+	next := &snapshot{servers: map[schema.GroupVersion]*server{}, groups: groupsOf(a.servers), documents: documentsOf(a.servers)}
 	for _, s := range a.servers {
 		next.servers[s.service.gv()] = s
 	}
-	next.groups = groupsOf(a.servers)
 	old := a.newest.Load()
-	if reflect.DeepEqual(old.groups, next.groups) {
-		next.groups = old.groups // the same to those who compare
+	if reflect.DeepEqual(old.groups, next.groups) && maps.EqualFunc(old.servers, next.servers, samePriority) {
+		next.groups = old.groups
+	}
+	if reflect.DeepEqual(old.documents, next.documents) {
+		next.documents = old.documents
 	}
 	a.newest.Store(next)
+}
+
+func samePriority(a, b *server) bool {
+	return a.service.Spec.GroupPriorityMinimum == b.service.Spec.GroupPriorityMinimum && a.service.Spec.VersionPriority == b.service.Spec.VersionPriority
+}
+
+// Priority is that of a group and version, wherever it is served.
+func (a *Aggregator) Priority(gv schema.GroupVersion) api.Priority {
+	if s, ok := a.newest.Load().servers[gv]; ok {
+		return api.Priority{Group: s.service.Spec.GroupPriorityMinimum, Version: s.service.Spec.VersionPriority}
+	}
+	return api.PriorityOf(gv)
 }
 
 // Server tells where a group and version are served, and how to get there. ok

@@ -1,13 +1,13 @@
 package aggregate
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -17,8 +17,10 @@ import (
 
 	discoveryv2 "k8s.io/api/apidiscovery/v2"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/callout"
@@ -39,7 +41,7 @@ func unavailable(reason, format string, args ...any) condition {
 func (a *Aggregator) check(ctx context.Context, s *service, known *server) *server {
 	next := &server{service: s, serves: discoveryv2.APIVersionDiscovery{Version: s.Spec.Version, Freshness: discoveryv2.DiscoveryFreshnessStale}}
 	if known != nil {
-		next.serves.Resources = known.serves.Resources
+		next.serves.Resources, next.openapi = known.serves.Resources, known.openapi
 	}
 	var err error
 	if known != nil && reflect.DeepEqual(known.service.Spec, s.Spec) {
@@ -52,12 +54,13 @@ func (a *Aggregator) check(ctx context.Context, s *service, known *server) *serv
 	if next.failed = a.reachable(ctx, s); next.failed.Status != "" {
 		return next
 	}
-	resources, err := a.discover(ctx, next)
+	resources, err := next.discover(ctx)
 	if err != nil {
 		next.failed = unavailable("FailedDiscoveryCheck", "failing or missing response from https://%s%s: %v", target(s).Host, path(s), err)
 		return next
 	}
 	next.serves.Resources, next.serves.Freshness = resources, discoveryv2.DiscoveryFreshnessCurrent
+	next.openapi = a.openAPI(ctx, next, next.openapi)
 	next.failed = condition{Status: "True", Reason: "Passed", Message: "all checks passed"}
 	return next
 }
@@ -86,6 +89,14 @@ func (a *Aggregator) reachable(ctx context.Context, s *service) condition {
 	if !slices.ContainsFunc(found.Spec.Ports, func(p corev1.ServicePort) bool { return p.Port == port }) {
 		return unavailable("ServicePortError", "service/%s in %q is not listening on port %d", to.Name, to.Namespace, port)
 	}
+	all, err := a.cfg.Client.List(ctx, api.EndpointSlices.Key(to.Namespace, ""), api.ListOptions{
+		Labels: labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: to.Name})})
+	switch {
+	case err != nil:
+		return unavailable("EndpointsAccessError", "service/%s in %q cannot be checked due to: %v", to.Name, to.Namespace, err)
+	case len(all.Items) == 0:
+		return unavailable("EndpointsNotFound", "cannot find endpointslices for service/%s in %q", to.Name, to.Namespace)
+	}
 	if _, err := callout.Resolve(ctx, a.cfg.Client, to.Namespace, to.Name, strconv.Itoa(int(port))); err != nil {
 		return unavailable("MissingEndpoints", "endpoints for service/%s in %q have no addresses with port name %q", to.Name, to.Namespace, portName(found, port))
 	}
@@ -104,34 +115,62 @@ func portName(s *corev1.Service, port int32) string {
 // path is the root of what an APIService's server is asked for.
 func path(s *service) string { return "/apis/" + s.Spec.Group + "/" + s.Spec.Version }
 
-// discover asks a server what it serves in the version.
-func (a *Aggregator) discover(ctx context.Context, s *server) ([]discoveryv2.APIResourceDiscovery, error) {
+// answer is what a server said.
+type answer struct {
+	code   int
+	header http.Header
+	body   []byte
+	from   string
+}
+
+// decode reads the JSON of an answer that is OK.
+func (a *answer) decode(into any) error {
+	if a.code != http.StatusOK {
+		return fmt.Errorf("bad status from %s: %d", a.from, a.code)
+	}
+	if err := json.Unmarshal(a.body, into); err != nil {
+		return fmt.Errorf("read %s: %w", a.from, err)
+	}
+	return nil
+}
+
+// get asks a server in the name of a user for something that it has in JSON.
+// uri is a path, with a query or without.
+func (s *server) get(ctx context.Context, uri, user string, header http.Header, groups ...string) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkFor)
 	defer cancel()
-	at := target(s.service)
-	at.Path = path(s.service)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
+	from := target(s.service).String() + uri
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(request.Header, header)
 	request.Header.Set("Accept", "application/json")
-	request.Header.Set("X-Remote-User", "system:kube-aggregator")
-	request.Header.Set("X-Remote-Group", "system:masters")
-	answer, err := s.transport.RoundTrip(request)
+	request.Header.Set("X-Remote-User", user)
+	for _, group := range groups {
+		request.Header.Add("X-Remote-Group", group)
+	}
+	response, err := s.transport.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
-	defer answer.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(answer.Body, maxDiscovery))
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxDiscovery+1))
+	if err == nil && len(body) > maxDiscovery {
+		err = fmt.Errorf("%s is longer than %d bytes", from, maxDiscovery)
+	}
+	return &answer{code: response.StatusCode, header: response.Header, body: body, from: from}, err
+}
+
+// discover asks a server what it serves in the version.
+func (s *server) discover(ctx context.Context) ([]discoveryv2.APIResourceDiscovery, error) {
+	answer, err := s.get(ctx, path(s.service), "system:kube-aggregator", nil, "system:masters")
 	if err != nil {
 		return nil, err
-	}
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("bad status from https://%s%s: %d", at.Host, at.Path, answer.StatusCode)
 	}
 	list := &metav1.APIResourceList{}
-	if err := json.NewDecoder(bytes.NewReader(data)).Decode(list); err != nil {
-		return nil, fmt.Errorf("read what is served: %w", err)
+	if err := answer.decode(list); err != nil {
+		return nil, err
 	}
 	if list.GroupVersion != "" && list.GroupVersion != s.service.gv().String() {
 		return nil, errors.New("the server speaks of " + list.GroupVersion)

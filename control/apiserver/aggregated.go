@@ -1,8 +1,10 @@
 package apiserver
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	discoveryv2 "k8s.io/api/apidiscovery/v2"
@@ -11,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/proxy"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/apiserver/openapi"
 )
 
 // Aggregated tells what is served by other servers.
@@ -20,14 +23,17 @@ type Aggregated interface {
 	// not available.
 	Server(gv schema.GroupVersion) (host string, transport http.RoundTripper, ok bool)
 	// Groups are what discovery says of them. The slice's identity stands for
-	// what it says.
+	// what it says, and for the priorities.
 	Groups() []discoveryv2.APIGroupDiscovery
+	// Priority is that of a group and version, wherever it is served.
+	Priority(gv schema.GroupVersion) api.Priority
+	openapi.Documents
 }
 
 // routeAggregated reads a path below /apis/{group}/{version} that another
 // server answers, as far as authorization has to know it.
 func routeAggregated(r *http.Request, gv schema.GroupVersion, host string, transport http.RoundTripper, parts []string) target {
-	t := target{streams: true, handler: func(c *call) { c.aggregated(host, transport) }}
+	t := target{handler: func(c *call) { c.aggregated(host, transport) }}
 	if len(parts) == 0 {
 		return t // discovery
 	}
@@ -45,6 +51,9 @@ func routeAggregated(r *http.Request, gv schema.GroupVersion, host string, trans
 	if len(parts) > 2 {
 		t.sub = api.Subresource{Name: parts[2]}
 	}
+	// What lasts as long as the client likes; all else has a bound, and a place
+	// among the requests at work, as here.
+	t.streams = watch || r.Header.Get("Upgrade") != "" || slices.Contains([]string{"attach", "exec", "log", "portforward", "proxy"}, t.sub.Name)
 	t.verb = map[string]string{http.MethodPost: "create", http.MethodPut: "update", http.MethodPatch: "patch", http.MethodDelete: "delete"}[r.Method]
 	switch {
 	case t.verb == "" && t.name != "":
@@ -92,6 +101,14 @@ func (c *call) aggregated(host string, transport http.RoundTripper) {
 	c.forward(handler)
 }
 
+// priority is that of a group and version, wherever it is served.
+func (s *Server) priority(gv schema.GroupVersion) api.Priority {
+	if s.cfg.Aggregated == nil {
+		return api.PriorityOf(gv)
+	}
+	return s.cfg.Aggregated.Priority(gv)
+}
+
 // remoteGroups are the groups that other servers serve.
 func (s *Server) remoteGroups() []discoveryv2.APIGroupDiscovery {
 	if s.cfg.Aggregated == nil {
@@ -117,20 +134,32 @@ func legacyOf(g discoveryv2.APIGroupDiscovery) metav1.APIGroup {
 	return out
 }
 
-// joined are the groups of /apis: those that are served here, with the
-// versions that others serve of them, then the others'.
-func joined(here, elsewhere []discoveryv2.APIGroupDiscovery) []discoveryv2.APIGroupDiscovery {
+// ranked are the groups of /apis: those that are served here and those that
+// others serve, of which each may have versions of the other's. Groups and
+// versions of higher priority come first; what is equal stays as it is.
+func ranked(here, elsewhere []discoveryv2.APIGroupDiscovery, priority func(schema.GroupVersion) api.Priority) []discoveryv2.APIGroupDiscovery {
 	out := here
 	for _, g := range elsewhere {
-		found := false
-		for i := range here {
-			if here[i].Name == g.Name {
-				here[i].Versions, found = append(here[i].Versions, g.Versions...), true
-			}
-		}
-		if !found {
+		i := slices.IndexFunc(out, func(o discoveryv2.APIGroupDiscovery) bool { return o.Name == g.Name })
+		if i < 0 {
+			g.Versions = slices.Clone(g.Versions)
 			out = append(out, g)
+		} else {
+			out[i].Versions = append(out[i].Versions, g.Versions...)
 		}
 	}
+	highest := map[string]int32{}
+	for _, g := range out {
+		of := func(v discoveryv2.APIVersionDiscovery) api.Priority {
+			return priority(schema.GroupVersion{Group: g.Name, Version: v.Version})
+		}
+		slices.SortStableFunc(g.Versions, func(a, b discoveryv2.APIVersionDiscovery) int { return cmp.Compare(of(b).Version, of(a).Version) })
+		for _, v := range g.Versions {
+			highest[g.Name] = max(highest[g.Name], of(v).Group)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b discoveryv2.APIGroupDiscovery) int {
+		return cmp.Or(cmp.Compare(highest[b.Name], highest[a.Name]), strings.Compare(a.Name, b.Name))
+	})
 	return out
 }

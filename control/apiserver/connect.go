@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -186,7 +187,10 @@ func (c *call) forward(h *proxy.UpgradeAwareHandler) {
 
 // Error implements proxy.ErrorResponder.
 func (c *call) Error(_ http.ResponseWriter, _ *http.Request, err error) {
-	if c.r.Context().Err() != nil {
+	if ended := c.r.Context().Err(); errors.Is(ended, context.DeadlineExceeded) {
+		c.fail(ended)
+		return
+	} else if ended != nil {
 		return // nobody is there to be told
 	}
 	if _, known := err.(apierrors.APIStatus); !known {

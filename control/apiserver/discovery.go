@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -30,8 +29,8 @@ type version struct {
 	resources []api.Resource
 }
 
-// groupResources sorts resources into groups: those of higher priority first,
-// the core group before all, then by name. Within a group the order of the resources stays.
+// groupResources sorts resources into groups, the core group before the others.
+// Within a group the order of the resources stays.
 func groupResources(all []api.Resource) []group {
 	var groups []group
 	for _, res := range all {
@@ -48,21 +47,16 @@ func groupResources(all []api.Resource) []group {
 		}
 		g.versions[j].resources = append(g.versions[j].resources, res)
 	}
-	priority := func(g group) int32 {
-		return api.PriorityOf(schema.GroupVersion{Group: g.name, Version: g.versions[0].name}).Group
-	}
-	slices.SortStableFunc(groups, func(a, b group) int {
-		return cmp.Or(cmp.Compare(priority(b), priority(a)), strings.Compare(a.name, b.name))
-	})
+	slices.SortStableFunc(groups, func(a, b group) int { return strings.Compare(a.name, b.name) })
 	return groups
 }
 
 // discovery holds the documents of /api and /apis and what lies directly
 // below.
 type discovery struct {
-	remote     []discoveryv2.APIGroupDiscovery // of other servers
-	groups     []group
-	aggregated map[string]document // by path, "/api" and "/apis"
+	groups     []group                         // that are served here
+	named      []discoveryv2.APIGroupDiscovery // those of /apis, of other servers too, in the order of their priorities
+	aggregated map[string]document             // by path, "/api" and "/apis"
 }
 
 type document struct {
@@ -74,21 +68,20 @@ type document struct {
 // its parameters.
 const aggregatedType = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
-func newDiscovery(groups []group, remote []discoveryv2.APIGroupDiscovery) (*discovery, error) {
-	d := &discovery{groups: groups, remote: remote, aggregated: map[string]document{}}
-	for _, path := range []string{"/api", "/apis"} {
+func newDiscovery(groups []group, remote []discoveryv2.APIGroupDiscovery, priority func(schema.GroupVersion) api.Priority) (*discovery, error) {
+	d := &discovery{groups: groups, aggregated: map[string]document{}}
+	core, named := []discoveryv2.APIGroupDiscovery{}, []discoveryv2.APIGroupDiscovery{}
+	for _, g := range groups {
+		if g.name == "" {
+			core = append(core, g.aggregated())
+		} else {
+			named = append(named, g.aggregated())
+		}
+	}
+	d.named = ranked(named, remote, priority)
+	for path, items := range map[string][]discoveryv2.APIGroupDiscovery{"/api": core, "/apis": d.named} {
 		list := discoveryv2.APIGroupDiscoveryList{
-			TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/v2"},
-			Items:    []discoveryv2.APIGroupDiscovery{},
-		}
-		for _, g := range groups {
-			if (g.name == "") == (path == "/api") {
-				list.Items = append(list.Items, g.aggregated())
-			}
-		}
-		if path == "/apis" {
-			list.Items = joined(list.Items, remote)
-		}
+			TypeMeta: metav1.TypeMeta{Kind: "APIGroupDiscoveryList", APIVersion: "apidiscovery.k8s.io/v2"}, Items: items}
 		data, err := json.Marshal(list)
 		if err != nil {
 			return nil, fmt.Errorf("discovery of %s: %w", path, err)
@@ -238,51 +231,20 @@ func (d *discovery) group(name string) (group, bool) {
 func (d *discovery) groupList() *metav1.APIGroupList {
 	out := &metav1.APIGroupList{Groups: []metav1.APIGroup{}}
 	out.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "APIGroupList"})
-	for _, g := range d.groups {
-		if g.name != "" {
-			out.Groups = append(out.Groups, d.legacy(g))
-		}
+	for _, g := range d.named {
+		out.Groups = append(out.Groups, legacyOf(g))
 	}
-	for _, g := range d.remote {
-		if _, here := d.group(g.Name); !here {
-			out.Groups = append(out.Groups, legacyOf(g))
-		}
-	}
-	return out
-}
-
-// legacy is a group with the versions that other servers serve of it.
-func (d *discovery) legacy(g group) metav1.APIGroup {
-	out := g.legacy()
-	for _, other := range d.remote {
-		if other.Name == g.name {
-			out.Versions = append(out.Versions, legacyOf(other).Versions...)
-		}
-	}
-	return out
-}
-
-func (g group) legacy() metav1.APIGroup {
-	out := metav1.APIGroup{Name: g.name}
-	for _, v := range g.versions {
-		out.Versions = append(out.Versions, metav1.GroupVersionForDiscovery{GroupVersion: g.name + "/" + v.name, Version: v.name})
-	}
-	out.PreferredVersion = out.Versions[0]
 	return out
 }
 
 func (c *call) sendGroup(name string, f format) {
-	g, ok := c.kinds.disco.group(name)
-	out := metav1.APIGroup{}
-	if ok {
-		out = c.kinds.disco.legacy(g)
-	} else if i := slices.IndexFunc(c.kinds.disco.remote, func(o discoveryv2.APIGroupDiscovery) bool { return o.Name == name }); i >= 0 {
-		out, ok = legacyOf(c.kinds.disco.remote[i]), true
-	}
-	if !ok || name == "" {
+	named := c.kinds.disco.named
+	i := slices.IndexFunc(named, func(g discoveryv2.APIGroupDiscovery) bool { return g.Name == name })
+	if i < 0 {
 		c.fail(errUnknownPath())
 		return
 	}
+	out := legacyOf(named[i])
 	out.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "APIGroup"})
 	c.send(http.StatusOK, &out, f)
 }

@@ -16,9 +16,9 @@ type kinds struct {
 	disco   *discovery
 }
 
-func newKinds(catalog *api.Catalog, remote []discoveryv2.APIGroupDiscovery) (*kinds, error) {
+func newKinds(catalog *api.Catalog, remote []discoveryv2.APIGroupDiscovery, priority func(schema.GroupVersion) api.Priority) (*kinds, error) {
 	groups := groupResources(catalog.Resources())
-	disco, err := newDiscovery(groups, remote)
+	disco, err := newDiscovery(groups, remote, priority)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func (s *Server) kinds() (*kinds, error) {
 	if made := s.derived.Load(); made != nil && made.catalog == catalog && sameGroups(made.remote, remote) {
 		return made, nil
 	}
-	made, err := newKinds(catalog, remote)
+	made, err := newKinds(catalog, remote, s.priority)
 	if err != nil {
 		return nil, err
 	}

@@ -133,7 +133,14 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.openapi, err = openapi.NewHandler(cfg.Custom); err != nil {
+	var documents []openapi.Documents
+	if cfg.Custom != nil {
+		documents = append(documents, cfg.Custom)
+	}
+	if cfg.Aggregated != nil {
+		documents = append(documents, cfg.Aggregated)
+	}
+	if s.openapi, err = openapi.NewHandler(documents...); err != nil {
 		return nil, err
 	}
 	s.metrics = newMetrics(cfg.Version)

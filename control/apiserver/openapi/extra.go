@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 
 	openapiv3 "github.com/google/gnostic-models/openapiv3"
@@ -13,7 +14,8 @@ import (
 )
 
 // Documents are documents of version 3 beside the embedded ones, by their paths
-// below /openapi/v3: those of custom resources, which come and go.
+// below /openapi/v3: those of custom resources and of other servers, which come
+// and go.
 type Documents interface {
 	// Documents returns JSON texts. The pointer is the identity of what it says.
 	Documents() *map[string][]byte
@@ -21,9 +23,10 @@ type Documents interface {
 
 // state is what is derived from one state of the extra documents.
 type state struct {
-	from  *map[string][]byte
+	from  []*map[string][]byte
 	made  map[string]*document
 	index []byte // of all documents, the embedded ones too
+	v2    *merged
 }
 
 // document is one document that is not embedded.
@@ -35,13 +38,14 @@ type document struct {
 	err  error
 }
 
-// now returns what is derived from the newest extra documents.
+// now returns what is derived from the newest extra documents. Where two have
+// documents at one path, the first has it.
 func (h *Handler) now() (*state, error) {
-	var from *map[string][]byte
-	if h.extra != nil {
-		from = h.extra.Documents()
+	var from []*map[string][]byte
+	for _, each := range h.extra {
+		from = append(from, each.Documents())
 	}
-	if last := h.state.Load(); last != nil && last.from == from {
+	if last := h.state.Load(); last != nil && slices.Equal(last.from, from) {
 		return last, nil
 	}
 	type entry struct {
@@ -53,12 +57,21 @@ func (h *Handler) now() (*state, error) {
 		add(path, hash)
 	}
 	next := &state{from: from, made: map[string]*document{}}
-	if from != nil {
-		for path, text := range *from {
+	for _, some := range from {
+		if some == nil {
+			continue
+		}
+		for path, text := range *some {
+			if next.made[path] != nil {
+				continue
+			}
 			sum := sha256.Sum256(text)
 			next.made[path] = &document{json: text, hash: hex.EncodeToString(sum[:])}
 			add(path, next.made[path].hash)
 		}
+	}
+	if len(next.made) > 0 {
+		next.v2 = newMerged(h.v2, next.made)
 	}
 	var err error
 	if next.index, err = json.Marshal(map[string]any{"paths": paths}); err != nil {
@@ -75,10 +88,7 @@ func (d *document) serve(w http.ResponseWriter, r *http.Request) {
 		notAcceptable(w)
 		return
 	}
-	etag := `"` + d.hash + suffix + `"`
-	w.Header().Set("Etag", etag)
-	if r.Header.Get("If-None-Match") == etag {
-		w.WriteHeader(http.StatusNotModified)
+	if unchanged(w, r, d.hash+suffix) {
 		return
 	}
 	content := d.json
@@ -92,6 +102,17 @@ func (d *document) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", mediaType)
 	_, _ = w.Write(content)
+}
+
+// unchanged sets the answer's tag, and answers when the client has what bears it.
+func unchanged(w http.ResponseWriter, r *http.Request, tag string) bool {
+	tag = `"` + tag + `"`
+	w.Header().Set("Etag", tag)
+	if r.Header.Get("If-None-Match") != tag {
+		return false
+	}
+	w.WriteHeader(http.StatusNotModified)
+	return true
 }
 
 func (d *document) encode() {

@@ -6,13 +6,10 @@
 package openapi
 
 import (
-	"bytes"
-	"compress/gzip"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -31,13 +28,13 @@ var data embed.FS
 type Handler struct {
 	v2    string            // hash
 	v3    map[string]string // path below /openapi/v3 to hash
-	extra Documents
+	extra []Documents
 	state atomic.Pointer[state]
 }
 
 // NewHandler reads the index of the embedded documents. extra adds others,
-// which may change; nil: there are none.
-func NewHandler(extra Documents) (*Handler, error) {
+// which may change.
+func NewHandler(extra ...Documents) (*Handler, error) {
 	raw, err := data.ReadFile("data/index.json")
 	if err != nil {
 		return nil, fmt.Errorf("openapi: %w", err)
@@ -57,18 +54,14 @@ func NewHandler(extra Documents) (*Handler, error) {
 // Builtin returns the document (version 3, JSON) of built-in kinds at a path
 // below /openapi/v3, such as "apis/apps/v1"; nil when there is none.
 func Builtin(path string) ([]byte, error) {
-	packed, err := data.ReadFile("data/v3_" + strings.ReplaceAll(path, "/", "_") + ".json.gz")
+	text, err := embedded("v3_" + strings.ReplaceAll(path, "/", "_") + jsonSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("openapi: %w", err)
-	}
-	unpacked, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
 		return nil, fmt.Errorf("openapi: %s: %w", path, err)
 	}
-	return io.ReadAll(unpacked)
+	return text, nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -82,6 +75,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch {
+	case path == "/openapi/v2" && now.v2 != nil:
+		now.v2.serve(w, r)
 	case path == "/openapi/v2":
 		h.document(w, r, "v2", h.v2)
 	case path == "/openapi/v3":
@@ -122,10 +117,7 @@ func (h *Handler) document(w http.ResponseWriter, r *http.Request, name, hash st
 		notAcceptable(w)
 		return
 	}
-	etag := `"` + hash + suffix + `"`
-	w.Header().Set("Etag", etag)
-	if r.Header.Get("If-None-Match") == etag {
-		w.WriteHeader(http.StatusNotModified)
+	if unchanged(w, r, hash+suffix) {
 		return
 	}
 	packed, err := data.ReadFile("data/" + name + suffix)
@@ -133,18 +125,7 @@ func (h *Handler) document(w http.ResponseWriter, r *http.Request, name, hash st
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", mediaType)
-	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		w.Header().Set("Content-Encoding", "gzip")
-		_, _ = w.Write(packed)
-		return
-	}
-	plain, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	_, _ = io.Copy(w, plain)
+	sendPacked(w, r, packed, mediaType)
 }
 
 func notAcceptable(w http.ResponseWriter) {

@@ -18,7 +18,7 @@ import (
 
 func get(t *testing.T, path string, headers ...string) *httptest.ResponseRecorder {
 	t.Helper()
-	h, err := NewHandler(nil)
+	h, err := NewHandler()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"wherry.dev/wherry/runtime/wasm"
+	"wherry.dev/wherry/runtime/wasm/tools"
 )
 
 // The guests of these tests, by hand.
@@ -136,5 +137,50 @@ func TestInspect(t *testing.T) {
 		if Main([]string{"inspect", file}, Streams{Out: &table, Err: io.Discard}) != tc.code || !strings.Contains(table.String(), tc.text) {
 			t.Errorf("table %s", table.String())
 		}
+	}
+}
+
+// TestRunFlags lets the shell that every container has say what it finds.
+func TestRunFlags(t *testing.T) {
+	shell, err := io.ReadAll(tools.Open())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("WHERRY_DATA_DIR", t.TempDir())
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "sh") // its name is the command
+	if err := os.WriteFile(file, shell, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("text\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PASSED_ON", "ours")
+	t.Setenv("KEPT_BACK", "secret")
+	for _, tc := range []struct {
+		name, script string
+		flags        []string
+		in, out      string
+		code         int
+	}{
+		{"a directory", "cat /data/f; echo more >/data/g; ls /data /", []string{"--dir", dir + ":/data"}, "", "text\n/data:\nf\ng\n\n/:\ndata\n", 0},
+		{"read-only", "cat /data/f; echo more >/data/new || ls /data", []string{"--dir", dir + ":/data:ro"}, "", "text\nf\ng\n", 0},
+		{"a file", "cat /etc/app.conf", []string{"--dir", filepath.Join(dir, "f") + ":/etc/app.conf:ro"}, "", "text\n", 0},
+		{"two directories", "cat /a/f /b/c/f", []string{"--dir", dir + ":/a", "--dir", dir + ":/b/c:ro"}, "", "text\ntext\n", 0},
+		{"no directory", "ls /; cat /etc/hostname", nil, "", "", 1},
+		{"variables", "env | grep -vE '^(HOSTNAME|PWD)=' | sort", []string{"--env", "A=1", "-e", "PASSED_ON", "-e", "UNSET_HERE"}, "", "A=1\nPASSED_ON=ours\n", 0},
+		{"this machine's name", "hostname; echo $HOSTNAME", nil, "", "wherry\nwherry\n", 0},
+		{"standard input", "read x; echo got $x; exit 3", nil, "line\n", "got line\n", 3},
+		{"a share of a processor", "i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done; echo $i", []string{"--cpu", "500m"}, "", "1000\n", 0},
+		{"memory", "x=0123456789abcdef; while true; do x=$x$x; done", []string{"--memory", "2Mi"}, "", "", 137},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			// What follows the module is the module's, also what looks like a flag.
+			args := append(append([]string{"run"}, tc.flags...), file, "-c", tc.script)
+			code := Main(args, Streams{In: strings.NewReader(tc.in), Out: &out, Err: &errs})
+			if code != tc.code || out.String() != tc.out {
+				t.Errorf("code %d, out %q, err %q", code, out.String(), errs.String())
+			}
+		})
 	}
 }

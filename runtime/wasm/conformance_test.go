@@ -8,6 +8,9 @@ import (
 
 func TestCompiled(t *testing.T) { sandboxtest.Run(t, shared.harness) }
 
+// TestInterpreted is the same on platforms that have no compiler. The race
+// detector makes the interpreter some ten times slower: with it, only what does
+// not depend on speed is checked.
 func TestInterpreted(t *testing.T) {
 	rt, err := New(Config{Dir: shared.dir, Interpret: true})
 	if err != nil {
@@ -18,5 +21,9 @@ func TestInterpreted(t *testing.T) {
 			t.Log(err)
 		}
 	})
-	sandboxtest.RunBrief(t, &sandboxtest.Harness{Runtime: rt, Guests: &shared.guests})
+	suite := sandboxtest.Run
+	if raceEnabled {
+		suite = sandboxtest.RunBrief
+	}
+	suite(t, &sandboxtest.Harness{Runtime: rt, Guests: &shared.guests})
 }

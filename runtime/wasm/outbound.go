@@ -127,7 +127,7 @@ func (b *nameBook) address(name string) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("a pod has looked up more than %d names", nameBookMax)
 	}
 	var raw [4]byte
-	binary.BigEndian.PutUint32(raw[:], uint32(nameBookFirst+1+len(b.byName)))
+	binary.BigEndian.PutUint32(raw[:], nameBookFirst+1+uint32(len(b.byName)))
 	a := netip.AddrFrom4(raw)
 	b.byName[name], b.byAddr[a] = a, name
 	return a, nil

@@ -137,6 +137,9 @@ func (p *Proxy) serve(f *frontend, client net.Conn) {
 		reset(client)
 		return
 	}
+	if h, ok := server.(taker); ok && h.Handover(client, nil) {
+		return
+	}
 	defer server.Close()
 	release := context.AfterFunc(p.ctx, func() {
 		_ = client.Close()
@@ -144,6 +147,12 @@ func (p *Proxy) serve(f *frontend, client net.Conn) {
 	})
 	defer release()
 	splice(client, server)
+}
+
+// taker is a connection whose other end can use the client's connection by
+// itself, so that nobody has to copy. On success both belong to it.
+type taker interface {
+	Handover(client net.Conn, ended func()) bool
 }
 
 // reset makes the coming Close abort the connection, so that the client sees

@@ -17,7 +17,8 @@ import (
 // Config is what a Proxy needs. The zero value works.
 type Config struct {
 	// Dial connects to a pod's address; peer is the address of the client, nil
-	// when it is not known. Connections should have CloseWrite. nil: TCP.
+	// when it is not known. Connections should have CloseWrite; one that has
+	// Handover (see taker) gets the client's connection itself. nil: TCP.
 	Dial func(ctx context.Context, endpoint netip.AddrPort, peer net.Addr) (net.Conn, error)
 	// NodePortAddresses are the node's addresses on which node ports are
 	// served. nil: 127.0.0.1.
@@ -181,8 +182,9 @@ func (p *Proxy) Listening() []netip.AddrPort {
 }
 
 // Run tries again to bind what could not be bound, until ctx ends. Then it
-// closes all listeners and connections and waits for their goroutines. It
-// returns nil: the end of ctx is the order to end.
+// closes all listeners and connections, but for those that a pod of this
+// process has taken over, and waits for their goroutines. It returns nil: the
+// end of ctx is the order to end.
 func (p *Proxy) Run(ctx context.Context) error {
 	defer p.work.Wait()
 	defer p.shutdown()

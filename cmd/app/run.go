@@ -241,7 +241,9 @@ func serveGuest(work *sync.WaitGroup, l net.Listener, box sandbox.Sandbox, port 
 			_ = c.Close()
 			continue
 		}
-		work.Go(func() { memconn.Splice(c, in.(*memconn.Conn)) })
+		if mem := in.(*memconn.Conn); !mem.Handover(c, nil) {
+			work.Go(func() { memconn.Splice(c, mem) })
+		}
 	}
 }
 

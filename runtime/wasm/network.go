@@ -28,7 +28,7 @@ type podNet struct {
 
 	mu      sync.Mutex
 	ports   map[uint16]*port
-	kernel  map[net.Conn]struct{} // connections to the outside that are open
+	kernel  map[net.Conn]struct{} // connections to the outside that are copied
 	held    int                   // places for such connections that are taken
 	packets int                   // datagram sockets
 	peers   int                   // destinations of datagrams
@@ -168,7 +168,7 @@ func (n *podNet) admit(p *port, c net.Conn) {
 		_ = c.Close()
 		return
 	}
-	n.splice(c, mem)
+	n.join(c, mem)
 }
 
 // maxKernel bounds a pod's connections that leave the process, in and out: each
@@ -195,9 +195,12 @@ func (n *podNet) unreserve() {
 	n.fds.Give()
 }
 
-// splice joins a kernel connection, whose place is reserved, and one in memory,
-// in the background.
-func (n *podNet) splice(c net.Conn, mem *memconn.Conn) {
+// join makes one of a kernel connection, whose place is reserved, and one in
+// memory: the guest takes it over, or it is copied in the background.
+func (n *podNet) join(c net.Conn, mem *memconn.Conn) {
+	if mem.Handover(c, n.unreserve) {
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closing {

@@ -51,7 +51,8 @@ func (n guestNet) Dial(ctx context.Context, to netip.AddrPort) (*memconn.Conn, e
 		return mem, nil // another guest of this node: nothing to copy
 	}
 	guest, outside := memconn.Pipe(c.LocalAddr(), net.TCPAddrFromAddrPort(to), n.buffers)
-	n.splice(c, outside)
+	guest.TakesOver()
+	n.join(c, outside)
 	return guest, nil
 }
 

@@ -1,18 +1,13 @@
 package wasm
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -156,69 +151,8 @@ func BenchmarkColdStart(b *testing.B) {
 	}
 }
 
-// loadTime is how long each run of BenchmarkRequests lasts.
-const loadTime = 2 * time.Second
-
-// load makes requests on kept connections for a while, each one waiting for
-// its answer, and reports what came of it.
-func load(b *testing.B, address string, connections int) {
-	var mu sync.Mutex
-	var all []time.Duration
-	starved := 0
-	var group sync.WaitGroup
-	end := time.Now().Add(loadTime)
-	for range connections {
-		group.Go(func() {
-			took, err := oneClient(address, end)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				b.Error(err)
-			}
-			if all = append(all, took...); len(took) == 0 {
-				starved++
-			}
-		})
-	}
-	group.Wait()
-	if len(all) == 0 {
-		b.Fatal("no request was answered")
-	}
-	slices.Sort(all)
-	b.ReportMetric(float64(len(all))/loadTime.Seconds(), "requests/s")
-	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-us")
-	b.ReportMetric(float64(all[len(all)*99/100].Microseconds()), "p99-us")
-	b.ReportMetric(float64(starved), "starved")
-	b.ReportMetric(0, "ns/op")
-}
-
-// oneClient returns the times of the requests that were answered before end.
-func oneClient(address string, end time.Time) (took []time.Duration, err error) {
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	_ = c.SetReadDeadline(end)
-	in := bufio.NewReader(c)
-	for {
-		began := time.Now()
-		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: guest\r\n\r\n"); err != nil {
-			return took, err
-		}
-		r, err := http.ReadResponse(in, nil)
-		if err == nil {
-			_, err = io.Copy(io.Discard, r.Body)
-		}
-		if err != nil { // the time is over
-			return took, nil
-		}
-		took = append(took, time.Since(began))
-	}
-}
-
-// BenchmarkRequests loads one Go net/http server over TCP, client and server on
-// the same processors.
+// BenchmarkRequests loads one Go net/http server over TCP from another process,
+// on the same processors.
 func BenchmarkRequests(b *testing.B) {
 	image := shared.guests.Web(b)
 	h := shared.harness
@@ -239,15 +173,6 @@ func BenchmarkRequests(b *testing.B) {
 	for _, n := range []int{1, 16, 256} {
 		b.Run(fmt.Sprint(n, "/stock"), func(b *testing.B) { load(b, at(host), n) })
 	}
-}
-
-// processorTime is what the process has used of processors.
-func processorTime(b *testing.B) time.Duration {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // idleTime is for how long the use of processors by idle servers is measured.

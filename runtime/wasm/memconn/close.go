@@ -26,7 +26,7 @@ func (c *Conn) Close() error {
 	c.in.readBy.stop()
 	c.out.writeBy.stop()
 	c.wakeAll()
-	done := [2]func(){c.onClose, c.peer.peerClosed}
+	done := [3]func(){c.onClose, c.peer.peerClosed, c.closeKernel()}
 	c.pair.mu.Unlock()
 	for _, f := range done {
 		if f != nil {
@@ -40,6 +40,9 @@ func (c *Conn) Close() error {
 func (c *Conn) CloseWrite() error {
 	c.pair.mu.Lock()
 	defer c.pair.mu.Unlock()
+	if c.kernel != nil && !c.out.ended {
+		c.kernel.closeWrite()
+	}
 	c.out.ended = true
 	c.wakeAll()
 	return nil

@@ -37,7 +37,12 @@ type Conn struct {
 	peerClosed    func() // the other end was closed
 	closed        bool
 	changed       time.Time // last read or write of this end
-	lastPut       bool      // the last of them was a write
+	// A connection of the kernel that this end uses by itself; see Handover.
+	direct  bool // it may be given one
+	watcher *Watcher
+	kernel  *kernelConn
+	ended   func() // once kernel is closed
+	lastPut bool   // the last of them was a write
 }
 
 // Pipe returns both ends of a new connection. a's local address is addrA,
@@ -96,10 +101,14 @@ func (c *Conn) TryPeek(b []byte) (int, error) {
 	if err := c.readError(b); err != nil || len(b) == 0 {
 		return 0, err
 	}
+	if c.in.n == 0 {
+		return c.readKernel(b, true)
+	}
 	return c.in.peek(b), nil
 }
 
-// readError says why nothing can be read now; nil when something can.
+// readError says why nothing can be read now; nil when something can, or the
+// kernel has to be asked.
 func (c *Conn) readError(b []byte) error {
 	switch {
 	case c.closed:
@@ -110,6 +119,8 @@ func (c *Conn) readError(b []byte) error {
 		return nil
 	case c.in.ended || c.in.refused:
 		return io.EOF
+	case c.kernel != nil:
+		return nil
 	}
 	return ErrWouldBlock
 }
@@ -118,7 +129,15 @@ func (c *Conn) read(b []byte) (int, error) {
 	if err := c.readError(b); err != nil || len(b) == 0 {
 		return 0, err
 	}
-	n := c.in.take(b)
+	n := 0
+	if c.in.n == 0 {
+		var err error
+		if n, err = c.readKernel(b, false); err != nil {
+			return 0, err
+		}
+	} else {
+		n = c.in.take(b)
+	}
 	c.in.taken += uint64(n)
 	c.changed, c.lastPut = time.Now(), false
 	c.in.writers.Broadcast()
@@ -170,6 +189,13 @@ func (c *Conn) write(b []byte) (int, error) {
 		return 0, ErrBrokenPipe
 	case len(b) == 0:
 		return 0, nil
+	case c.kernel != nil:
+		n, err := c.kernel.write(b)
+		if err == nil {
+			c.out.put += uint64(n)
+			c.changed, c.lastPut = time.Now(), true
+		}
+		return n, c.note(err)
 	}
 	n := c.out.add(b)
 	c.out.stuck = n < len(b)
@@ -196,36 +222,4 @@ func (c *Conn) SetNotify(f func()) {
 	c.pair.mu.Lock()
 	defer c.pair.mu.Unlock()
 	c.notify = f
-}
-
-// State is the readiness of one end.
-type State struct {
-	Unread   int  // bytes that can be read now
-	EOF      bool // nothing more will come after them
-	Room     int  // bytes that can be written now
-	Broken   bool // writing fails
-	Reset    bool // both directions are torn down
-	Fresh    bool // this end has neither read nor written anything
-	Answered bool // the last thing this end did was to write
-	Unsent   int  // bytes written that the other end has not read
-	Changed  time.Time
-}
-
-// State returns the readiness of this end.
-func (c *Conn) State() State {
-	c.pair.mu.Lock()
-	defer c.pair.mu.Unlock()
-	return c.state()
-}
-
-func (c *Conn) state() State {
-	room := max(0, c.out.most()-c.out.n)
-	c.out.stuck = c.out.stuck || room == 0
-	return State{
-		Unread: c.in.n, EOF: c.in.ended || c.in.refused,
-		Room: room, Broken: c.out.ended || c.out.refused,
-		Reset: c.pair.reset, Unsent: c.out.n,
-		Fresh:    c.in.taken == 0 && c.out.put == 0,
-		Answered: c.lastPut, Changed: c.changed,
-	}
 }

@@ -21,6 +21,8 @@ type Listener struct {
 	ended   bool               // accept fails once the queue is empty
 	used    bool               // the guest has looked here
 	notify  func()
+	watcher *Watcher
+	direct  bool // who accepts uses only the Try methods
 	onClose func()
 	changed chan struct{} // closed and replaced whenever live shrinks
 }
@@ -46,6 +48,7 @@ func (l *Listener) Dial(peer net.Addr) (*Conn, error) {
 		return nil, ErrRefused
 	}
 	guest, client := Pipe(l.addr, peer, l.budget)
+	guest.direct, guest.watcher = l.direct, l.watcher
 	l.queue = append(l.queue, guest)
 	l.live[guest] = struct{}{}
 	guest.OnClose(func() { l.forget(guest) })
@@ -105,6 +108,14 @@ func (l *Listener) SetNotify(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.notify = f
+}
+
+// Watch says that who accepts waits with w and calls only the Try methods of
+// the connections: then those of the kernel can be handed over.
+func (l *Listener) Watch(w *Watcher) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watcher, l.direct = w, true
 }
 
 // Refuse makes every later Dial fail; what is queued stays to be accepted.

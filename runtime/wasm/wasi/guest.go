@@ -61,6 +61,7 @@ type Guest struct {
 	trees      []*tree
 	started    time.Time
 	bell       chan struct{}
+	watcher    *memconn.Watcher // of connections of the kernel
 	timer      *time.Timer
 	cut        chan struct{} // closed by Interrupt
 	cutCode    atomic.Uint32
@@ -80,7 +81,7 @@ func NewGuest(ctx context.Context, c Config) (*Guest, error) {
 	g := &Guest{
 		args: c.Args, env: c.Env, network: c.Network, started: time.Now(),
 		bell: make(chan struct{}, 1), cut: make(chan struct{}),
-		table: table{host: c.Descriptors},
+		watcher: memconn.NewWatcher(c.Descriptors), table: table{host: c.Descriptors},
 	}
 	preopens, err := newPreopens(c.Mounts)
 	if err != nil {
@@ -93,6 +94,7 @@ func NewGuest(ctx context.Context, c Config) (*Guest, error) {
 	for _, s := range c.Sockets {
 		if s.Listener != nil {
 			s.Listener.SetNotify(g.ring)
+			s.Listener.Watch(g.watcher)
 			g.table.add(&socket{guest: g, listener: s.Listener, nonblocking: !c.BlockingListeners, preopened: true})
 			continue
 		}
@@ -129,6 +131,7 @@ func (g *Guest) Interrupt(code uint32) {
 		g.cutCode.Store(code)
 		g.cancel()
 		close(g.cut)
+		g.watcher.Wake()
 	}
 }
 
@@ -143,6 +146,7 @@ func (g *Guest) Close() {
 		g.timer.Stop()
 	}
 	g.jobs.wait()
+	g.watcher.Close()
 }
 
 // ring wakes the guest if it waits, or keeps it from beginning to.
@@ -151,6 +155,7 @@ func (g *Guest) ring() {
 	case g.bell <- struct{}{}:
 	default:
 	}
+	g.watcher.Wake()
 }
 
 // checkpoint ends the guest if it was interrupted.
@@ -175,6 +180,9 @@ func (g *Guest) park(limit time.Duration) (over bool) {
 		start := time.Now()
 		defer func() { g.onPark(time.Since(start), limit >= shortNap) }()
 	}
+	if g.watcher.Active() {
+		return g.parkInKernel(limit)
+	}
 	var expired <-chan time.Time
 	if limit != forever {
 		if g.timer == nil {
@@ -193,6 +201,21 @@ func (g *Guest) park(limit time.Duration) (over bool) {
 		g.checkpoint()
 	}
 	return over
+}
+
+// parkInKernel is park for a guest with connections of the kernel.
+func (g *Guest) parkInKernel(limit time.Duration) (over bool) {
+	var until time.Time
+	if limit != forever {
+		until = time.Now().Add(limit)
+	}
+	g.watcher.Wait(until, g.bell, g.cut)
+	select {
+	case <-g.bell: // whatever it rang for will be seen now
+	default:
+	}
+	g.checkpoint()
+	return limit != forever && !time.Now().Before(until)
 }
 
 // await repeats a Try operation until it no longer answers EAGAIN.

@@ -43,6 +43,7 @@ func pollOneoff(g *Guest, m memory, p []uint64) Errno {
 		if errno != OK {
 			return errno
 		}
+		g.watcher.Poll()
 		if n := g.collect(in, out, elapsed); n > 0 {
 			return m.put32(p[3], uint64(n))
 		}

@@ -62,6 +62,9 @@ func (s *socket) settle() {
 func (s *socket) attach(conn *memconn.Conn) {
 	s.conn = conn
 	conn.SetNotify(s.guest.ring)
+	if !conn.Watch(s.guest.watcher) {
+		conn.Abort()
+	}
 }
 
 // connected says why bytes cannot be moved, OK when they can.
@@ -118,7 +121,7 @@ func (s *socket) ready() readiness {
 		waiting, ended := s.listener.Ready()
 		return readiness{read: waiting > 0 || ended, unread: waiting}
 	case s.conn != nil:
-		st := s.conn.State()
+		st := s.conn.StateToPoll()
 		return readiness{
 			read: st.Unread > 0 || st.EOF || st.Reset, unread: st.Unread,
 			write:  st.Room > 0 || st.Broken || st.Reset,

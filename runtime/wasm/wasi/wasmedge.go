@@ -146,6 +146,7 @@ func sockListen(g *Guest, _ memory, p []uint64) Errno {
 		return toErrno(err)
 	}
 	l.SetNotify(g.ring)
+	l.Watch(g.watcher)
 	s.listener = l
 	return OK
 }

@@ -9,8 +9,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"wherry.dev/wherry/control/api"
@@ -32,6 +34,7 @@ type Cluster struct {
 
 	// Made while starting, in this order; fixed once serving is closed.
 	types     *api.Types
+	tracer    trace.Tracer // nil: no traces
 	bucket    *natskv.Bucket
 	memory    *store.Store
 	ca        *auth.CA
@@ -88,7 +91,7 @@ func (c *Cluster) start(ctx context.Context) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		c.openStore, c.openAuth, c.openRegistry, c.serve, c.startLoops, c.startNodes,
+		c.openTraces, c.openStore, c.openAuth, c.openRegistry, c.serve, c.startLoops, c.startNodes,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -124,7 +127,7 @@ func (c *Cluster) openRegistry(ctx context.Context) error {
 		return err
 	}
 	c.registry, err = registry.New(registry.Config{Store: memory, Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR,
-		Admission: c.access.admission(func() *api.Catalog { return c.registry.Catalog() }), Reviews: c.access.reviews.Answer, Tokens: c.access.tokens,
+		Admission: slices.Concat(c.access.admission(func() *api.Catalog { return c.registry.Catalog() }), marking(c.tracer)), Reviews: c.access.reviews.Answer, Tokens: c.access.tokens,
 		Keyring: keyring, Conversions: c.callouts.Convert})
 	if err != nil {
 		return err

@@ -42,6 +42,9 @@ type Config struct {
 	Autoscaling controller.Autoscaling
 	// SchedulerConfig is a file with a KubeSchedulerConfiguration; empty: none.
 	SchedulerConfig string
+	// OTLPEndpoint is where OpenTelemetry traces go, http://host:4318. Empty: as
+	// OTEL_EXPORTER_OTLP_ENDPOINT says, and nowhere without it.
+	OTLPEndpoint string
 	// EncryptionKeyFile has the keys that Secrets are encrypted with in the
 	// store; empty: one in DataDir, which is made when absent.
 	EncryptionKeyFile string

@@ -20,6 +20,7 @@ import (
 	"wherry.dev/wherry/control/controller"
 	"wherry.dev/wherry/control/reconcile"
 	"wherry.dev/wherry/control/scheduler"
+	"wherry.dev/wherry/control/tracing"
 )
 
 // loopsLease is the Lease of the process that runs controllers and scheduler.
@@ -96,7 +97,7 @@ func endAfterChange(ctx context.Context, catalog *api.Catalog, end context.Cance
 // wireLoops makes the controllers and the scheduler over one set of informers.
 func (c *Cluster) wireLoops(informers *reconcile.Informers, recorder *reconcile.Recorder) ([]named, error) {
 	// Tools that tell controllers' fields from users' know them by these names.
-	controls := api.Named(auth.As(c.registry, auth.PartUser(auth.ControllerUser)), "kube-controller-manager")
+	controls := api.Named(tracing.Client(auth.As(c.registry, auth.PartUser(auth.ControllerUser)), c.tracer), "kube-controller-manager")
 	schedules := api.Named(auth.As(c.registry, auth.PartUser(auth.SchedulerUser)), "kube-scheduler")
 	adapters, err := c.adapters()
 	if err != nil {
@@ -115,7 +116,7 @@ func (c *Cluster) wireLoops(informers *reconcile.Informers, recorder *reconcile.
 	}
 	schedule, err := scheduler.New(scheduler.Config{
 		Client: schedules, Informers: informers, Recorder: recorder.For("default-scheduler"), Log: c.log("scheduler"),
-		Served: c.registry.Resources(), Images: c.index, Settings: settings})
+		Served: c.registry.Resources(), Images: c.index, Settings: settings, Tracer: c.tracer})
 	if err != nil {
 		return nil, err
 	}

@@ -21,4 +21,7 @@ func newLog(w io.Writer, level string) (*slog.Logger, error) {
 // logLibraries sends what the Kubernetes libraries have to say to the log of
 // the process. Their logger is one for all, so only a command does this, before
 // it starts anything.
-func logLibraries(log *slog.Logger) { klog.SetSlogLogger(log.With("part", "library")) }
+func logLibraries(log *slog.Logger) {
+	klog.SetSlogLogger(log.With("part", "library"))
+	logTraces(log.With("part", "traces"))
+}

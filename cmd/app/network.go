@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"syscall"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -52,10 +53,20 @@ type paths struct {
 	nodes *reconcile.Informer
 	local func(ctx context.Context, to netip.AddrPort, peer net.Addr) (conn net.Conn, local bool, err error)
 	far   func(ctx context.Context, node string, to netip.AddrPort) (net.Conn, error)
+	first *firstResponses // nil: no traces
 }
 
 // dial connects to a pod's port.
 func (p *paths) dial(ctx context.Context, to netip.AddrPort, peer net.Addr) (net.Conn, error) {
+	began := time.Now()
+	conn, err := p.reach(ctx, to, peer)
+	if err != nil {
+		return nil, err
+	}
+	return p.first.through(conn, to, began), nil
+}
+
+func (p *paths) reach(ctx context.Context, to netip.AddrPort, peer net.Addr) (net.Conn, error) {
 	if conn, local, err := p.local(ctx, to, peer); local {
 		return conn, err
 	}

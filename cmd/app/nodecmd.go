@@ -65,6 +65,7 @@ func newNode(at *target, streams Streams) *cobra.Command {
 	f.StringArrayVar(&labels, "label", nil, "a label of the node, as NAME=value; repeatable")
 	f.StringVar(&nodePorts, "node-port-address", "127.0.0.1", "address on which node ports are served; 0.0.0.0 for all")
 	cfg.NodePods.addTo(f)
+	f.StringVar(&cfg.OTLPEndpoint, "otlp-endpoint", "", "collector that gets OpenTelemetry traces, http://HOST:4318; default: as OTEL_EXPORTER_OTLP_ENDPOINT says")
 	f.StringVar(&level, "log-level", "warn", "what goes to standard error: debug, info, warn or error")
 	f.Lookup("token").DefValue = ""
 	return cmd

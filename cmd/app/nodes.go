@@ -126,6 +126,7 @@ func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, rea
 		Version: apiserver.DefaultVersion, RuntimeVersion: "wazero://" + moduleVersion("github.com/tetratelabs/wazero"),
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeHostName, Address: name}},
 		Log:       c.log("agent").With("node", name),
+		Tracer:    c.tracer,
 		OnReady: func() {
 			if c.cfg.OnNodeReady != nil {
 				c.cfg.OnNodeReady(name)

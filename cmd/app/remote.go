@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -45,8 +46,9 @@ type NodeConfig struct {
 	// NodePortAddress is the address on which node ports are served.
 	NodePortAddress netip.Addr
 	NodePods
-	Log     *slog.Logger
-	OnReady func()
+	OTLPEndpoint string // as in Config
+	Log          *slog.Logger
+	OnReady      func()
 }
 
 // RemoteNode is a node of this process with its server elsewhere. It dials the
@@ -56,6 +58,7 @@ type RemoteNode struct {
 	actors  *actors
 	member  *membership
 	client  api.Client
+	tracer  trace.Tracer
 	network networks
 	proxy   *netproxy.Proxy
 	agent   *agent.Agent
@@ -92,6 +95,9 @@ func (n *RemoteNode) start(ctx context.Context) error {
 		return err
 	}
 	var err error
+	if n.tracer, err = openTraces(ctx, n.actors, "wherry-node", n.cfg.OTLPEndpoint); err != nil {
+		return err
+	}
 	if n.member, err = join(ctx, n.cfg.DataDir, n.cfg.Name, n.cfg.Server, n.cfg.Token); err != nil {
 		return err
 	}
@@ -223,6 +229,7 @@ func (n *RemoteNode) makeAgent(out *outside) error {
 		Version: apiserver.DefaultVersion, RuntimeVersion: "wazero://" + moduleVersion("github.com/tetratelabs/wazero"),
 		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: outboundIP(n.member.server.Host)}, {Type: corev1.NodeHostName, Address: n.cfg.Name}},
 		Metrics:   n.metrics(),
+		Tracer:    n.tracer,
 		Log:       n.log("agent"), OnReady: n.cfg.OnReady,
 	}
 	n.cfg.NodePods.configure(&config)

@@ -71,7 +71,10 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	c.nodes = newNodes(c)
 	c.informers = reconcile.NewInformers(c.registry, c.log("informers")) // startLoops runs them
 	c.informers.For(api.Pods).OnChange(c.access.nodes.Observe)
-	c.paths = &paths{nodes: c.informers.For(api.Nodes), local: c.nodes.dialPod, far: c.nodes.dialFar}
+	c.paths = &paths{nodes: c.informers.For(api.Nodes), local: c.nodes.dialPod, far: c.nodes.dialFar, first: newFirstResponses(c.tracer)}
+	if c.paths.first != nil {
+		c.informers.For(api.Pods).OnChange(c.paths.first.observe)
+	}
 	close(c.reaching)
 	used, err := c.withMetrics()
 	if err != nil {
@@ -93,6 +96,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	}
 	server, err := apiserver.New(apiserver.Config{
 		Audit:  auditor,
+		Tracer: c.tracer,
 		Checks: c.checks(),
 		Client: used, Types: c.types, Kinds: used, Tables: used, Custom: c.registry,
 		Authenticator: c.authenticator(),

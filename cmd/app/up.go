@@ -59,6 +59,7 @@ func newUp(at *target, streams Streams) *cobra.Command {
 	addAutoscaling(f, &cfg.Autoscaling)
 	cfg.NodePods.addTo(f)
 	f.BoolVar(&cfg.Profiling, "profiling", false, "serve pprof at /debug/pprof/, to administrators")
+	f.StringVar(&cfg.OTLPEndpoint, "otlp-endpoint", "", "collector that gets OpenTelemetry traces, http://HOST:4318; default: as OTEL_EXPORTER_OTLP_ENDPOINT says")
 	f.StringVar(&flags.logLevel, "log-level", "warn", "what goes to standard error: debug, info, warn or error")
 	return cmd
 }

@@ -109,6 +109,9 @@ func (c *call) serve() {
 		c.t.handler(c)
 		return
 	}
+	if c.s.cfg.Tracer != nil {
+		defer c.traced()()
+	}
 	c.bounded()
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -73,7 +74,8 @@ type Config struct {
 	Checks  []Check                 // of /readyz
 	Version string                  // gitVersion of /version; "" is DefaultVersion
 	Log     *slog.Logger
-	Audit   Auditor // nil: nothing is audited
+	Audit   Auditor      // nil: nothing is audited
+	Tracer  trace.Tracer // nil: no traces
 
 	// Bounds; zero takes the default.
 	RequestTimeout time.Duration // of everything but streams: 60 s

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/tracing"
 )
 
 // historyChars bounds the annotation of earlier revisions.
@@ -27,7 +28,7 @@ const historyChars = 2000
 // others appear on its ReplicaSets too.
 var notCopied = []string{
 	corev1.LastAppliedConfigAnnotation, revisionAnnotation, revisionHistoryAnnotation,
-	desiredAnnotation, maxAnnotation, appsv1.DeprecatedRollbackTo,
+	desiredAnnotation, maxAnnotation, appsv1.DeprecatedRollbackTo, tracing.Annotation,
 }
 
 // historyOf sorts a Deployment's ReplicaSets into current and old. Of several

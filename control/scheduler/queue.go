@@ -28,6 +28,7 @@ type item struct {
 	parked   happening // in waiting: what it waits for beside time
 	active   bool      // in which of the two heaps
 	position int       // in its heap, -1 in none
+	since    time.Time // when it came; for traces
 }
 
 // queue holds the pods that want a node, each once. It has one user at a time.
@@ -44,24 +45,25 @@ func newQueue() *queue {
 	return &queue{items: map[types.UID]*item{}, parked: map[happening]int{}, first: firstBackoff, last: lastBackoff}
 }
 
-// put adds a pod or takes note of its new state. A pod whose spec, labels or
+// put adds a pod or takes note of its new state, and returns its item. A pod whose spec, labels or
 // annotations changed is tried again at once.
-func (q *queue) put(pod *corev1.Pod, changed bool) {
+func (q *queue) put(pod *corev1.Pod, changed bool) *item {
 	it := q.items[pod.UID]
 	if it == nil {
 		q.arrived++
 		it = &item{request: newRequest(pod), order: q.arrived, position: -1}
 		q.items[pod.UID] = it
 		q.activate(it)
-		return
+		return it
 	}
 	if !changed {
 		it.request.pod = pod
-		return
+		return it
 	}
 	it.request = newRequest(pod)
 	it.attempts = 0
 	q.activate(it)
+	return it
 }
 
 // again returns an item whose attempt failed; it waits until its back-off has

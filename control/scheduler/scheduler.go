@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,6 +35,7 @@ type Config struct {
 	// Served are the kinds that the API serves: volumes and budgets count when
 	// they are among them.
 	Served []api.Resource
+	Tracer trace.Tracer // nil: no traces
 }
 
 // Scheduler binds pods to nodes. One goroutine owns its state; informers and
@@ -198,17 +200,18 @@ func (s *Scheduler) schedule(ctx context.Context, it *item) {
 	if pod.DeletionTimestamp != nil || profile == nil {
 		return
 	}
+	travel := s.departs(it)
 	node, why := s.decision.pick(it.request, profile)
 	switch {
 	case node == "" || s.decision.images.awaited != "":
 		s.failed(ctx, it, profile, why)
 	default:
-		s.assume(ctx, it, node)
+		s.assume(ctx, it, node, travel)
 	}
 }
 
 // assume counts the pod on its node and lets that be written.
-func (s *Scheduler) assume(ctx context.Context, it *item, node string) {
+func (s *Scheduler) assume(ctx context.Context, it *item, node string, travel *travel) {
 	pod := it.request.pod
 	needs, ok := s.decision.provision(s.snapshot.byName[node])
 	if !ok {
@@ -219,7 +222,11 @@ func (s *Scheduler) assume(ctx context.Context, it *item, node string) {
 	s.denominate(pod.UID)
 	s.binding[pod.UID] = it
 	s.happened |= podComes
-	finish := func(outcome error) { s.inbox.put(func(context.Context) { s.bound(it, outcome) }) }
+	travel.picked()
+	finish := func(outcome error) {
+		travel.arrives(ctx, s.cfg.Tracer, pod, node, outcome)
+		s.inbox.put(func(context.Context) { s.bound(it, outcome) })
+	}
 	if len(needs) == 0 {
 		s.write(ctx, func() { finish(s.bind(ctx, pod, node)) })
 		return
@@ -334,9 +341,12 @@ func (s *Scheduler) wants(ctx context.Context, before, after *corev1.Pod) {
 		}
 		return
 	}
-	s.queue.put(after, changed)
+	it := s.queue.put(after, changed)
+	if s.cfg.Tracer != nil && it.since.IsZero() {
+		it.since = time.Now()
+	}
 	if node := after.Status.NominatedNodeName; node != "" && s.nominated[after.UID] == "" && before == nil {
-		s.nominate(s.queue.items[after.UID].request, node) // by a scheduler before this one
+		s.nominate(it.request, node) // by a scheduler before this one
 	}
 }
 

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Put stores a value under a key if the key's revision is expect, where 0
@@ -53,7 +57,7 @@ func (s *Store) write(ctx context.Context, key string, value []byte, deleted boo
 			return nil, fmt.Errorf("it is not at %d any more: %w", expect, ErrConflict)
 		}
 	}
-	revision, err := s.log.Append(ctx, key, value, deleted, expect)
+	revision, err := s.append(ctx, key, value, deleted, expect)
 	if errors.Is(err, ErrConflict) {
 		// The winner may not be visible yet. A caller that reads and tries
 		// again would spin until it is.
@@ -75,4 +79,20 @@ func (s *Store) write(ctx context.Context, key string, value []byte, deleted boo
 		}
 	}
 	return e, nil
+}
+
+// append writes to the log, seen by whoever traces the request.
+func (s *Store) append(ctx context.Context, key string, value []byte, deleted bool, expect uint64) (uint64, error) {
+	parent := trace.SpanFromContext(ctx)
+	if !parent.IsRecording() {
+		return s.log.Append(ctx, key, value, deleted, expect)
+	}
+	ctx, span := parent.TracerProvider().Tracer("wherry.dev/wherry").Start(ctx, "store write",
+		trace.WithAttributes(attribute.String("key", key), attribute.Int("bytes", len(value))))
+	defer span.End()
+	revision, err := s.log.Append(ctx, key, value, deleted, expect)
+	if err != nil {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	return revision, err
 }

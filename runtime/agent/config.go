@@ -9,6 +9,7 @@ import (
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 
 	"wherry.dev/wherry/control/api"
@@ -64,6 +65,7 @@ type Config struct {
 	Log       *slog.Logger // nil: no logs
 	// Metrics are shown at /metrics beside the node's own; nil: none.
 	Metrics prometheus.Gatherer
+	Tracer  trace.Tracer // nil: no traces
 	// OnReady is called once, when the node's Ready condition has been
 	// accepted by the API.
 	OnReady func()

@@ -40,6 +40,8 @@ type attempt struct {
 	image  sandbox.Image
 	tree   image.Tree
 	err    *failure
+	// compiled is how long the runtime took to make the module ready.
+	compiled time.Duration
 }
 
 // failure is why there is no container: the reason and message of a waiting
@@ -273,7 +275,10 @@ func (w *worker) prepareImage(ctx context.Context, pod *corev1.Pod, c *container
 	if pod.Annotations[AnnotationSnapshot] == c.name {
 		a.image.Snapshot = true
 	}
-	if err := w.agent.cfg.Runtime.Prepare(ctx, a.image); err != nil {
+	began := time.Now()
+	err := w.agent.cfg.Runtime.Prepare(ctx, a.image)
+	a.compiled = time.Since(began)
+	if err != nil {
 		invalid := (*sandbox.InvalidImageError)(nil)
 		never := errors.As(err, &invalid)
 		if ctx.Err() == nil {

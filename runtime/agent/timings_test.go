@@ -19,7 +19,10 @@ func TestTimingsAddUp(t *testing.T) {
 			time.Sleep(step.took)
 			timings.lap(step.name)
 		}
-		want := "started in 12352 ms: volumes 1.50 ms, image 12350 ms, start 0.250 ms, ready 0.000 ms"
+		time.Sleep(3 * time.Millisecond)
+		timings.lapIn(stepImage, stepCompile, 2*time.Millisecond)
+		timings.lapIn(stepImage, stepCompile, time.Hour) // it began before the last lap did
+		want := "started in 12355 ms: volumes 1.50 ms, image 12351 ms, start 0.250 ms, ready 0.000 ms, compile 2.00 ms"
 		if got := timings.String(); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}

@@ -322,7 +322,7 @@ func (w *worker) ensure(ctx context.Context, pod *corev1.Pod, c *container) time
 	if wait, ok := w.fetchVolumes(ctx, pod, c); !ok {
 		return wait
 	}
-	w.timings.lap(stepImage)
+	w.timings.lapIn(stepImage, stepCompile, c.pull.attempt.compiled)
 	spec, err := w.containerSpec(ctx, pod, c, img)
 	w.timings.lap(stepConfig)
 	if err != nil {

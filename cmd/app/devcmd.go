@@ -25,7 +25,7 @@ import (
 // devFlags are the flags of "wherry dev".
 type devFlags struct {
 	namespace, address string
-	once               bool
+	once, compile      bool
 }
 
 func newDev(at *target, streams Streams) *cobra.Command {
@@ -35,6 +35,8 @@ func newDev(at *target, streams Streams) *cobra.Command {
 		Short: "Build, push and run a guest, and do it again whenever its source changes",
 		Long: "Build a guest, push it, apply its manifest, forward a port to it and show its logs; then build and roll out again\n" +
 			"whenever a source file changes. Ctrl-C ends it and leaves the app running.\n\n" +
+			"The guest is interpreted, so that a change is served as soon as it is built: a Go module takes seconds to be\n" +
+			"compiled. Interpreted code is many times slower; --compile is for trying how fast it really is.\n\n" +
 			"A directory with Go files is built with the stock toolchain, a .wasm file is taken as it is; for everything else\n" +
 			"a file " + dev.ProjectFile + " in the directory says how:\n\n" +
 			"  build: cargo build --target wasm32-wasip1 --release\n" +
@@ -65,6 +67,7 @@ func newDev(at *target, streams Streams) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&flags.namespace, "namespace", "n", metav1.NamespaceDefault, "namespace of the app")
 	f.StringVar(&flags.address, "address", "127.0.0.1:8080", "address at which the app's Service answers here")
+	f.BoolVar(&flags.compile, "compile", false, "have the nodes compile each build, as they do with images that are pushed and applied")
 	f.BoolVar(&flags.once, "once", false, "build and roll out once, wait until it serves, and end")
 	return cmd
 }
@@ -205,7 +208,7 @@ func (s *devSession) round(ctx context.Context, rolling *sync.WaitGroup) error {
 	if _, err := image.Push(ctx, s.registry, ref, wasm, time.Unix(0, 0)); err != nil {
 		return err
 	}
-	objects, err := s.project.Objects(ref)
+	objects, err := s.project.Objects(ref, !s.flags.compile)
 	if err != nil {
 		return mistake{err}
 	}

@@ -26,6 +26,10 @@ const (
 	// initialised module. An image's label of the same key, "true", does so for
 	// every container of the image.
 	AnnotationSnapshot = "wherry.dev/snapshot"
+
+	// AnnotationInterpret names a container whose module is interpreted: a new
+	// module starts sooner, since it is not compiled, and runs many times slower.
+	AnnotationInterpret = "wherry.dev/interpret"
 )
 
 // maxInstances bounds what an annotation can ask for.

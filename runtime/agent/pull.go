@@ -275,6 +275,7 @@ func (w *worker) prepareImage(ctx context.Context, pod *corev1.Pod, c *container
 	if pod.Annotations[AnnotationSnapshot] == c.name {
 		a.image.Snapshot = true
 	}
+	a.image.Interpret = pod.Annotations[AnnotationInterpret] == c.name
 	began := time.Now()
 	err := w.agent.cfg.Runtime.Prepare(ctx, a.image)
 	a.compiled = time.Since(began)

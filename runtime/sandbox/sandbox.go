@@ -27,6 +27,9 @@ type Image struct {
 	// Snapshot: the module is initialised once on this node, when it is prepared,
 	// and every container starts from what that has made of its memory.
 	Snapshot bool
+	// Interpret: the module is not compiled. It starts sooner when nobody has
+	// seen it, and runs many times slower.
+	Interpret bool
 }
 
 // Runtime runs pods in one way. Its methods are safe for concurrent use.

@@ -22,10 +22,9 @@ import (
 // a name, so there is one runtime per variant of it; nearly all modules share
 // the first.
 type engine struct {
-	dir       string
-	toolsSum  string // of the module of package tools
-	cache     *module.Cache
-	interpret bool
+	dir      string
+	toolsSum string // of the module of package tools
+	cache    *module.Cache
 
 	mu  sync.Mutex
 	rts map[wasi.Variant]wazero.Runtime
@@ -51,13 +50,13 @@ const startFunction = "_start"
 func newEngine(cfg Config) (*engine, error) {
 	cache, err := module.NewCache(module.Config{
 		Dir: cfg.Dir, Log: cfg.Log, OnCompile: cfg.OnCompile,
-		HostImports: offered,
+		HostImports: offered, Interpret: cfg.Interpret,
 	})
 	if err != nil {
 		return nil, err
 	}
 	e := &engine{
-		dir: cfg.Dir, toolsSum: tools.Sum(), cache: cache, interpret: cfg.Interpret, rts: map[wasi.Variant]wazero.Runtime{},
+		dir: cfg.Dir, toolsSum: tools.Sum(), cache: cache, rts: map[wasi.Variant]wazero.Runtime{},
 		snapshots: snapshots{dir: filepath.Join(cfg.Dir, "snapshots")},
 	}
 	e.uses = newUses(func(sum string) {
@@ -76,9 +75,6 @@ func (e *engine) runtime(ctx context.Context, v wasi.Variant) (wazero.Runtime, e
 		return rt, nil
 	}
 	config := e.cache.RuntimeConfig()
-	if e.interpret {
-		config = wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(module.Features)
-	}
 	ctx = context.WithoutCancel(ctx) // what it makes outlives the request
 	rt := wazero.NewRuntimeWithConfig(ctx, config)
 	err := module.InstantiateHost(ctx, rt)
@@ -181,6 +177,9 @@ func (e *engine) loadIn(ctx context.Context, v wasi.Variant, image sandbox.Image
 		return nil, err
 	}
 	m, err := e.cache.Load(ctx, rt, image.ModuleSum)
+	if invalid := (*module.InvalidError)(nil); errors.As(err, &invalid) {
+		return nil, &sandbox.InvalidImageError{Ref: image.Ref, Reason: invalid.Reason}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("load image %q: %w", image.Ref, err)
 	}

@@ -51,7 +51,7 @@ func (c *container) findProgram(ctx context.Context, args []string) (found, erro
 		return c.fromFile(ctx, f, file, args)
 	}
 	if c.isOwn(name) {
-		p, err := c.sandbox.runtime.engine.load(ctx, c.spec.Image)
+		p, err := c.sandbox.runtime.load(ctx, c.spec.Image)
 		return found{program: p, args: args}, err
 	}
 	if tools.Has(name) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -40,9 +41,10 @@ type Runtime struct {
 	quotas quotas
 	fds    *wasi.Descriptors
 
-	mu        sync.Mutex
-	sandboxes map[*podSandbox]struct{}
-	closed    bool
+	mu           sync.Mutex
+	interpreting *engine // of images that are to be interpreted; made for the first one
+	sandboxes    map[*podSandbox]struct{}
+	closed       bool
 }
 
 var _ sandbox.Runtime = (*Runtime)(nil)
@@ -76,7 +78,43 @@ func newDescriptors(n int64) *wasi.Descriptors {
 
 // Prepare implements sandbox.Runtime.
 func (r *Runtime) Prepare(ctx context.Context, image sandbox.Image) error {
-	return r.engine.prepare(ctx, image)
+	e, err := r.engineOf(image)
+	if err != nil {
+		return err
+	}
+	return e.prepare(ctx, image)
+}
+
+// load returns the program of an image, by the engine that it is for.
+func (r *Runtime) load(ctx context.Context, image sandbox.Image) (*program, error) {
+	e, err := r.engineOf(image)
+	if err != nil {
+		return nil, err
+	}
+	return e.load(ctx, image)
+}
+
+// engineOf is the engine that runs an image. Without a compiler there is only
+// one.
+func (r *Runtime) engineOf(image sandbox.Image) (*engine, error) {
+	if !image.Interpret || r.cfg.Interpret || !Compiles() {
+		return r.engine, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, errClosed
+	}
+	if r.interpreting == nil {
+		cfg := r.cfg
+		cfg.Dir, cfg.Interpret = filepath.Join(cfg.Dir, "interpreted"), true
+		e, err := newEngine(cfg)
+		if err != nil {
+			return nil, err
+		}
+		r.interpreting = e
+	}
+	return r.interpreting, nil
 }
 
 var errClosed = errors.New("the wasm runtime is closed")
@@ -120,5 +158,9 @@ func (r *Runtime) Close(ctx context.Context) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...) // guests still run: their modules must stay
 	}
-	return r.engine.close(ctx)
+	err := r.engine.close(ctx)
+	if r.interpreting != nil { // which nobody makes any more
+		err = errors.Join(err, r.interpreting.close(ctx))
+	}
+	return err
 }

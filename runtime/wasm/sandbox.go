@@ -45,7 +45,7 @@ func (s *podSandbox) Pod() sandbox.Pod { return s.pod }
 
 // Start implements sandbox.Sandbox.
 func (s *podSandbox) Start(ctx context.Context, spec sandbox.ContainerSpec) (sandbox.Container, error) {
-	program, err := s.runtime.engine.load(ctx, spec.Image)
+	program, err := s.runtime.load(ctx, spec.Image)
 	if err != nil {
 		return nil, err
 	}

@@ -85,3 +85,45 @@ func TestCloseDuringStart(t *testing.T) {
 		<-ended
 	}
 }
+
+// endsAtOnce is a program that does nothing.
+const endsAtOnce = "\x00asm\x01\x00\x00\x00" +
+	"\x01\x04\x01\x60\x00\x00" + // type: () -> ()
+	"\x03\x02\x01\x00" + // a function of it
+	"\x07\x0a\x01\x06_start\x00\x00" +
+	"\x0a\x04\x01\x02\x00\x0b"
+
+// TestInterpretedImage: an image that is not to be compiled runs all the same,
+// beside the others, and a module that cannot run is refused as ever.
+func TestInterpretedImage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ends.wasm")
+	for code, want := range map[string]string{
+		endsAtOnce: "",
+		// Its body is one instruction, drop, with nothing to drop.
+		endsAtOnce[:len(endsAtOnce)-5] + "\x05\x01\x03\x00\x1a\x0b": "not valid",
+	} {
+		if err := os.WriteFile(path, []byte(code), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		image, err := sandboxtest.FromFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		image.Interpret = true
+		err = shared.harness.Runtime.Prepare(t.Context(), image)
+		if want != "" {
+			if invalid := (*sandbox.InvalidImageError)(nil); !errors.As(err, &invalid) {
+				t.Errorf("got %v, want an InvalidImageError that says %q", err, want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, _ := shared.harness.Start(t, shared.harness.Pod(t, nil), sandbox.ContainerSpec{Image: image})
+		<-c.Done()
+		if exit := c.Exit(); exit.Code != 0 {
+			t.Errorf("%+v", exit)
+		}
+	}
+}

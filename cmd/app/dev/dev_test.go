@@ -185,7 +185,7 @@ spec: {containers: [{name: j, image: "my-app-not"}]}
 	if err != nil {
 		t.Fatal(err)
 	}
-	objects, err := p.Objects("my-app:dev-1")
+	objects, err := p.Objects("my-app:dev-1", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,6 +195,9 @@ spec: {containers: [{name: j, image: "my-app-not"}]}
 	if image, label := image(t, objects[0], "spec", "jobTemplate", "spec", "template"); image != "my-app:dev-1" || label != "my-app" {
 		t.Errorf("the job has %q, %q", image, label)
 	}
+	if text, err := objects[0].MarshalJSON(); err != nil || strings.Count(string(text), `"`+Interpret+`":"`) != 1 {
+		t.Errorf("the annotation %s is not on the job's pods alone: %s, %v", Interpret, text, err)
+	}
 	if image, label := image(t, objects[1]); image != "my-app-not" || label != "" {
 		t.Errorf("the other pod has %q, %q", image, label)
 	}
@@ -202,7 +205,7 @@ spec: {containers: [{name: j, image: "my-app-not"}]}
 
 func TestMadeUpManifest(t *testing.T) {
 	p := &Project{Name: "web", Port: 99}
-	objects, err := p.Objects("web:x")
+	objects, err := p.Objects("web:x", false)
 	if err != nil || len(objects) != 2 {
 		t.Fatalf("%v, %v", objects, err)
 	}
@@ -225,7 +228,7 @@ func TestManifestErrors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Objects("x"); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := p.Objects("x", true); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
@@ -249,7 +252,7 @@ func TestStarters(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := p.Objects("first-try:x"); err != nil {
+			if _, err := p.Objects("first-try:x", true); err != nil {
 				t.Error(err)
 			}
 			if p.Go {

@@ -17,10 +17,15 @@ import (
 // Label is on all pods of a project, with its name as value.
 const Label = "dev.wherry.dev/project"
 
+// Interpret is the annotation of a pod that names a container which is not to be
+// compiled.
+const Interpret = "wherry.dev/interpret"
+
 // Objects are what runs the project, with its image put in: each container
 // whose image is the project's name, with or without a tag, gets image, and
-// its pod gets Label.
-func (p *Project) Objects(image string) ([]*unstructured.Unstructured, error) {
+// its pod gets Label. With interpret, its pod also asks for the container not to
+// be compiled.
+func (p *Project) Objects(image string, interpret bool) ([]*unstructured.Unstructured, error) {
 	text, from, err := p.manifest()
 	if err != nil {
 		return nil, err
@@ -47,7 +52,7 @@ func (p *Project) Objects(image string) ([]*unstructured.Unstructured, error) {
 		if object.GetKind() == "" || object.GetAPIVersion() == "" || object.GetName() == "" {
 			return nil, fmt.Errorf("%s: document %d: apiVersion, kind and metadata.name must be set", from, n)
 		}
-		used = setImage(content, p.Name, image) || used
+		used = setImage(content, p.Name, image, interpret) || used
 		objects = append(objects, object)
 	}
 	if !used {
@@ -78,27 +83,32 @@ func (p *Project) manifest() (text []byte, from string, err error) {
 
 // setImage walks through an object to its pods' templates. It tells whether
 // one of their containers had the name's image.
-func setImage(value any, name, image string) (found bool) {
+func setImage(value any, name, image string, interpret bool) (found bool) {
 	switch value := value.(type) {
 	case map[string]any:
-		if spec, ok := value["spec"].(map[string]any); ok && replaceImages(spec, name, image) {
-			found = true
-			mark(value, name)
+		if spec, ok := value["spec"].(map[string]any); ok {
+			if containers := replaceImages(spec, name, image); len(containers) > 0 {
+				found = true
+				mark(value, "labels", Label, name)
+				if interpret {
+					mark(value, "annotations", Interpret, containers[len(containers)-1])
+				}
+			}
 		}
 		for _, child := range value {
-			found = setImage(child, name, image) || found
+			found = setImage(child, name, image, interpret) || found
 		}
 	case []any:
 		for _, child := range value {
-			found = setImage(child, name, image) || found
+			found = setImage(child, name, image, interpret) || found
 		}
 	}
 	return found
 }
 
-// replaceImages changes the containers of a pod's spec; false: it is none, or
-// none of its containers has the image.
-func replaceImages(spec map[string]any, name, image string) (found bool) {
+// replaceImages changes the containers of a pod's spec and names them; none: it
+// is no pod's, or none of its containers has the image.
+func replaceImages(spec map[string]any, name, image string) (changed []string) {
 	for _, list := range []string{"initContainers", "containers"} {
 		containers, _ := spec[list].([]any)
 		for _, item := range containers {
@@ -106,24 +116,25 @@ func replaceImages(spec map[string]any, name, image string) (found bool) {
 			current, _ := container["image"].(string)
 			if base, _, _ := strings.Cut(current, ":"); base == name {
 				container["image"] = image
-				found = true
+				called, _ := container["name"].(string)
+				changed = append(changed, called)
 			}
 		}
 	}
-	return found
+	return changed
 }
 
-// mark sets Label on a pod's template.
-func mark(template map[string]any, name string) {
+// mark sets a label or an annotation on a pod's template.
+func mark(template map[string]any, kind, key, to string) {
 	metadata, ok := template["metadata"].(map[string]any)
 	if !ok {
 		metadata = map[string]any{}
 		template["metadata"] = metadata
 	}
-	labels, ok := metadata["labels"].(map[string]any)
+	marks, ok := metadata[kind].(map[string]any)
 	if !ok {
-		labels = map[string]any{}
-		metadata["labels"] = labels
+		marks = map[string]any{}
+		metadata[kind] = marks
 	}
-	labels[Label] = name
+	marks[key] = to
 }

@@ -44,7 +44,9 @@ func (c *Cache) build(ctx context.Context, path, sum string) (*entry, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
-	if err := c.compile(ctx, out.Wasm, sum, filepath.Join(tmp, codeDir), began); err != nil {
+	if c.cfg.Interpret {
+		// The interpreter keeps nothing on disk.
+	} else if err := c.compile(ctx, out.Wasm, sum, filepath.Join(tmp, codeDir), began); err != nil {
 		return nil, err
 	}
 	c.progress(sum, PhaseStore, began)
@@ -175,6 +177,9 @@ func (c *Cache) store(tmp, sum string, out *Rewritten) (*entry, error) {
 // storeCode moves what wazero has written below tmp into the directory that all
 // runtimes read. The interpreter writes nothing.
 func (c *Cache) storeCode(e *entry, tmp string) error {
+	if c.cfg.Interpret {
+		return nil
+	}
 	from := filepath.Join(tmp, codeDir)
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -49,6 +49,9 @@ type Config struct {
 	// takes longer is refused. It ends at the next function when there are two
 	// workers and more, else it goes on, and others wait for it.
 	CompileTime time.Duration
+	// Interpret prepares modules for the interpreter: rewritten, and not
+	// compiled. One that is not valid is refused by Load then.
+	Interpret bool
 	// OnCompile is told of progress, if set; it must not block.
 	OnCompile func(sum, phase string, elapsed time.Duration)
 }
@@ -166,6 +169,9 @@ func runtimeConfig() wazero.RuntimeConfig {
 // RuntimeConfig is the configuration for runtimes that load from this cache;
 // with another one, Load compiles again.
 func (c *Cache) RuntimeConfig() wazero.RuntimeConfig {
+	if c.cfg.Interpret {
+		return wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(Features)
+	}
 	return runtimeConfig().WithCompilationCache(c.code)
 }
 

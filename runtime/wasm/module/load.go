@@ -115,6 +115,9 @@ func (c *Cache) fromDisk(key moduleKey) (*Module, error) {
 	}
 	ctx := experimental.WithCompilationWorkers(c.ctx, c.cfg.CompileWorkers)
 	if m.compiled, err = key.rt.CompileModule(ctx, wasm); err != nil {
+		if c.cfg.Interpret && c.ctx.Err() == nil { // nobody has looked at it before
+			err = invalid("the module is not valid: %v", err)
+		}
 		return nil, errors.Join(fmt.Errorf("compile: %w", err), m.image.close())
 	}
 	return m, nil

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -34,8 +36,18 @@ func Main(args []string, streams Streams) int {
 	if errors.As(err, &code) {
 		return int(code)
 	}
-	fmt.Fprintln(streams.Err, "wherry:", err)
+	fmt.Fprintln(streams.Err, "wherry:", advised(err))
 	return 1
+}
+
+// advised adds what to do next to a failure that says only that nobody listens.
+func advised(err error) string {
+	text := err.Error()
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" && !strings.Contains(text, "running?") {
+		text += " (is the cluster running? see \"wherry status\"; \"wherry up\" starts one)"
+	}
+	return text
 }
 
 // exitCode ends the process with a code when everything has been said.
@@ -77,7 +89,29 @@ func newRoot(streams Streams) *cobra.Command {
 		newStatus(&at, streams), newTop(&at, streams), newDoctor(&at, streams), newReset(&at, streams), newKubeconfig(&at, streams),
 		newLogs(&at, streams), newNew(streams), newDev(&at, streams), newDashboard(&at, streams), newVersion(streams))
 	root.AddCommand(newRun(streams), newInspect(streams), newBench(&at, streams))
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see \"%s --help\"", err, cmd.CommandPath())
+	})
+	for _, cmd := range root.Commands() {
+		showUse(cmd)
+	}
 	return root
+}
+
+// showUse makes a command that has got too few or too many arguments say which
+// ones it takes.
+func showUse(cmd *cobra.Command) {
+	if accepts := cmd.Args; accepts != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := accepts(cmd, args); err != nil {
+				return fmt.Errorf("%w; usage: %s (see \"%s --help\")", err, cmd.UseLine(), cmd.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		showUse(sub)
+	}
 }
 
 // defaultDataDir is where a cluster lives when nothing else is said: the

@@ -239,7 +239,7 @@ func (c *Cluster) writeKubeconfigs() error {
 // directory with something else in it is never written to.
 func claimDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return fmt.Errorf("make the data directory (choose another with --data-dir): %w", err)
 	}
 	marker := filepath.Join(dir, markerFile)
 	if _, err := os.Stat(marker); err == nil {

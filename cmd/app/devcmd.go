@@ -136,6 +136,10 @@ func (s *devSession) run(ctx context.Context) error {
 	defer parts.Wait()
 	defer cancel()
 	if !s.flags.once {
+		listener, err := s.forward.listen(ctx)
+		if err != nil {
+			return err
+		}
 		reader := newLogReader(s.client, s.out, logFlags{namespace: s.flags.namespace, tail: -1, since: time.Second})
 		parts.Go(func() {
 			pods := metav1.ListOptions{LabelSelector: dev.Label + "=" + s.project.Name}
@@ -144,7 +148,7 @@ func (s *devSession) run(ctx context.Context) error {
 			}
 		})
 		parts.Go(func() {
-			if err := s.forward.run(ctx); err != nil && ctx.Err() == nil {
+			if err := s.forward.serve(ctx, listener); err != nil && ctx.Err() == nil {
 				s.out.Printf("%s", s.out.Paint(console.Bad, "forward: "+err.Error()))
 			}
 		})
@@ -218,7 +222,9 @@ func (s *devSession) round(ctx context.Context, rolling *sync.WaitGroup) error {
 			return mistake{err}
 		}
 		if applied.GetKind() == "Service" && s.forward.serves(applied) {
-			s.out.Field("Forward", "http://%s to the Service %s", s.flags.address, applied.GetName())
+			if !s.flags.once {
+				s.out.Field("Forward", "http://%s to the Service %s", s.forward.address, applied.GetName())
+			}
 		}
 	}
 	s.out.Printf("%s built in %d ms (%s), rolling out", ref, built.Milliseconds(), size(len(wasm)))

@@ -83,13 +83,19 @@ func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.proxy.ServeHTTP(w, r)
 }
 
-// run serves until ctx ends.
-func (f *forwarder) run(ctx context.Context) error {
+// listen takes the local address.
+func (f *forwarder) listen(ctx context.Context) (net.Listener, error) {
 	var listen net.ListenConfig
 	listener, err := listen.Listen(ctx, "tcp", f.address)
 	if err != nil {
-		return fmt.Errorf("%w (choose another with --address)", err)
+		return nil, fmt.Errorf("forward to the app: %w (choose another address with --address; port 0 picks a free one)", err)
 	}
+	f.address = listener.Addr().String()
+	return listener, nil
+}
+
+// serve serves until ctx ends, and closes the listener.
+func (f *forwarder) serve(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{Handler: f, ReadHeaderTimeout: 30 * time.Second}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
 	defer stop()

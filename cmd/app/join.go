@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
@@ -40,12 +42,13 @@ const (
 	caFile     = "ca.crt"
 	joinTries  = time.Minute
 	joinPause  = 500 * time.Millisecond
+	joinQuiet  = 2 * time.Second // the signature of a token that was just made takes less
 	identities = "kubelet-client"
 )
 
 // join makes sure that the node at name may speak with the server: the first
 // time with the token, later with what it has kept.
-func join(ctx context.Context, dir, name, server, token string) (*membership, error) {
+func join(ctx context.Context, dir, name, server, token string, log *slog.Logger) (*membership, error) {
 	at, err := url.Parse(server)
 	if err != nil || at.Scheme != "https" || at.Host == "" {
 		return nil, fmt.Errorf("--server %q is not like https://HOST:6443", server)
@@ -66,7 +69,7 @@ func join(ctx context.Context, dir, name, server, token string) (*membership, er
 		if pass == nil {
 			return nil, errors.New("this node has not joined yet: --token is missing (make one with \"wherry token create\" at the server)")
 		}
-		if err = m.learnCA(ctx, *pass); err == nil {
+		if err = m.learnCA(ctx, *pass, log); err == nil {
 			err = os.WriteFile(filepath.Join(dir, caFile), m.ca, 0o600)
 		}
 	}
@@ -82,12 +85,15 @@ func join(ctx context.Context, dir, name, server, token string) (*membership, er
 
 // learnCA reads the cluster's authority from somebody unknown and believes it
 // if it has the hash of the token and was signed with it.
-func (m *membership) learnCA(ctx context.Context, token joinToken) error {
+func (m *membership) learnCA(ctx context.Context, token joinToken, log *slog.Logger) error {
 	set, err := kubernetes.NewForConfig(&rest.Config{Host: m.server.String(), TLSClientConfig: rest.TLSClientConfig{Insecure: true}})
 	if err != nil {
 		return err
 	}
 	var info *corev1.ConfigMap
+	told := sync.OnceFunc(func() {
+		log.Warn("the server does not answer as it should, trying for a minute", "server", m.server.String(), "err", err)
+	})
 	for deadline := time.Now().Add(joinTries); ; { // the signature of a fresh token takes a moment
 		info, err = set.CoreV1().ConfigMaps(metav1.NamespacePublic).Get(ctx, auth.ClusterInfoName, metav1.GetOptions{})
 		var text string
@@ -98,6 +104,9 @@ func (m *membership) learnCA(ctx context.Context, token joinToken) error {
 		}
 		if time.Now().After(deadline) {
 			return err
+		}
+		if time.Until(deadline) < joinTries-joinQuiet {
+			told()
 		}
 		select {
 		case <-ctx.Done():

@@ -74,7 +74,7 @@ func newNode(at *target, streams Streams) *cobra.Command {
 // nodeConfig completes and checks what the flags say.
 func nodeConfig(cfg NodeConfig, labels []string, nodePorts, logLevel string, streams Streams) (NodeConfig, error) {
 	if cfg.Server == "" {
-		return cfg, errors.New("--server is missing")
+		return cfg, errors.New("--server is missing: say where \"wherry server\" runs, as in --server https://HOST:6443")
 	}
 	var err error
 	if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {

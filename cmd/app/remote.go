@@ -98,7 +98,7 @@ func (n *RemoteNode) start(ctx context.Context) error {
 	if n.tracer, err = openTraces(ctx, n.actors, "wherry-node", n.cfg.OTLPEndpoint); err != nil {
 		return err
 	}
-	if n.member, err = join(ctx, n.cfg.DataDir, n.cfg.Name, n.cfg.Server, n.cfg.Token); err != nil {
+	if n.member, err = join(ctx, n.cfg.DataDir, n.cfg.Name, n.cfg.Server, n.cfg.Token, n.log("join")); err != nil {
 		return err
 	}
 	n.actors.start("certificate", n.member.run)

@@ -43,7 +43,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			return fmt.Errorf("%s is in use: choose another --api-address (port 0 picks a free one)", c.cfg.APIAddress)
 		}
-		return fmt.Errorf("listen on --api-address: %w", err)
+		return fmt.Errorf("listen on --api-address %q (want HOST:PORT, of this machine): %w", c.cfg.APIAddress, err)
 	}
 	served := false
 	defer func() {

@@ -59,7 +59,7 @@ func (t *target) rest() (*rest.Config, error) {
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules,
 		&clientcmd.ConfigOverrides{CurrentContext: context}).ClientConfig()
 	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig: %w", err)
+		return nil, fmt.Errorf("read kubeconfig: %w (name another with --kubeconfig, or a cluster of this machine with --data-dir)", err)
 	}
 	return config, nil
 }

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -35,7 +36,7 @@ func (p *program) checkEntry(spec sandbox.ContainerSpec) error {
 			names = append(names, name)
 		}
 		slices.Sort(names)
-		return fmt.Errorf("the module exports no function %q; it has %s", spec.Invoke, strings.Join(names, ", "))
+		return fmt.Errorf("the module exports no function %q; it has %s", spec.Invoke, cmp.Or(strings.Join(names, ", "), "none"))
 	}
 	_, err := numbers(f, spec.Invoke, spec.Args)
 	return err

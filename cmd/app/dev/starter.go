@@ -45,7 +45,7 @@ func New(kind, dir string) ([]string, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make a directory for the starter (choose another): %w", err)
 	}
 	if there, err := os.ReadDir(dir); err != nil {
 		return nil, err

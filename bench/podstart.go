@@ -32,7 +32,7 @@ func podStarts(ctx context.Context, env *Env, rec *Recorder) error {
 				name += "/node=" + node.Name
 			}
 			cached := func(context.Context) (string, error) { return guest.Image, nil }
-			if err := (podStart{env, guest, node.Name}).measure(ctx, rec, name, env.Samples, cached); err != nil {
+			if err := (podStart{env: env, guest: guest, node: node.Name}).measure(ctx, rec, name, env.Samples, cached); err != nil {
 				return err
 			}
 		}
@@ -46,7 +46,7 @@ func podStarts(ctx context.Context, env *Env, rec *Recorder) error {
 			return ref, env.Push(ctx, ref, stranger(guest.Module))
 		}
 		// Each one is compiled, so there are fewer.
-		if err := (podStart{env, guest, ""}).measure(ctx, rec, name, max(1, env.Samples/10), fresh); err != nil {
+		if err := (podStart{env: env, guest: guest}).measure(ctx, rec, name, max(1, env.Samples/10), fresh); err != nil {
 			return err
 		}
 	}
@@ -58,10 +58,15 @@ type podStart struct {
 	env   *Env
 	guest Guest
 	node  string // where it must run; "" for anywhere
+	quiet bool   // nodes do not tell their steps
 }
 
-// podMarks are how long after the POST began the steps had ended.
-type podMarks struct{ created, bound, ready, served time.Duration }
+// podMarks are how long after the POST began the steps had ended, and what the
+// node says of its part.
+type podMarks struct {
+	created, bound, ready, served time.Duration
+	inner                         []result.Step
+}
 
 func (p podStart) measure(ctx context.Context, rec *Recorder, name string, samples int, image func(context.Context) (string, error)) error {
 	one := rec.result("%s", name)
@@ -69,7 +74,7 @@ func (p podStart) measure(ctx context.Context, rec *Recorder, name string, sampl
 	for i := range p.env.Repeat + 1 {
 		rec.Say("%s: %s of %d", one.Key(), ordinal(i), p.env.Repeat)
 		var starts []podMarks
-		for range samples {
+		for n := range samples {
 			ref, err := image(ctx)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -77,6 +82,9 @@ func (p podStart) measure(ctx context.Context, rec *Recorder, name string, sampl
 			m, err := p.start(ctx, ref)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
+			}
+			if i == 0 && n == 0 {
+				p.quiet = m.inner == nil
 			}
 			starts = append(starts, m)
 		}
@@ -86,6 +94,13 @@ func (p podStart) measure(ctx context.Context, rec *Recorder, name string, sampl
 				result.Metric{Value: float64(Percentile(pick(starts, func(m podMarks) time.Duration { return m.ready }), 50).Microseconds()), Unit: "ready-us"})
 		}
 	}
+	one.Steps = waterfallOf(all)
+	rec.add(one)
+	return nil
+}
+
+// waterfallOf puts the medians of the steps one behind the other.
+func waterfallOf(all []podMarks) (steps []result.Step) {
 	begin := time.Duration(0)
 	for _, leg := range []struct {
 		name string
@@ -93,15 +108,18 @@ func (p podStart) measure(ctx context.Context, rec *Recorder, name string, sampl
 	}{
 		{"API answers the POST", func(m podMarks) time.Duration { return m.created }},
 		{"scheduler binds", func(m podMarks) time.Duration { return m.bound }},
-		{"node starts it, Ready", func(m podMarks) time.Duration { return m.ready }},
+		{"", func(m podMarks) time.Duration { return m.ready }},
 		{"first byte", func(m podMarks) time.Duration { return m.served }},
 	} {
 		end := max(begin, Percentile(pick(all, leg.end), 50))
-		one.Steps = append(one.Steps, result.Step{Name: leg.name, Begin: begin, Length: end - begin})
+		if leg.name == "" {
+			steps = append(steps, split(all, begin, end)...)
+		} else {
+			steps = append(steps, result.Step{Name: leg.name, Begin: begin, Length: end - begin})
+		}
 		begin = end
 	}
-	rec.add(one)
-	return nil
+	return steps
 }
 
 // patience bounds one operation that is measured one by one.
@@ -146,6 +164,9 @@ func (p podStart) start(ctx context.Context, image string) (m podMarks, err erro
 		return m, err
 	}
 	m.served = time.Since(begin)
+	if !p.quiet {
+		m.inner = p.inner(ctx, api.Pods.KeyOf(pod))
+	}
 	return m, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,6 +59,13 @@ func TestBench(t *testing.T) {
 	}
 	if len(names["density/guest=c/pods=4"].Curve) != 4 || len(names["apply/guest=c"].Steps) != 6 {
 		t.Errorf("density's curve is %v, apply's steps are %v", names["density/guest=c/pods=4"].Curve, names["apply/guest=c"].Steps)
+	}
+	var zero []string
+	for _, step := range names["coldstart/part=pod/guest=c/from=zero"].Steps {
+		zero = append(zero, step.Name)
+	}
+	if !slices.Contains(zero, "node: compile") || zero[len(zero)-1] != "first byte" {
+		t.Errorf("the steps of a pod's start are %q", zero)
 	}
 	if len(report.Nodes) != 1 || report.Nodes[0].Engine == "" || len(report.Skipped) != 0 {
 		t.Errorf("nodes %v, skipped %v", report.Nodes, report.Skipped)

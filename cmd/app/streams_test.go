@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -130,16 +131,22 @@ func testTerminal(t *testing.T, c *clustertest.Cluster, dial executor) {
 	shown.await(ctx, t, "/ # ")
 	for _, step := range []struct{ keys, shows string }{
 		{"echo $((6*7))\r", "echo $((6*7))\r\n42\r\n/ # "},
+		// The size comes beside the input: it is asked for until it is there.
+		{"until test \"$(stty size)\" = '24 80'; do :; done; echo si''zed\r", "sized\r\n/ # "},
 		{"sleep 10000\r", "sleep 10000\r\n"},
 		{"\x03", "^C\r\n/ # "},
+		{"until test \"$(stty size)\" = '50 132'; do :; done; echo res''ized\r", "resized\r\n/ # "},
 		{"exit 3\r", "exit 3\r\n"},
 	} {
+		if strings.Contains(step.keys, "132") {
+			sizes <- remotecommand.TerminalSize{Width: 132, Height: 50}
+			close(sizes)
+		}
 		if _, err := io.WriteString(typed, step.keys); err != nil {
 			t.Fatal(err)
 		}
 		shown.await(ctx, t, step.shows)
 	}
-	close(sizes)
 	var exit utilexec.CodeExitError
 	if err := <-ended; !errors.As(err, &exit) || exit.Code != 3 {
 		t.Errorf("ended with %v", err)
@@ -268,14 +275,19 @@ spec:
 func testAttach(t *testing.T, c *clustertest.Cluster) {
 	c.Apply(attachPod)
 	c.Kubectl("wait", "--for=condition=Ready", "pod/talk", "--timeout=120s")
-	for name, keys := range map[string]string{"websocket": "x=$x.; echo $x seen\r", "spdy": "x=$x.; echo $x seen\r"} {
+	for i, name := range []string{"websocket", "spdy"} {
+		size := remotecommand.TerminalSize{Width: uint16(90 + i), Height: 30}
+		keys := fmt.Sprintf("x=$x.; until test \"$(stty size)\" = '30 %d'; do :; done; echo $x seen\r", size.Width)
+		sizes := make(sizeQueue, 1)
+		sizes <- size
+		close(sizes)
 		ctx, cancel := context.WithTimeout(t.Context(), clustertest.Patience)
 		e := executors[name](t, c, "talk", "attach", corev1.PodExecOptions{Stdin: true, Stdout: true, TTY: true})
 		typed, keyboard := io.Pipe()
 		shown := newScreen()
 		ended := make(chan error, 1)
 		go func() {
-			ended <- e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: typed, Stdout: shown, Tty: true})
+			ended <- e.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: typed, Stdout: shown, Tty: true, TerminalSizeQueue: sizes})
 		}()
 		if _, err := io.WriteString(keyboard, keys); err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"wherry.dev/wherry/runtime/agent/stream"
 	"wherry.dev/wherry/runtime/sandbox"
 )
 
@@ -27,6 +28,7 @@ type run struct {
 
 	mu      sync.Mutex
 	clients map[*client]bool
+	window  func() (columns, rows uint16) // of who attached last
 }
 
 // client is somebody who reads along.
@@ -52,10 +54,22 @@ func newRun(c *corev1.Container, spec *sandbox.ContainerSpec) *run {
 		reader, r.stdin = io.Pipe()
 		spec.Stdin = reader
 	}
-	spec.TTY = c.TTY
+	spec.TTY, spec.Window = c.TTY, r.size
 	spec.Stdout = tee{r, spec.Stdout, false}
 	spec.Stderr = tee{r, spec.Stderr, true}
 	return r
+}
+
+// size is that of the terminal of whoever has attached last; it stays when they
+// have gone.
+func (r *run) size() (columns, rows uint16) {
+	r.mu.Lock()
+	window := r.window
+	r.mu.Unlock()
+	if window == nil {
+		return 0, 0
+	}
+	return window()
 }
 
 // end is called when the container has ended, or never began.
@@ -107,13 +121,16 @@ func (r *run) show(p []byte, errs bool) {
 }
 
 // attach joins a client to the container until one of them ends.
-func (r *run) attach(ctx context.Context, in io.Reader, out, errs io.Writer) {
-	c := &client{out: out, errs: errs, pieces: make(chan piece, 64), gone: make(chan struct{})}
+func (r *run) attach(ctx context.Context, s stream.Session) {
+	c := &client{out: s.Stdout, errs: s.Stderr, pieces: make(chan piece, 64), gone: make(chan struct{})}
 	if r.tty {
-		c.errs = out
+		c.errs = s.Stdout
 	}
 	r.mu.Lock()
 	r.clients[c] = true
+	if r.tty && s.Window != nil {
+		r.window = s.Window
+	}
 	r.mu.Unlock()
 	defer func() {
 		c.cut() // first: a container may be waiting for us with the lock held
@@ -121,10 +138,10 @@ func (r *run) attach(ctx context.Context, in io.Reader, out, errs io.Writer) {
 		delete(r.clients, c)
 		r.mu.Unlock()
 	}()
-	if in != nil && r.stdin != nil {
+	if s.Stdin != nil && r.stdin != nil {
 		// Ends when the client's stream does, which is when its connection is closed.
 		go func() {
-			_, _ = io.Copy(r.stdin, in)
+			_, _ = io.Copy(r.stdin, s.Stdin)
 			if r.once {
 				_ = r.stdin.Close()
 			}

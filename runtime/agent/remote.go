@@ -72,7 +72,7 @@ func (a *Agent) serveExec(w http.ResponseWriter, r *http.Request) {
 	}
 	stream.Serve(w, r, options, func(ctx context.Context, s stream.Session) error {
 		code, err := sandbox.Run(ctx, found.container, sandbox.ExecSpec{
-			Args: args, Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr, TTY: s.TTY})
+			Args: args, Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr, TTY: s.TTY, Window: s.Window})
 		switch {
 		case err != nil && ctx.Err() == nil:
 			return fmt.Errorf("error executing command in container: failed to start container process: %w", err)
@@ -95,7 +95,7 @@ func (a *Agent) serveAttach(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	stream.Serve(w, r, options, func(ctx context.Context, s stream.Session) error {
-		found.attach(ctx, s.Stdin, s.Stdout, s.Stderr)
+		found.attach(ctx, s)
 		return nil
 	})
 }

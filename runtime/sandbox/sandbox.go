@@ -104,6 +104,9 @@ type ContainerSpec struct {
 	// and edited line by line, ^C ends the guest with code 130, ^D is the end of
 	// the input, and a line ends with CR LF. Stderr is Stdout then.
 	TTY bool
+	// Window tells the size of the terminal now, in characters; 0 and 0, or a
+	// nil Window: not known.
+	Window func() (columns, rows uint16)
 	// Invoke names an exported function that is called instead of the program's
 	// start, with Args[1:] as its numbers; its results are written to Stdout, one
 	// line. A library's _initialize runs before. Empty: the program's start.
@@ -195,7 +198,8 @@ type ExecSpec struct {
 	Stdin  io.Reader // nil: at end of file
 	Stdout io.Writer
 	Stderr io.Writer
-	TTY    bool // as in ContainerSpec
+	TTY    bool                          // as in ContainerSpec
+	Window func() (columns, rows uint16) // as in ContainerSpec
 }
 
 // Exit is the end of a container, in the words of ContainerStateTerminated.

@@ -107,7 +107,7 @@ func (c *container) start(ctx context.Context) (err error) {
 	}
 	stdin, stdout, stderr := c.streams()
 	guest, err := wasi.NewGuest(c.ctx, wasi.Config{
-		Args: c.argv(), Env: env, Stdin: stdin, Stdout: stdout, Stderr: stderr,
+		Args: c.argv(), Env: env, Stdin: stdin, Stdout: stdout, Stderr: stderr, Window: c.window(),
 		Sockets: sockets, BlockingListeners: !c.program.goModule,
 		Mounts: c.mounts, Descriptors: c.sandbox.runtime.fds, Network: guestNet{c.sandbox.net, c},
 	})

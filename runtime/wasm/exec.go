@@ -26,6 +26,7 @@ func (c *container) Exec(ctx context.Context, e sandbox.ExecSpec) (sandbox.Conta
 	spec := c.spec
 	spec.Ports, spec.TTY, spec.Invoke, spec.Fuel, spec.Handler = nil, e.TTY, "", 0, nil
 	spec.Args, spec.Stdin, spec.Stdout, spec.Stderr = found.args, e.Stdin, e.Stdout, e.Stderr
+	spec.Window = e.Window
 	if e.TTY {
 		spec.Env = slices.Concat([]string{"TERM=xterm"}, spec.Env)
 	}
@@ -83,6 +84,17 @@ func (s *podSandbox) processes(asking *container) []string {
 	}
 	slices.Sort(names)
 	return append(names, strings.Join(asking.args(), " "))
+}
+
+// window is the terminal's size as the guest may ask for it; nil: it has none.
+func (c *container) window() func() (columns, rows uint16) {
+	switch {
+	case !c.spec.TTY:
+		return nil
+	case c.spec.Window == nil:
+		return func() (columns, rows uint16) { return 0, 0 }
+	}
+	return c.spec.Window
 }
 
 // streams returns what the guest reads and writes, with a terminal between it

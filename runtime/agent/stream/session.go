@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -26,6 +27,33 @@ type Session struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	TTY    bool
+	// Window is the size of the client's terminal as it was told last, in
+	// characters; 0 and 0: it was not told.
+	Window func() (columns, rows uint16)
+}
+
+// window is the size of a client's terminal: its columns in the upper half, its
+// rows in the lower one.
+type window struct{ atomic.Uint32 }
+
+func (w *window) size() (columns, rows uint16) {
+	both := w.Load()
+	return uint16(both >> 16), uint16(both)
+}
+
+// follow takes the sizes that a client sends, until its stream ends. What is no
+// size is passed over, to the end of the stream: from a broken one nothing
+// better can follow.
+func (w *window) follow(in io.Reader) {
+	sizes := json.NewDecoder(in)
+	for {
+		var size struct{ Width, Height uint16 } // remotecommand.TerminalSize of client-go
+		if err := sizes.Decode(&size); err != nil {
+			_, _ = io.Copy(io.Discard, in)
+			return
+		}
+		w.Store(uint32(size.Width)<<16 | uint32(size.Height))
+	}
 }
 
 // Options are the streams that a client asks for.
@@ -93,6 +121,7 @@ func Serve(w http.ResponseWriter, r *http.Request, o Options, run func(context.C
 type channel struct {
 	conn    io.Closer
 	session Session
+	window  *window
 	errors  io.Writer
 	gone    func() // returns when the client has gone
 }

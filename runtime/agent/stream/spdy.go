@@ -37,7 +37,8 @@ func openSPDY(w http.ResponseWriter, r *http.Request, o Options) (*channel, erro
 		return nil, errors.New("the connection was not upgraded")
 	}
 	conn.SetIdleTimeout(idle)
-	c := &channel{conn: conn, session: Session{TTY: o.TTY}, gone: func() { <-conn.CloseChan() }}
+	size := &window{}
+	c := &channel{conn: conn, session: Session{TTY: o.TTY, Window: size.size}, window: size, gone: func() { <-conn.CloseChan() }}
 	if err := c.gather(streams, o, conn.CloseChan()); err != nil {
 		conn.Close()
 		return nil, err
@@ -84,7 +85,7 @@ func (c *channel) take(s received) error {
 	case corev1.StreamTypeStderr:
 		c.session.Stderr = s
 	case corev1.StreamTypeResize:
-		go func() { _, _ = io.Copy(io.Discard, s) }() // WASI knows no window size; ends with the connection
+		go c.window.follow(s) // ends with the connection
 	default:
 		return errors.New("unexpected stream type " + kind)
 	}

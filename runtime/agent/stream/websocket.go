@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"io"
 	"net/http"
 
 	"k8s.io/apimachinery/pkg/util/remotecommand"
@@ -30,7 +29,8 @@ func openWebSocket(w http.ResponseWriter, r *http.Request, o Options) (*channel,
 	if err != nil {
 		return nil, err
 	}
-	c := &channel{conn: conn, errors: streams[remotecommand.StreamErr], session: Session{TTY: o.TTY}}
+	size := &window{}
+	c := &channel{conn: conn, errors: streams[remotecommand.StreamErr], session: Session{TTY: o.TTY, Window: size.size}, window: size}
 	first := streams[remotecommand.StreamErr]
 	if o.Stderr {
 		c.session.Stderr = streams[remotecommand.StreamStdErr]
@@ -43,10 +43,8 @@ func openWebSocket(w http.ResponseWriter, r *http.Request, o Options) (*channel,
 	if o.Stdin {
 		c.session.Stdin = streams[remotecommand.StreamStdIn]
 	}
-	// The channel of window sizes, for which WASI has no use, ends with the
-	// connection.
-	c.gone = func() { _, _ = io.Copy(io.Discard, streams[remotecommand.StreamResize]) }
-	if _, err := first.Write(nil); err != nil { // tells the client that we are there
+	c.gone = func() { size.follow(streams[remotecommand.StreamResize]) } // it ends with the connection
+	if _, err := first.Write(nil); err != nil {                          // tells the client that we are there
 		conn.Close()
 		return nil, err
 	}

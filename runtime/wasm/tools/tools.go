@@ -22,7 +22,7 @@ var module []byte
 
 // names are the commands of the module's table in src/main.c.
 const names = "basename cat cp cut date dirname echo env false find grep head hostname id ls mkdir mv nslookup " +
-	"printenv printf ps pwd readlink rm rmdir sh sleep sort tail tar tee test touch tr true uname uniq wc wget which whoami xargs ["
+	"printenv printf ps pwd readlink rm rmdir sh sleep sort stty tail tar tee test touch tr true uname uniq wc wget which whoami xargs ["
 
 // Names are the commands, sorted as they are documented.
 func Names() []string { return strings.Fields(names) }

@@ -55,6 +55,7 @@ const (
 	ENOTEMPTY       Errno = 55
 	ENOTSOCK        Errno = 57
 	ENOTSUP         Errno = 58
+	ENOTTY          Errno = 59
 	ENXIO           Errno = 60
 	EPERM           Errno = 63
 	EPIPE           Errno = 64

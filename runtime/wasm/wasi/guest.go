@@ -34,6 +34,9 @@ type Config struct {
 	// get one Write per write of the guest.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+	// Window tells the size of the terminal that the streams are; nil: they are
+	// none.
+	Window func() (columns, rows uint16)
 	// Sockets become the descriptors from 3 on; the guest owns and closes them.
 	Sockets []Socket
 	// BlockingListeners makes accept wait unless the guest sets them
@@ -56,6 +59,7 @@ type Socket struct {
 // runs the guest.
 type Guest struct {
 	args, env  []string
+	window     func() (columns, rows uint16)
 	network    Network
 	table      table
 	trees      []*tree
@@ -79,7 +83,7 @@ type Guest struct {
 // NewGuest builds a guest's system. ctx bounds its outbound dials.
 func NewGuest(ctx context.Context, c Config) (*Guest, error) {
 	g := &Guest{
-		args: c.Args, env: c.Env, network: c.Network, started: time.Now(),
+		args: c.Args, env: c.Env, window: c.Window, network: c.Network, started: time.Now(),
 		bell: make(chan struct{}, 1), cut: make(chan struct{}),
 		watcher: memconn.NewWatcher(c.Descriptors), table: table{host: c.Descriptors},
 	}

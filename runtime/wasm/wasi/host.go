@@ -159,6 +159,7 @@ var systemCalls = map[string]systemCall{
 
 	"wherry_path_mode_get": {"iiii", pathModeGet},
 	"wherry_path_mode_set": {"iiii", pathModeSet},
+	"wherry_tty_size":      {"i", ttySize},
 }
 
 // firstSockets are the functions whose type differs in the first version.

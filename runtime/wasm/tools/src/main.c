@@ -20,8 +20,8 @@ static const struct tool tools[] = {
 	{ "find", find_main }, { "grep", grep_main }, { "head", head_main }, { "hostname", hostname_main }, { "id", id_main },
 	{ "ls", ls_main }, { "mkdir", mkdir_main }, { "mv", mv_main }, { "nslookup", nslookup_main }, { "printenv", printenv_main },
 	{ "printf", printf_main }, { "ps", ps_main }, { "pwd", pwd_main }, { "readlink", readlink_main }, { "rm", rm_main },
-	{ "rmdir", rmdir_main }, { "sh", sh_main }, { "sleep", sleep_main }, { "sort", sort_main }, { "tail", tail_main },
-	{ "tar", tar_main }, { "tee", tee_main }, { "test", test_main }, { "touch", touch_main }, { "tr", tr_main },
+	{ "rmdir", rmdir_main }, { "sh", sh_main }, { "sleep", sleep_main }, { "sort", sort_main }, { "stty", stty_main },
+	{ "tail", tail_main }, { "tar", tar_main }, { "tee", tee_main }, { "test", test_main }, { "touch", touch_main }, { "tr", tr_main },
 	{ "true", true_main }, { "uname", uname_main }, { "uniq", uniq_main }, { "wc", wc_main }, { "wget", wget_main },
 	{ "which", which_main }, { "whoami", whoami_main }, { "xargs", xargs_main },
 };

@@ -2,12 +2,18 @@
 #include "tools.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 extern char **environ;
+
+/* The size of the terminal, which WASI has no call for: columns in the lower 16
+ * bits, rows in the upper ones. */
+__attribute__((import_module("wasi_snapshot_preview1"), import_name("wherry_tty_size")))
+uint16_t tty_size(uint32_t *size);
 
 int true_main(int argc, char **argv) { return (void)argc, (void)argv, 0; }
 int false_main(int argc, char **argv) { return (void)argc, (void)argv, 1; }
@@ -156,6 +162,22 @@ int sleep_main(int argc, char **argv)
 			break;
 		pause_for(left < 1 ? 1 : left > 1e9 ? 1000000000 : (long long)left, -1, false);
 	} while (!interrupted);
+	return 0;
+}
+
+/* stty knows the size of the terminal; its line discipline is the runtime's and
+ * does not change. */
+int stty_main(int argc, char **argv)
+{
+	uint32_t size = 0;
+	if (argc != 2 || strcmp(argv[1], "size") != 0)
+		return complain("stty", NULL, "only \"stty size\" is known here");
+	if (tty_size(&size) != 0)
+		return complain("stty", NULL, "standard input is not a terminal");
+	number(out, size >> 16, 0);
+	sayc(' ');
+	number(out, size & 0xffff, 0);
+	sayc('\n');
 	return 0;
 }
 

@@ -99,7 +99,7 @@ const struct tool *find_tool(const char *name);
 command cat_main, cp_main, ls_main, mkdir_main, mv_main, readlink_main, rm_main, rmdir_main, touch_main, find_main;
 command cut_main, echo_main, grep_main, head_main, printf_main, sort_main, tail_main, tee_main, tr_main, uniq_main, wc_main;
 command basename_main, date_main, dirname_main, env_main, false_main, hostname_main, id_main, printenv_main, ps_main,
-	pwd_main, sleep_main, test_main, true_main, uname_main, which_main, whoami_main, xargs_main;
+	pwd_main, sleep_main, stty_main, test_main, true_main, uname_main, which_main, whoami_main, xargs_main;
 command nslookup_main, wget_main, sh_main, tar_main;
 
 #endif

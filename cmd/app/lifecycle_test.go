@@ -27,8 +27,8 @@ import (
 )
 
 // TestLifecycle runs the cases of testdata/lifecycle, all at once on one node.
-// A case is a txtar archive: a comment that says what is promised, manifests,
-// and a file "expect" with steps that must come true in this order:
+// A case is a txtar archive: a comment that says what is promised, manifests
+// (those called .later are for its commands), and a file "expect" with steps that must come true in this order:
 //
 //	pod NAME TEMPLATE = REGEXP   a state of the pod in which kubectl's jsonpath
 //	                             template gives exactly that
@@ -88,6 +88,9 @@ func runCase(t *testing.T, c *clustertest.Cluster, file string, turns chan struc
 		data := bytes.ReplaceAll(f.Data, []byte("$DIR"), []byte(l.dir))
 		if err := os.WriteFile(filepath.Join(l.dir, f.Name), data, 0o600); err != nil {
 			t.Fatal(err)
+		}
+		if strings.HasSuffix(f.Name, ".later") {
+			continue
 		}
 		l.at = f.Name
 		l.kubectl("apply", "-f", f.Name)

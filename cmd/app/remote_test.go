@@ -290,6 +290,15 @@ func TestNodesElsewhere(t *testing.T) {
 	b.until("Hello from two", "kubectl", "exec", "two", "--", "wget", "-qO-", "http://web/")
 	b.until("Hello from", "kubectl", "get", "--raw", "/api/v1/namespaces/default/services/web/proxy/")
 
+	// The API server is a Service like any other, also where only its node has a
+	// way to it.
+	for _, address := range []string{"$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT", "kubernetes.default.svc:443"} {
+		if out, err := b.try("", "kubectl", "exec", "two", "--", "sh", "-c", "wget -O- http://"+address+"/version"); err == nil || !strings.Contains(out, "400 Bad Request") {
+			t.Errorf("plain HTTP to the API server, from a pod of another node: %v %s", err, out)
+		}
+	}
+
+	t.Run("cut off under load", func(t *testing.T) { b.testLoad(t) })
 	t.Run("cut off", func(t *testing.T) { b.testCut(t) })
 	t.Run("killed", func(t *testing.T) {
 		b.nodes["two"].kill()

@@ -34,19 +34,9 @@ func TestKubectl(t *testing.T) {
 	c.Push("spin:v1", spinModule)
 
 	t.Run("builtin", func(t *testing.T) { t.Parallel(); runScripts(t, c, "testdata/script", "builtin", builtinKubectl(t)) })
-	installed, err := exec.LookPath("kubectl")
-	if err != nil {
-		t.Log("this machine has no kubectl: only the built-in one is tested")
-		return
+	if bin := installedKubectl(t); bin != "" {
+		t.Run("installed", func(t *testing.T) { t.Parallel(); runScripts(t, c, "testdata/script", "installed", bin) })
 	}
-	t.Run("installed", func(t *testing.T) {
-		t.Parallel()
-		bin := t.TempDir()
-		if err := os.Symlink(installed, filepath.Join(bin, "kubectl")); err != nil {
-			t.Fatal(err)
-		}
-		runScripts(t, c, "testdata/script", "installed", bin)
-	})
 }
 
 // TestNodeScripts runs what takes nodes away from others, on a cluster of its
@@ -55,6 +45,22 @@ func TestNodeScripts(t *testing.T) {
 	c := clustertest.New(t, clustertest.Nodes(2))
 	c.Push("hello:v1", samples.HelloModule)
 	runScripts(t, c, "testdata/nodes", "nodes", builtinKubectl(t))
+}
+
+// installedKubectl returns a directory with the kubectl of this machine, "" when
+// there is none.
+func installedKubectl(t *testing.T) string {
+	t.Helper()
+	installed, err := exec.LookPath("kubectl")
+	if err != nil {
+		t.Log("this machine has no kubectl: only the built-in one is tested")
+		return ""
+	}
+	bin := t.TempDir()
+	if err := os.Symlink(installed, filepath.Join(bin, "kubectl")); err != nil {
+		t.Fatal(err)
+	}
+	return bin
 }
 
 // builtinKubectl returns a directory with a kubectl that is this test's binary.
@@ -88,18 +94,8 @@ func runScripts(t *testing.T, c *clustertest.Cluster, dir, who, bin string, vari
 		Setup: func(env *testscript.Env) error {
 			script := strings.TrimPrefix(filepath.Base(env.WorkDir), "script-")
 			namespace := who + "-" + script
-			_, err := c.Client.Create(t.Context(), api.Namespaces.Key("", namespace),
-				&corev1.Namespace{ObjectMeta: metaNamed(namespace)}, api.CreateOptions{})
-			if err != nil {
-				return err
-			}
-			config, err := clientcmd.LoadFromFile(c.Kubeconfig)
-			if err != nil {
-				return err
-			}
-			config.Contexts[config.CurrentContext].Namespace = namespace
 			kubeconfig := filepath.Join(env.WorkDir, ".kubeconfig")
-			if err := clientcmd.WriteToFile(*config, kubeconfig); err != nil {
+			if err := newNamespace(t, c, namespace, kubeconfig); err != nil {
 				return err
 			}
 			env.Setenv("KUBECONFIG", kubeconfig)
@@ -113,6 +109,21 @@ func runScripts(t *testing.T, c *clustertest.Cluster, dir, who, bin string, vari
 		Condition: func(cond string) (bool, error) { return cond == who, nil },
 		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"until": until},
 	})
+}
+
+// newNamespace makes a namespace and a kubeconfig that points at it.
+func newNamespace(t *testing.T, c *clustertest.Cluster, namespace, kubeconfig string) error {
+	_, err := c.Client.Create(t.Context(), api.Namespaces.Key("", namespace),
+		&corev1.Namespace{ObjectMeta: metaNamed(namespace)}, api.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	config, err := clientcmd.LoadFromFile(c.Kubeconfig)
+	if err != nil {
+		return err
+	}
+	config.Contexts[config.CurrentContext].Namespace = namespace
+	return clientcmd.WriteToFile(*config, kubeconfig)
 }
 
 // printerModule is a guest that prints a text and exits:

@@ -112,12 +112,12 @@ func answeringPods(t *testing.T, url string) map[string]int {
 }
 
 // eventually watches a collection until its objects satisfy done.
-func eventually(t *testing.T, c *clustertest.Cluster, r api.Resource, selector string, what string, done func(map[string]api.Object) bool) {
+func eventually(t testing.TB, c *clustertest.Cluster, r api.Resource, selector string, what string, done func(map[string]api.Object) bool) {
 	t.Helper()
 	within(t, clustertest.Patience, c, r, selector, what, done)
 }
 
-func within(t *testing.T, patience time.Duration, c *clustertest.Cluster, r api.Resource, selector string, what string, done func(map[string]api.Object) bool) {
+func within(t testing.TB, patience time.Duration, c *clustertest.Cluster, r api.Resource, selector string, what string, done func(map[string]api.Object) bool) {
 	t.Helper()
 	parsed, err := labels.Parse(selector)
 	if err != nil {

@@ -172,8 +172,7 @@ type candidate struct {
 func (w *worker) candidate(resourceName string) (candidate, bool) {
 	pod := w.last()
 	c := candidate{worker: w}
-	memory := resourceName == "memory"
-	if !memory {
+	if resourceName != "memory" {
 		c.used = w.inVolumes(pod, resourceName == "inodes")
 	}
 	if p := pod.Spec.Priority; p != nil {
@@ -188,22 +187,32 @@ func (w *worker) candidate(resourceName string) (candidate, bool) {
 		return c, false
 	}
 	for name, l := range w.live {
-		used := int64(0) // of inodes, which only the pod's volumes are asked for
+		var used, asked int64 // none of inodes, which only the pod's volumes are asked for
 		switch resourceName {
 		case "memory":
-			used = l.run.Usage().Memory
+			used, asked = l.run.Usage().Memory, l.request
 		case string(corev1.ResourceEphemeralStorage):
-			used = w.agent.logs.Size(logPod(pod), name)
+			used, asked = w.agent.logs.Size(logPod(pod), name), storageRequest(pod, name)
 		}
 		c.used += used
-		if memory {
-			c.request += l.request
-		}
+		c.request += asked
 		if used >= c.containerUsed {
-			c.name, c.containerUsed, c.containerAsked = name, used, l.request
+			c.name, c.containerUsed, c.containerAsked = name, used, asked
 		}
 	}
 	return c, true
+}
+
+// storageRequest is what a container asks for of the node's disk.
+func storageRequest(pod *corev1.Pod, name string) int64 {
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				return list[i].Resources.Requests.StorageEphemeral().Value()
+			}
+		}
+	}
+	return 0
 }
 
 // compare puts pods first that use more than they asked for, then those of a

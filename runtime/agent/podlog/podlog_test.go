@@ -282,3 +282,30 @@ func TestNothingOnDiskBeforeItIsNeeded(t *testing.T) {
 	}
 	w.Close()
 }
+
+// talker makes the container say more each time when something is read.
+type talker struct {
+	w      *Writer
+	reads  int
+	enough context.CancelFunc
+}
+
+func (o *talker) Write(p []byte) (int, error) {
+	if o.reads++; o.reads > 100 {
+		o.enough()
+	}
+	io.WriteString(o.w.Stdout(), strings.Repeat(strings.Repeat("z", 99)+"\n", 1000))
+	return len(p), nil
+}
+
+func TestReadingWhatIsThereEnds(t *testing.T) {
+	s := newStore(t, Limits{MaxSize: 64 << 10, MaxFiles: 4})
+	w := create(t, s, 0)
+	defer w.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	io.WriteString(w.Stdout(), strings.Repeat("first\n", 20_000))
+	if err := s.Read(ctx, pod, "c", 0, Options{}, &talker{w: w, enough: cancel}); err != nil {
+		t.Errorf("reading a log that grows faster than it is read: %v", err)
+	}
+}

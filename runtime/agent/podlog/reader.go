@@ -53,6 +53,7 @@ type reader struct {
 	out    *bufio.Writer
 	left   int64 // bytes that may still be written, -1: no limit
 
+	last int      // generation at the begin, after which one that does not follow stops
 	rest []string // files after the current one, when nobody writes
 	gen  int      // generation of file, when somebody writes
 	file *os.File
@@ -89,7 +90,7 @@ func (r *reader) seek() error {
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
-	r.gen = first + at
+	r.gen, r.last = first+at, first+len(files)-1
 	if len(r.rest) > at {
 		r.rest = r.rest[at+1:]
 	}
@@ -142,6 +143,9 @@ func (r *reader) copy(ctx context.Context) error {
 			// Asked before reading: what comes later than this wakes us.
 			gen, changed, closed = r.writer.state()
 		}
+		if !r.opts.Follow { // a container that writes faster than it is read has no end
+			gen = min(gen, r.last)
+		}
 		if err := r.drain(); err != nil {
 			return err
 		}
@@ -185,7 +189,7 @@ func (r *reader) next(gen int) (bool, error) {
 	}
 	r.writer.mu.Lock()
 	defer r.writer.mu.Unlock()
-	for r.gen < r.writer.gen {
+	for r.gen < gen {
 		r.gen++
 		path := r.path
 		if r.gen < r.writer.gen {

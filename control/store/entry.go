@@ -31,6 +31,15 @@ func (e *Entry) Memo(by any, decode func(*Entry) (any, error)) (any, error) {
 	return made, nil
 }
 
+// forget lets go of what Memo keeps, for an entry that few will read again;
+// they decode it anew. One that is being decoded is left alone.
+func (e *Entry) forget() {
+	if e.mu.TryLock() {
+		e.memo, e.by = nil, nil
+		e.mu.Unlock()
+	}
+}
+
 // Event is one change of one key.
 type Event struct {
 	// Entry is the new value or, for a deletion, the last value with the

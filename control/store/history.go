@@ -10,6 +10,11 @@ import (
 // the event, the entry, its place in the lists of the groups.
 const eventOverhead = 256
 
+// memosKept is how many of the newest events keep decoded what they have
+// superseded. Watchers are seldom further behind, and a decoded object takes
+// several times the memory of its bytes, which is all that cost counts.
+const memosKept = 1000
+
 // history is the ring of the newest events, and the groups of watchers that
 // look at parts of it. Events have positions that count up for ever; the ring
 // holds those from base on. It has no lock of its own: the store's guards it.
@@ -64,6 +69,7 @@ func (h *history) append(e Event) {
 	position := h.end()
 	h.events = append(h.events, e)
 	h.bytes += cost(e)
+	h.forget()
 	h.trim()
 	for length := range h.lengths {
 		if length > len(e.Entry.Key) {
@@ -71,6 +77,21 @@ func (h *history) append(e Event) {
 		}
 		if g := h.groups[e.Entry.Key[:length]]; g != nil {
 			g.append(position, h.base)
+		}
+	}
+}
+
+// forget drops the memos of the event that has just become too old for them. Its
+// value is live state, or another event's Prev, unless it was a deletion.
+func (h *history) forget() {
+	n := len(h.events) - memosKept - 1
+	if n < 0 {
+		return
+	}
+	if e := h.events[n]; e.Prev != nil {
+		e.Prev.forget()
+		if e.Deleted {
+			e.Entry.forget()
 		}
 	}
 }

@@ -170,3 +170,37 @@ func TestStoppedWatchers(t *testing.T) {
 		past.Stop()
 	}
 }
+
+// TestSupersededIsForgotten: what a decoded object takes is held for the live
+// state and the newest changes only.
+func TestSupersededIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, store.NewMemory())
+		decoded := map[uint64]int{}
+		read := func(e *store.Entry) {
+			if _, err := e.Memo(1, func(e *store.Entry) (any, error) { decoded[e.Revision]++; return e.Key, nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var entries []*store.Entry
+		for range 1100 {
+			revision := uint64(0)
+			if n := len(entries); n > 0 {
+				revision = entries[n-1].Revision
+			}
+			e, err := s.Put(t.Context(), "k", []byte("v"), revision)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read(e)
+			entries = append(entries, e)
+		}
+		for _, e := range entries {
+			read(e)
+		}
+		first, recent, live := entries[0].Revision, entries[len(entries)-500].Revision, entries[len(entries)-1].Revision
+		if decoded[first] != 2 || decoded[recent] != 1 || decoded[live] != 1 {
+			t.Errorf("decoded %d times long ago, %d times of late, %d times as it is", decoded[first], decoded[recent], decoded[live])
+		}
+	})
+}

@@ -57,7 +57,10 @@ func (s *Scheduler) followAll() {
 				func(c *storagev1.StorageClass) happening { snap.RemoveClass(c.Name); return 0 })
 		case "storage.k8s.io/csinodes":
 			follow(s, r, func(_, n *storagev1.CSINode) happening { snap.SetDrivers(n); return volumeChanges },
-				func(n *storagev1.CSINode) happening { snap.RemoveDrivers(n.Name); return 0 })
+				func(n *storagev1.CSINode) happening { snap.RemoveDrivers(n.Name); return volumeChanges })
+		case "storage.k8s.io/volumeattachments":
+			follow(s, r, func(_, a *storagev1.VolumeAttachment) happening { snap.SetAttachment(a); return 0 },
+				func(a *storagev1.VolumeAttachment) happening { snap.RemoveAttachment(a); return volumeChanges })
 		}
 	}
 }

@@ -21,8 +21,11 @@ type claims struct {
 	offers  map[offer]map[string]*corev1.PersistentVolume // the same, by whom they are for
 	classes map[string]*storagev1.StorageClass
 	drivers map[string]*storagev1.CSINode // by node
-	users   map[claimName]map[*nodeState]int
-	assumed map[string]claimName // volumes given away whose writing is under way
+	// attachments are the names of volumes by the node and the attachment that
+	// brings them there.
+	attachments map[string]map[string]string
+	users       map[claimName]map[*nodeState]int
+	assumed     map[string]claimName // volumes given away whose writing is under way
 }
 
 type claimName struct{ namespace, name string }
@@ -44,7 +47,8 @@ func newClaims() claims {
 	return claims{byName: map[claimName]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
 		offers:  map[offer]map[string]*corev1.PersistentVolume{},
 		classes: map[string]*storagev1.StorageClass{}, drivers: map[string]*storagev1.CSINode{},
-		users: map[claimName]map[*nodeState]int{}, assumed: map[string]claimName{}}
+		attachments: map[string]map[string]string{},
+		users:       map[claimName]map[*nodeState]int{}, assumed: map[string]claimName{}}
 }
 
 // use counts a pod's claims on its node.
@@ -71,7 +75,7 @@ type volumeView struct {
 	offered  [][]*corev1.PersistentVolume    // to each of them
 	taken    bool                            // a claim for one pod is in use
 	takers   []claimName                     // those claims
-	byDriver map[string][]string             // CSI drivers and the handles of this pod's volumes
+	byDriver map[string][]string             // drivers and what this pod has of them
 }
 
 func (d *decision) volumeView() (v volumeView) {
@@ -114,14 +118,7 @@ func (d *decision) volumeView() (v volumeView) {
 	if immediate {
 		v.problem = "pod has unbound immediate PersistentVolumeClaims"
 	}
-	for _, pv := range v.bound {
-		if csi := pv.Spec.CSI; csi != nil {
-			if v.byDriver == nil {
-				v.byDriver = map[string][]string{}
-			}
-			v.byDriver[csi.Driver] = append(v.byDriver[csi.Driver], csi.VolumeHandle)
-		}
-	}
+	v.byDriver = c.driversOf(r)
 	return v
 }
 
@@ -194,46 +191,6 @@ func (c *claims) provisions(claim *corev1.PersistentVolumeClaim, node *corev1.No
 	})
 }
 
-// overLimit says whether the pod's volumes are more than a driver of the node
-// takes. A volume that is attached already counts once.
-func (d *decision) overLimit(n *nodeState) bool {
-	drivers := d.snapshot.claims.drivers[n.name]
-	if drivers == nil {
-		return false
-	}
-	for _, driver := range drivers.Spec.Drivers {
-		wanted := d.volumes.byDriver[driver.Name]
-		if len(wanted) == 0 || driver.Allocatable == nil || driver.Allocatable.Count == nil {
-			continue
-		}
-		attached := d.snapshot.claims.attached(n, driver.Name)
-		for _, handle := range wanted {
-			attached[handle] = true
-		}
-		if len(attached) > int(*driver.Allocatable.Count) {
-			return true
-		}
-	}
-	return false
-}
-
-// attached are the handles of a driver's volumes that pods on the node use.
-func (c *claims) attached(n *nodeState, driver string) map[string]bool {
-	out := map[string]bool{}
-	for _, r := range n.pods {
-		for _, name := range r.claims {
-			claim := c.byName[claimName{r.pod.Namespace, name}]
-			if claim == nil {
-				continue
-			}
-			if pv := c.volumes[claim.Spec.VolumeName]; pv != nil && pv.Spec.CSI != nil && pv.Spec.CSI.Driver == driver {
-				out[pv.Spec.CSI.VolumeHandle] = true
-			}
-		}
-	}
-	return out
-}
-
 // ServeClaims says that claims and volumes are told to this snapshot; before
 // that, pods are placed as if they had none.
 func (s *Snapshot) ServeClaims() { s.claims.served = true }
@@ -286,9 +243,3 @@ func (s *Snapshot) SetClass(class *storagev1.StorageClass) { s.claims.classes[cl
 
 // RemoveClass forgets a storage class.
 func (s *Snapshot) RemoveClass(name string) { delete(s.claims.classes, name) }
-
-// SetDrivers tells what storage drivers a node has.
-func (s *Snapshot) SetDrivers(n *storagev1.CSINode) { s.claims.drivers[n.Name] = n }
-
-// RemoveDrivers forgets a node's storage drivers.
-func (s *Snapshot) RemoveDrivers(node string) { delete(s.claims.drivers, node) }

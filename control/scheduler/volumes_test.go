@@ -105,10 +105,47 @@ func TestPickPlacesVolumes(t *testing.T) {
 				s.SetClaim(claim(name, "fast", "v-"+name))
 				s.SetVolume(diskIn("v-"+name, "fast", "2"))
 			}
-			s.SetDrivers(&storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: "b"}, Spec: storagev1.CSINodeSpec{Drivers: []storagev1.CSINodeDriver{
-				{Name: "disks.example.com", Allocatable: &storagev1.VolumeNodeResources{Count: new(int32(1))}}}}})
+			limitVolumes(s, "b", 1)
 			s.AddPod(pod("user", "", claiming("other")), "b")
 		}, "0/2 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity, 1 node(s) exceed max volume count."},
+		{"too many, with those that are still to be provisioned", func(s *Snapshot) {
+			s.SetClass(storageClass("fast", "disks.example.com"))
+			for _, name := range []string{"data", "other"} {
+				s.SetClaim(claim(name, "fast", ""))
+			}
+			limitVolumes(s, "a", 1)
+			limitVolumes(s, "b", 1)
+			s.AddPod(pod("user", "", claiming("other")), "b")
+		}, "a"},
+		{"too many, with what is attached for nobody", func(s *Snapshot) {
+			s.SetClass(storageClass("fast", "disks.example.com"))
+			s.SetClaim(claim("data", "fast", ""))
+			s.SetVolume(diskIn("left", "fast", "1"))
+			limitVolumes(s, "a", 1)
+			s.SetAttachment(attachment("left", "a"))
+		}, "b"},
+		{"attached already", func(s *Snapshot) {
+			s.SetClaim(claim("data", "fast", "v"))
+			s.SetVolume(diskIn("v", "fast", "1"))
+			limitVolumes(s, "a", 1)
+			s.SetAttachment(attachment("v", "a"))
+		}, "a"},
+		{"detached", func(s *Snapshot) {
+			s.SetClaim(claim("data", "fast", "v"))
+			s.SetVolume(diskIn("v", "fast", "1"))
+			s.SetVolume(diskIn("left", "fast", "1"))
+			limitVolumes(s, "a", 1)
+			s.SetAttachment(attachment("left", "a"))
+			s.RemoveAttachment(attachment("left", "a"))
+		}, "a"},
+		{"another driver's volumes", func(s *Snapshot) {
+			s.SetClaim(claim("data", "fast", "v"))
+			s.SetVolume(diskIn("v", "fast", "2"))
+			s.SetClass(storageClass("slow", "tapes.example.com"))
+			s.SetClaim(claim("other", "slow", ""))
+			limitVolumes(s, "b", 1)
+			s.AddPod(pod("user", "", claiming("other")), "b")
+		}, "b"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := snapshotOf(node("a", roomyNode, label("zone", "1")), node("b", roomyNode, label("zone", "2")))
@@ -123,6 +160,17 @@ func TestPickPlacesVolumes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// limitVolumes lets a node have so many volumes of the driver of diskIn.
+func limitVolumes(s *Snapshot, node string, n int32) {
+	s.SetDrivers(&storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: node}, Spec: storagev1.CSINodeSpec{Drivers: []storagev1.CSINodeDriver{
+		{Name: "disks.example.com", Allocatable: &storagev1.VolumeNodeResources{Count: &n}}}}})
+}
+
+func attachment(volume, node string) *storagev1.VolumeAttachment {
+	return &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: volume + "-on-" + node}, Spec: storagev1.VolumeAttachmentSpec{
+		Attacher: "disks.example.com", NodeName: node, Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &volume}}}
 }
 
 func TestClaimsAreForgotten(t *testing.T) {

@@ -17,7 +17,9 @@ import (
 )
 
 // statefulSets keeps the pods of StatefulSets, each with its own name and
-// claims. Names make every write repeatable, so there are no expectations.
+// claims. Names make every creation repeatable, so only deletions are expected:
+// with one that the informer does not show yet and a newer template, another
+// pod would be next.
 type statefulSets struct {
 	client    api.Client
 	sets      *reconcile.Informer
@@ -25,6 +27,7 @@ type statefulSets struct {
 	claims    *reconcile.Informer
 	owners    owners
 	revisions revisions
+	control   podControl
 	recorder  *reconcile.Recorder
 	now       func() time.Time
 	loop      *reconcile.Loop
@@ -35,17 +38,19 @@ func newStatefulSets(cfg Config) runner {
 	c := &statefulSets{
 		client: cfg.Client,
 		sets:   cfg.Informers.For(api.StatefulSets), pods: cfg.Informers.For(api.Pods),
-		claims:   cfg.Informers.For(api.PersistentVolumeClaims),
-		recorder: cfg.Recorder.For("statefulset-controller"),
-		now:      cfg.Clock,
+		claims:  cfg.Informers.For(api.PersistentVolumeClaims),
+		control: newPodControl(cfg, "statefulset-controller"),
+		now:     cfg.Clock,
 	}
+	c.recorder = c.control.recorder
 	c.owners = owners{client: cfg.Client, owner: api.StatefulSets, owned: api.Pods, objects: c.pods, member: func(set, pod api.Object) bool {
 		_, ok := ordinalOf(set, pod)
 		return ok
 	}}
 	c.loop = cfg.loop("statefulset", 8, c)
 	c.revisions = newRevisions(cfg, api.StatefulSets, func() *reconcile.Loop { return c.loop })
-	podWatch{kind: api.StatefulSets, owners: c.sets, selector: selectorOf(api.StatefulSets, func(set *appsv1.StatefulSet) *metav1.LabelSelector { return set.Spec.Selector }), loop: c.loop}.start(c.pods)
+	podWatch{kind: api.StatefulSets, owners: c.sets, selector: selectorOf(api.StatefulSets, func(set *appsv1.StatefulSet) *metav1.LabelSelector { return set.Spec.Selector }),
+		loop: c.loop, expect: c.control.expect}.start(c.pods)
 	c.claims.OnChange(func(old, new api.Object) { // a pod may wait for its end
 		if new != nil {
 			return
@@ -73,6 +78,12 @@ func (c *statefulSets) Reconcile(ctx context.Context, key api.Key) (time.Duratio
 	selector, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
 	if err != nil {
 		return 0, nil // the API refuses such a selector; nothing to retry
+	}
+	if _, err := c.control.settle(ctx, set); err != nil {
+		return 0, err
+	}
+	if !c.control.expect.satisfied(set.UID) {
+		return expectationLife, nil // what is seen wakes the loop
 	}
 	claimed, err := c.owners.claim(ctx, set, selector)
 	if err != nil {
@@ -193,11 +204,18 @@ func (c *statefulSets) removePod(ctx context.Context, set *appsv1.StatefulSet, p
 		}
 		c.recorder.Event(set, corev1.EventTypeWarning, reason, "StatefulSet %s/%s is recreating %s Pod %s", set.Namespace, set.Name, how, pod.Name)
 	}
+	c.control.expect.expectDeletion(set.UID, pod.UID)
 	_, err := c.client.Delete(ctx, api.Pods.KeyOf(pod), api.DeleteOptions{UID: &pod.UID})
+	if decided(err) {
+		c.control.expect.deleted(set.UID, pod.UID)
+	}
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
+		if !decided(err) {
+			c.control.expect.doubtDeletion(set.UID, pod)
+		}
 		if !apierrors.IsConflict(err) && ctx.Err() == nil {
 			c.recorder.Event(set, corev1.EventTypeWarning, failedDelete, "delete Pod %s in StatefulSet %s failed error: %v", pod.Name, set.Name, err)
 		}

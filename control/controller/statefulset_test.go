@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -403,4 +404,35 @@ func TestStatefulSetPodsHaveNames(t *testing.T) {
 			t.Errorf("names %q", got)
 		}
 	})
+}
+
+// late is a client that shows pods half a second after the others' objects.
+type late struct{ api.Client }
+
+func (c late) Watch(ctx context.Context, key api.Key, opts api.ListOptions) (api.Watch, error) {
+	w, err := c.Client.Watch(ctx, key, opts)
+	if err != nil || key.Resource != "pods" {
+		return w, err
+	}
+	return slow{Watch: w, pause: func() time.Duration { return time.Second / 2 }}, nil
+}
+
+// TestStatefulSetKnowsWhatItDeletes: a newer template that is seen before the
+// end of a pod does not take a second pod away.
+func TestStatefulSetKnowsWhatItDeletes(t *testing.T) {
+	inBed(t, setLoops, func(b *bed) {
+		create(b, api.StatefulSets, dbSet(3, asIs))
+		b.serveAll()
+		b.setTag("v2")
+		for range 1000 {
+			if b.serve(); b.line() == "db-0:v1* db-2:v2*" {
+				break
+			}
+			b.pass(100 * time.Millisecond)
+		}
+		b.setTag("v3")
+		b.wantLine("db-0:v1* db-2:v2*")
+		b.serveAll()
+		b.wantLine("db-0:v3* db-1:v3* db-2:v3*")
+	}, func(cfg *Config) { cfg.Client = late{cfg.Client} })
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,6 +46,9 @@ func (c *Cluster) newAccess() (*access, error) {
 	}
 	roles, issuer := rbac.New(c.log("access")), tokens.NewIssuer(keys, time.Now)
 	a := &access{roles: roles, tokens: issuer, reviews: &auth.Reviews{Rules: roles}, quotas: quota.NewLedger(nil)}
+	if c.shared() {
+		a.quotas = quota.NewShared(nil, uuid.NewString())
+	}
 	a.webhooks = c.newWebhooks(a)
 	a.issuers, err = c.openIssuers()
 	return a, err

@@ -113,8 +113,11 @@ func (c *Cluster) openStore(ctx context.Context) error {
 	return nil
 }
 
+// shared says that other processes may serve the same store.
+func (c *Cluster) shared() bool { return c.cfg.StoreURL != "" }
+
 func (c *Cluster) openRegistry(ctx context.Context) error {
-	memory := store.New(c.bucket, store.Options{Log: c.log("store")})
+	memory := store.New(c.bucket, store.Options{Shared: c.shared(), Log: c.log("store")})
 	c.memory = memory
 	c.actors.start("store", memory.Run)
 	c.callouts = c.newCallouts()
@@ -126,7 +129,7 @@ func (c *Cluster) openRegistry(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.registry, err = registry.New(registry.Config{Store: memory, Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR,
+	c.registry, err = registry.New(registry.Config{Store: memory, Shared: c.shared(), Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR,
 		Admission: slices.Concat(c.access.admission(func() *api.Catalog { return c.registry.Catalog() }), marking(c.tracer)), Reviews: c.access.reviews.Answer, Tokens: c.access.tokens,
 		Keyring: keyring, Conversions: c.callouts.Convert})
 	if err != nil {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,7 @@ type quotas struct {
 	loop   *reconcile.Loop
 	quotas *reconcile.Informer
 	meters []metered
+	gone   departed // which charges that other servers have noted are settled
 }
 
 // metered is a kind that quotas can bound.
@@ -88,7 +90,9 @@ func (c *quotas) changed(m metered, old, new api.Object) {
 		return
 	}
 	var due time.Duration
-	if new != nil {
+	if new == nil {
+		c.gone.add(old.GetUID(), c.cfg.Clock(), quota.NoteLife)
+	} else {
 		now := c.cfg.Clock()
 		pod, isPod := new.(*corev1.Pod)
 		left, ending := time.Duration(0), false
@@ -120,7 +124,7 @@ func (c *quotas) Reconcile(ctx context.Context, key api.Key) (time.Duration, err
 				again = min(again, max(p.Until.Sub(begun), time.Second))
 			}
 		}
-		return c.recount(ctx, key, pending)
+		return c.recount(ctx, key, pending, &again)
 	})
 	if apierrors.IsNotFound(err) {
 		return 0, nil
@@ -137,20 +141,27 @@ func (c *quotas) Reconcile(ctx context.Context, key api.Key) (time.Duration, err
 	return again, nil
 }
 
-// recount writes what a quota allows and what is used of it.
-func (c *quotas) recount(ctx context.Context, key api.Key, pending []quota.Pending) (*corev1.ResourceQuota, error) {
+// recount writes what a quota allows and what is used of it. It lowers again to
+// when something that is pending now will not be any more.
+func (c *quotas) recount(ctx context.Context, key api.Key, pending []quota.Pending, again *time.Duration) (*corev1.ResourceQuota, error) {
 	q, err := api.Get[*corev1.ResourceQuota](ctx, c.cfg.Client, key)
 	if err != nil {
 		return nil, err
 	}
-	used, err := c.used(ctx, q, pending)
+	// What is gone was stored, and is counted by nobody any more.
+	others := slices.DeleteFunc(c.cfg.Quotas.Others(q), func(p quota.Pending) bool { return c.gone.knows(p.UID) })
+	for _, p := range others {
+		*again = min(*again, max(p.Until.Sub(c.cfg.Clock()), time.Second))
+	}
+	used, err := c.used(ctx, q, append(pending, others...))
 	if err != nil {
 		return nil, err
 	}
-	if q.Status.Used != nil && quota.Equal(q.Status.Hard, q.Spec.Hard) && quota.Equal(q.Status.Used, used) {
+	changed := q.DeepCopy()
+	pruned := quota.Prune(changed, c.cfg.Clock())
+	if q.Status.Used != nil && quota.Equal(q.Status.Hard, q.Spec.Hard) && quota.Equal(q.Status.Used, used) && !pruned {
 		return nil, nil
 	}
-	changed := q.DeepCopy()
 	changed.Status = corev1.ResourceQuotaStatus{Hard: q.Spec.Hard, Used: used}
 	stored, err := c.cfg.Client.Update(ctx, key, changed, api.UpdateOptions{Subresource: "status"})
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 
+	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/quota"
 )
@@ -320,6 +321,59 @@ func TestQuotaTakesBackWhatFailed(t *testing.T) {
 		}
 		b.wantUsed("q", "pods=1/1")
 		ledger.Settle(b.ctx, charge, api.NotStored)
+		b.wantUsed("q", "pods=0/1")
+	})
+}
+
+// TestQuotaCountsWhatOthersCharge: what another server over the store has
+// charged is not counted away before its object is there.
+func TestQuotaCountsWhatOthersCharge(t *testing.T) {
+	inBed(t, justQuotas, func(b *bed) {
+		create(b, api.ResourceQuotas, quotaOf("q", "pods", "1"))
+		b.settle()
+		write := func(name string) quota.Write {
+			pod := cpuPod(name, "1")
+			pod.UID = types.UID(name)
+			return quota.Write{Meter: quota.MeterOf(api.Pods.GroupResource()), Object: pod}
+		}
+		other := quota.NewShared(nil, "other")
+		charge, err := other.Charge(b.ctx, b.api, write("late"))
+		if err != nil || charge == nil {
+			t.Fatal(charge, err)
+		}
+		b.pass(2 * quotaVerify)
+		b.wantUsed("q", "pods=1/1")
+		if text := b.refused(api.Pods, cpuPod("too-many", "1")); !strings.Contains(text, "exceeded quota") {
+			t.Error(text)
+		}
+		other.Settle(b.ctx, charge, api.NotStored)
+		b.settle()
+		b.wantUsed("q", "pods=0/1")
+		if q, err := api.Get[*corev1.ResourceQuota](b.ctx, b.api, api.ResourceQuotas.Key("default", "q")); err != nil || len(q.Annotations) > 0 {
+			t.Errorf("left behind: %v, %v", q, err)
+		}
+		// A server that ends after its charge holds it until nothing can come of it.
+		if charge, err = other.Charge(b.ctx, b.api, write("never")); err != nil {
+			t.Fatal(err)
+		}
+		b.pass(quota.NoteLife / 2)
+		b.wantUsed("q", "pods=1/1")
+		b.pass(quota.NoteLife)
+		b.wantUsed("q", "pods=0/1")
+		// What was stored and deleted counts no more, although its server still notes it.
+		made := cpuPod("short", "1")
+		server, end := b.newAPI(admission.New(admission.Config{Quotas: other}))
+		defer end()
+		if _, err := server.Create(b.ctx, api.Pods.KeyOf(made), made, api.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		b.settle()
+		b.wantUsed("q", "pods=1/1")
+		now := int64(0)
+		if _, err := b.api.Delete(b.ctx, api.Pods.KeyOf(made), api.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
+			t.Fatal(err)
+		}
+		b.pass(2 * quotaVerify)
 		b.wantUsed("q", "pods=0/1")
 	})
 }

@@ -31,7 +31,7 @@ func (l *Ledger) decide(ctx context.Context, client api.Client, namespace string
 			if len(t.shares) == 0 {
 				continue
 			}
-			err := l.write(ctx, client, r, t.quota, t.used)
+			err := l.write(ctx, client, r, t, nil)
 			switch {
 			case conflict(err):
 				lost = true
@@ -93,10 +93,13 @@ func (l *Ledger) hold(t taking) {
 	}
 }
 
-// write stores what is used of a quota, unless somebody has changed it.
-func (l *Ledger) write(ctx context.Context, client api.Client, r *room, q *corev1.ResourceQuota, used corev1.ResourceList) error {
+// write stores what is used of a quota, unless somebody has changed it: after a
+// batch, or without a charge that is taken back.
+func (l *Ledger) write(ctx context.Context, client api.Client, r *room, t taking, without *Charge) error {
+	q := t.quota
 	changed := q.DeepCopy()
-	changed.Status.Used = used
+	changed.Status.Used = t.used
+	l.note(changed, r, t.shares, without)
 	stored, err := client.Update(ctx, api.ResourceQuotas.KeyOf(q), changed, api.UpdateOptions{Subresource: "status", FieldManager: manager})
 	if err != nil {
 		return err
@@ -113,7 +116,8 @@ func (l *Ledger) release(ctx context.Context, namespace string, r *room, c *Char
 	for name, share := range c.held {
 		q, err := api.Get[*corev1.ResourceQuota](ctx, c.client, api.ResourceQuotas.Key(namespace, name))
 		if err == nil && q.ResourceVersion == r.wrote[name] {
-			err = l.write(ctx, c.client, r, q, Add(Subtract(mask(q.Status.Used, share), share), without(q.Status.Used, share)))
+			used := Add(Subtract(mask(q.Status.Used, share), share), without(q.Status.Used, share))
+			err = l.write(ctx, c.client, r, taking{quota: q, used: used}, c)
 			if err == nil {
 				continue
 			}

@@ -39,7 +39,8 @@ const (
 //
 // The zero value is not usable; a Ledger is safe for concurrent use.
 type Ledger struct {
-	now func() time.Time
+	now     func() time.Time
+	process string // among those over one store; empty: there is no other
 
 	mu    sync.Mutex
 	rooms map[string]*room
@@ -60,6 +61,7 @@ type room struct {
 type Charge struct {
 	write  Write
 	client api.Client
+	begun  time.Time
 	done   chan struct{} // closed when err and held are final
 	err    error
 	held   map[string]corev1.ResourceList // by the name of the quota
@@ -72,6 +74,15 @@ func NewLedger(now func() time.Time) *Ledger {
 		now = time.Now
 	}
 	return &Ledger{now: now, rooms: map[string]*room{}, told: map[int]func(api.Key){}}
+}
+
+// NewShared makes a Ledger for one of several processes over one store, each of
+// which has a name of its own: it notes in the quotas what is pending, for
+// whoever counts.
+func NewShared(now func() time.Time, process string) *Ledger {
+	l := NewLedger(now)
+	l.process = process
+	return l
 }
 
 // OnRelease adds a function that is told which quota has to be counted anew,
@@ -112,7 +123,7 @@ func (l *Ledger) Charge(ctx context.Context, client api.Client, w Write) (*Charg
 	if err != nil || !slices.ContainsFunc(quotas, w.concerns) {
 		return nil, err
 	}
-	c := &Charge{write: w, client: client, done: make(chan struct{}), held: map[string]corev1.ResourceList{}}
+	c := &Charge{write: w, client: client, begun: l.now(), done: make(chan struct{}), held: map[string]corev1.ResourceList{}}
 	r := l.enter(namespace, c)
 	defer l.leave(namespace, r)
 	select {

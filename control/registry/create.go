@@ -33,6 +33,9 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 	if err != nil {
 		return nil, err
 	}
+	if ctx, err = r.fresh(ctx); err != nil {
+		return nil, r.fail(ctx, key, err)
+	}
 	if opts.Subresource != "" {
 		sub, ok := k.subresources[opts.Subresource]
 		if !ok || sub.Create == nil {

@@ -24,7 +24,7 @@ func (r *Registry) Delete(ctx context.Context, key api.Key, opts api.DeleteOptio
 	if err := validateDelete(opts); err != nil {
 		return nil, err
 	}
-	if err := r.store.Fresh(ctx); err != nil {
+	if ctx, err = r.fresh(ctx); err != nil {
 		return nil, r.fail(ctx, key, err)
 	}
 	for try := 1; ; try++ {

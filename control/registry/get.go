@@ -40,10 +40,26 @@ func (r *Registry) Get(ctx context.Context, key api.Key, opts api.GetOptions) (a
 // newest makes sure that a read which asks for no version sees what any server
 // over the store has been answered, as clients expect of it.
 func (r *Registry) newest(ctx context.Context, version string) error {
-	if version != "" {
+	if version != "" || ctx.Value(freshKey{}) == r {
 		return nil
 	}
 	return r.store.Fresh(ctx)
+}
+
+// freshKey marks the context of a write that began with a look at how far the
+// store is. What is read on its behalf, by admission above all, need not look
+// again: it is as new as the request.
+type freshKey struct{}
+
+// fresh begins a write.
+func (r *Registry) fresh(ctx context.Context) (context.Context, error) {
+	if !r.shared || ctx.Value(freshKey{}) == r {
+		return ctx, nil
+	}
+	if err := r.store.Fresh(ctx); err != nil {
+		return ctx, err
+	}
+	return context.WithValue(ctx, freshKey{}, r), nil
 }
 
 // load reads the current state of a key, decoded.

@@ -145,7 +145,8 @@ func parentOf(old, sent api.Object) api.Object {
 // until no other writer came between. store.ErrNotFound means that there is no
 // such object.
 func (r *Registry) modify(ctx context.Context, k *kind, key api.Key, w write, wanted change) (api.Object, error) {
-	if err := r.store.Fresh(ctx); err != nil {
+	ctx, err := r.fresh(ctx)
+	if err != nil {
 		return nil, err
 	}
 	for try := 1; ; try++ {

@@ -1,6 +1,7 @@
 package apiserver_test
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
@@ -8,6 +9,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/serializer/cbor"
 
 	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
@@ -53,6 +58,29 @@ func FuzzRequest(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1], seed[2], seed[3], []byte(seed[4]))
 	}
+	binary := func(text, mediaType string) []byte {
+		types, err := api.NewTypes()
+		if err != nil {
+			f.Fatal(err)
+		}
+		obj, _, err := types.Codecs.UniversalDeserializer().Decode([]byte(text), nil, nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		factory := serializer.NewCodecFactory(types.Scheme, serializer.WithSerializer(cbor.NewSerializerInfo))
+		info, _ := apiruntime.SerializerInfoForMediaType(factory.SupportedMediaTypes(), mediaType)
+		var out bytes.Buffer
+		if err := info.Serializer.Encode(obj, &out); err != nil {
+			f.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	for _, mediaType := range []string{apiruntime.ContentTypeProtobuf, apiruntime.ContentTypeCBOR, apiruntime.ContentTypeYAML} {
+		f.Add("POST", pods, "fieldValidation=Warn", mediaType, binary(pod, mediaType))
+		f.Add("PUT", "/apis/apps/v1/namespaces/default/deployments/d", "fieldValidation=Strict", mediaType, binary(deployment, mediaType))
+	}
+	f.Add("PATCH", "/apis/apps/v1/namespaces/default/deployments/d", "fieldManager=f&force=true", "application/apply-patch+cbor", binary(deployment, apiruntime.ContentTypeCBOR))
+	f.Add("PATCH", "/api/v1/namespaces/default/services/s", "fieldManager=f", "application/apply-patch+yaml", binary(service, apiruntime.ContentTypeYAML))
 	var log strings.Builder
 	server := fuzzServer(f, &log)
 	f.Fuzz(func(t *testing.T, method, path, query, format string, body []byte) {

@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -86,71 +85,4 @@ func BenchmarkListPodsOfANode(b *testing.B) {
 			b.Fatal(len(list.Items), err)
 		}
 	}
-}
-
-// FuzzPatch applies arbitrary patches: the answer may be any, but it must be a
-// Status, and what is stored must still be a valid object.
-func FuzzPatch(f *testing.F) {
-	for i, seed := range []string{
-		`{"data":{"k":"v"}}`, `[{"op":"add","path":"/data/x","value":"y"}]`, `{"metadata":{"finalizers":["a.b/c"]}}`, `{"$patch":"delete"}`,
-		`{"metadata":{"labels":null}}`, `[{"op":"move","from":"/data","path":"/metadata"}]`, `{"metadata":{"$deleteFromPrimitiveList/finalizers":["x"]}}`,
-		`{"$retainKeys":["data"]}`, `null`, `7`, `[]`,
-	} {
-		f.Add([]byte(seed), uint8(i))
-	}
-	f.Add([]byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","labels":{"x":"y"}},"data":{"k":"2"}}`), uint8(3))
-	f.Add([]byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","finalizers":["a.b/c","a.b/c"]}}`), uint8(3))
-	formats := []types.PatchType{types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyPatchType}
-	f.Fuzz(func(t *testing.T, data []byte, format uint8) {
-		r := newRegistry(t)
-		create(t, r, api.ConfigMaps, testConfigMap("a", "1"))
-		key := api.ConfigMaps.Key("default", "a")
-		_, err := r.Patch(t.Context(), key, api.Patch{Type: formats[int(format)%len(formats)], Data: data}, api.PatchOptions{FieldManager: "fuzz", Force: true})
-		if err != nil && !isStatus(err) {
-			t.Errorf("not a Status: %v", err)
-		}
-		stored, err := api.Get[*corev1.ConfigMap](t.Context(), r, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if errs := r.validateCreate(r.served.find("", "configmaps"), stored); len(errs) > 0 {
-			t.Errorf("stored an invalid object: %v", errs)
-		}
-	})
-}
-
-// FuzzContinue lists with arbitrary continue tokens and selectors: a Status or a
-// list, and never what the collection does not hold.
-func FuzzContinue(f *testing.F) {
-	for _, seed := range []continuation{{Revision: -1, Start: "core/configmaps/default/a"}, {Revision: 1 << 62, Start: "core/configmaps/default/"},
-		{Revision: 3, Start: "core/secrets/default/a"}, {}} {
-		token, err := seed.token()
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(token, "metadata.name=a", int64(1))
-	}
-	f.Add("bm9uc2Vuc2U", "metadata.name!=a,metadata.namespace=default", int64(0))
-	f.Add("", "metadata.name=a\\,b,spec.x=y", int64(-1))
-	f.Fuzz(func(t *testing.T, token, selector string, limit int64) {
-		r := newRegistry(t)
-		create(t, r, api.ConfigMaps, testConfigMap("a", "1"))
-		create(t, r, api.ConfigMaps, testConfigMap("b", "1"))
-		chosen, err := fields.ParseSelector(selector)
-		if err != nil {
-			return
-		}
-		list, err := r.List(t.Context(), api.ConfigMaps.Key("default", ""), api.ListOptions{Continue: token, Fields: chosen, Limit: max(limit, 0)})
-		if err != nil {
-			if !isStatus(err) {
-				t.Errorf("not a Status: %v", err)
-			}
-			return
-		}
-		for _, obj := range list.Items {
-			if _, ok := obj.(*corev1.ConfigMap); !ok || obj.GetNamespace() != "default" {
-				t.Errorf("listed a %T of %s", obj, obj.GetNamespace())
-			}
-		}
-	})
 }

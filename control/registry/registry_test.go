@@ -37,7 +37,7 @@ func (c *clock) add(d time.Duration) {
 }
 
 // newRegistry returns a bootstrapped registry on a memory log.
-func newRegistry(t *testing.T, change ...func(*Config)) *Registry {
+func newRegistry(t testing.TB, change ...func(*Config)) *Registry {
 	t.Helper()
 	types, err := api.NewTypes()
 	if err != nil {
@@ -60,7 +60,7 @@ func newRegistry(t *testing.T, change ...func(*Config)) *Registry {
 	return r
 }
 
-func runStore(t *testing.T, log store.Log, opts store.Options) *store.Store {
+func runStore(t testing.TB, log store.Log, opts store.Options) *store.Store {
 	t.Helper()
 	s := store.New(log, opts)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -79,7 +79,7 @@ func runStore(t *testing.T, log store.Log, opts store.Options) *store.Store {
 }
 
 // create stores an object and returns it as its type.
-func create[T api.Object](t *testing.T, r *Registry, res api.Resource, obj T) T {
+func create[T api.Object](t testing.TB, r *Registry, res api.Resource, obj T) T {
 	t.Helper()
 	stored, err := r.Create(t.Context(), res.KeyOf(obj), obj, api.CreateOptions{})
 	if err != nil {

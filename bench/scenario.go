@@ -36,6 +36,7 @@ func All() []Scenario {
 		{"apply", "from the POST of a Deployment to the first response through its Service", applyToServed},
 		{"requests", "HTTP requests by pod address, cluster address, node port and in memory, against no proxy at all", requests},
 		{"api", "create, get, list, update and watch with few and many clients", apiRates},
+		{"apimany", "the same with thousands of pods, and a thousand watches", apiMany},
 		{"store", "durable writes, against plain fdatasync on the same disk", storeRates},
 		{"churn", "pods that come and go at a steady rate", churn},
 		{"density", "idle pods on the nodes: time, memory and idle processor use of each", densityCurve},
@@ -112,6 +113,8 @@ type Sizes struct {
 	Duration    time.Duration // of a repetition, where load is given
 	Connections []int         // of requests
 	Clients     []int         // of the API, and writers of the store
+	Objects     int           // pods of apimany
+	Watchers    int           // of apimany
 	Pods        int           // at the end of the density curve
 	Nodes       int           // of schedule
 	Flood       int           // pods of schedule
@@ -125,7 +128,7 @@ type Sizes struct {
 // DefaultSizes take about ten minutes on two cores.
 func DefaultSizes() Sizes {
 	return Sizes{Repeat: 5, Samples: 20, Duration: 2 * time.Second, Connections: []int{1, 16, 64, 256}, Clients: []int{1, 16, 64},
-		Pods: 1000, Nodes: 1000, Flood: 5000, Rate: 50, Load: 0.5, Idle: 5 * time.Second}
+		Objects: 5000, Watchers: 1000, Pods: 1000, Nodes: 1000, Flood: 5000, Rate: 50, Load: 0.5, Idle: 5 * time.Second}
 }
 
 // Check names what is wrong with sizes by its flag.
@@ -134,7 +137,7 @@ func (s Sizes) Check() error {
 		flag    string
 		value   int
 		largest int
-	}{{"repeat", s.Repeat, 1000}, {"samples", s.Samples, 1_000_000}, {"pods", s.Pods, 100_000}, {"nodes", s.Nodes, 50_000}, {"flood", s.Flood, 1_000_000}} {
+	}{{"repeat", s.Repeat, 1000}, {"samples", s.Samples, 1_000_000}, {"objects", s.Objects, 100_000}, {"watchers", s.Watchers, 10_000}, {"pods", s.Pods, 100_000}, {"nodes", s.Nodes, 50_000}, {"flood", s.Flood, 1_000_000}} {
 		if number.value < 1 || number.value > number.largest {
 			return fmt.Errorf("--%s is %d: want 1 to %d", number.flag, number.value, number.largest)
 		}

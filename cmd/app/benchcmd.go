@@ -85,6 +85,8 @@ func newBench(at *target, streams Streams) *cobra.Command {
 	flags.DurationVar(&s.Duration, "duration", s.Duration, "length of a repetition under load")
 	flags.IntSliceVar(&s.Connections, "connections", s.Connections, "connections of requests")
 	flags.IntSliceVar(&s.Clients, "clients", s.Clients, "clients of api and writers of store")
+	flags.IntVar(&s.Objects, "objects", s.Objects, "pods of apimany")
+	flags.IntVar(&s.Watchers, "watchers", s.Watchers, "watches of apimany")
 	flags.IntVar(&s.Pods, "pods", s.Pods, "pods at the end of density's curve")
 	flags.DurationVar(&s.Idle, "idle", s.Idle, "how long density watches idle pods")
 	flags.IntVar(&s.Nodes, "nodes", s.Nodes, "nodes of schedule")

@@ -16,7 +16,7 @@ import (
 
 // tiny makes every scenario as small as it can be.
 var tiny = []string{"--repeat", "1", "--samples", "1", "--duration", "50ms", "--connections", "1,4", "--clients", "1,2",
-	"--pods", "4", "--idle", "10ms", "--nodes", "3", "--flood", "6", "--rate", "40"}
+	"--objects", "9", "--watchers", "4", "--pods", "4", "--idle", "10ms", "--nodes", "3", "--flood", "6", "--rate", "40"}
 
 // command runs the wherry command in this process.
 func command(args ...string) (out, complaints string, code int) {
@@ -50,7 +50,8 @@ func TestBench(t *testing.T) {
 		"apply/guest=c", "requests/via=pod-ip/connections=4/loop=open", "requests/via=cluster-ip/connections=1/loop=closed",
 		"requests/via=node-port/connections=4/loop=open", "requests/via=memory/connections=4/loop=open", "requests/via=direct/connections=4/loop=closed",
 		"api/verb=create/clients=2/loop=open", "api/verb=get/clients=1/loop=closed", "api/verb=list/clients=2/loop=open", "api/verb=update/clients=2/loop=open",
-		"api/verb=watch/clients=2", "store/log=fdatasync/writers=1/loop=closed", "store/log=wherry/writers=2/loop=open",
+		"api/verb=watch/clients=2", "apimany/verb=create/kind=pods/clients=16", "apimany/verb=get/kind=pods/clients=16/loop=closed",
+		"apimany/verb=list/kind=pods/objects=9", "apimany/verb=watch/watchers=4/told=one", "apimany/verb=watch/watchers=4/told=all", "store/log=fdatasync/writers=1/loop=closed", "store/log=wherry/writers=2/loop=open",
 		"churn/guest=c/step=ready", "churn/guest=c/step=gone", "density/guest=c/pods=4", "schedule/nodes=3/pods=6",
 	} {
 		if _, ok := names[want]; !ok {

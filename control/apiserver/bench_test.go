@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,6 +32,7 @@ import (
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
+	"wherry.dev/wherry/control/store/natskv"
 )
 
 // benchServer makes this test's binary an API server for the benchmarks, in a
@@ -53,6 +55,24 @@ func TestMain(m *testing.M) {
 // benchProfile is the file for the processor profile of that server.
 const benchProfile = "WHERRY_BENCH_PROFILE"
 
+// benchLog, set to "durable", gives that server a store on the disk, as the
+// product has it, in place of one in memory.
+const benchLog = "WHERRY_BENCH_LOG"
+
+// openLog returns the log of the server and runs it until ctx ends.
+func openLog(ctx context.Context, dir string) (log store.Log, wait func() error, err error) {
+	if os.Getenv(benchLog) != "durable" {
+		return store.NewMemory(), func() error { return nil }, nil
+	}
+	bucket, err := natskv.Open(ctx, natskv.Config{Dir: filepath.Join(dir, "store")})
+	if err != nil {
+		return nil, nil, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- bucket.Run(ctx) }()
+	return bucket, func() error { return <-done }, nil
+}
+
 func serveBench(dir string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -72,9 +92,13 @@ func serveBench(dir string) error {
 	if err != nil {
 		return err
 	}
-	st := store.New(store.NewMemory(), store.Options{})
+	log, ended, err := openLog(ctx, dir)
+	if err != nil {
+		return err
+	}
+	st := store.New(log, store.Options{})
 	done := make(chan error, 1)
-	go func() { done <- st.Run(ctx) }()
+	go func() { done <- errors.Join(st.Run(ctx), ended()) }()
 	reg, err := registry.New(registry.Config{Store: st, Types: types})
 	if err == nil {
 		err = reg.Bootstrap(ctx)
@@ -262,7 +286,7 @@ func (s *bench) measure(n int, call func(client *http.Client, i int)) {
 }
 
 // BenchmarkServerCreate creates pods by 16 clients, in protobuf, on a log in
-// memory: what the API costs, without the disk.
+// memory (what the API costs, without the disk) or on the disk.
 func BenchmarkServerCreate(b *testing.B) {
 	s := newBench(b, 16)
 	bodies := make([][]byte, b.N)

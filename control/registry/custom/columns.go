@@ -3,6 +3,7 @@ package custom
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,18 +19,21 @@ import (
 var ageColumn = apiextensionsv1.CustomResourceColumnDefinition{Name: "Age", Type: "date", JSONPath: ".metadata.creationTimestamp",
 	Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"]}
 
-// columns are what is printed of a version, and what makes a row of it.
-func columns(extra []apiextensionsv1.CustomResourceColumnDefinition) (heads []metav1.TableColumnDefinition, row func(*unstructured.Unstructured, time.Time) []any, err error) {
-	if len(extra) == 0 {
+// columns are what is printed of a version, and what makes a row of it. A path
+// that validation lets through may still be none (".0,"); then, as in
+// Kubernetes, the default is printed.
+func columns(extra []apiextensionsv1.CustomResourceColumnDefinition) (heads []metav1.TableColumnDefinition, row func(*unstructured.Unstructured, time.Time) []any) {
+	bad := slices.ContainsFunc(extra, func(c apiextensionsv1.CustomResourceColumnDefinition) bool {
+		_, err := parsePath(c.JSONPath)
+		return err != nil
+	})
+	if bad || len(extra) == 0 {
 		extra = []apiextensionsv1.CustomResourceColumnDefinition{ageColumn}
 	}
 	heads = []metav1.TableColumnDefinition{{Name: "Name", Type: "string", Format: "name",
 		Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]}}
 	// Paths keep state while they are evaluated: each use parses its own copy.
 	for _, column := range extra {
-		if _, err := parsePath(column.JSONPath); err != nil {
-			return nil, nil, fmt.Errorf("column %s: %w", column.Name, err)
-		}
 		description := column.Description
 		if description == "" {
 			description = fmt.Sprintf("Custom resource definition column (in JSONPath format): %s", column.JSONPath)
@@ -43,7 +47,7 @@ func columns(extra []apiextensionsv1.CustomResourceColumnDefinition) (heads []me
 			cells = append(cells, cell(column, obj, now))
 		}
 		return cells
-	}, nil
+	}
 }
 
 func parsePath(path string) (*jsonpath.JSONPath, error) {

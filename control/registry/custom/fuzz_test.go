@@ -24,6 +24,7 @@ func FuzzDefinition(f *testing.F) {
 	} {
 		f.Add([]byte(schema), []byte(spec), ".spec.size")
 	}
+	f.Add([]byte(`{"type":"object"}`), []byte(`{}`), ".0,") // no path, but valid
 	f.Fuzz(func(t *testing.T, schema, spec []byte, path string) {
 		d := &apiextensionsv1.CustomResourceDefinition{}
 		if err := yaml.Unmarshal([]byte(crates), d); err != nil {

@@ -48,11 +48,7 @@ func New(d *apiextensionsv1.CustomResourceDefinition, convert Converter) (*Kind,
 	}
 	for i := range d.Spec.Versions {
 		if v := &d.Spec.Versions[i]; v.Served && !v.Storage {
-			made, err := k.version(v)
-			if err != nil {
-				return nil, fmt.Errorf("%s: version %s: %w", d.Name, v.Name, err)
-			}
-			k.Versions = append(k.Versions, made)
+			k.Versions = append(k.Versions, k.version(v))
 		}
 	}
 	return k, nil
@@ -84,10 +80,7 @@ func (k *Kind) hub(v *apiextensionsv1.CustomResourceDefinitionVersion) error {
 	if v.Subresources != nil && v.Subresources.Scale != nil {
 		k.Scale = scaleOf(v.Subresources.Scale)
 	}
-	var err error
-	if k.Columns, k.Row, err = columns(v.AdditionalPrinterColumns); err != nil {
-		return err
-	}
+	k.Columns, k.Row = columns(v.AdditionalPrinterColumns)
 	return k.selectable(v.SelectableFields)
 }
 
@@ -143,9 +136,9 @@ func deprecation(spec *apiextensionsv1.CustomResourceDefinitionSpec, v *apiexten
 }
 
 // version is another version that is served.
-func (k *Kind) version(v *apiextensionsv1.CustomResourceDefinitionVersion) (kinds.Version[*unstructured.Unstructured], error) {
+func (k *Kind) version(v *apiextensionsv1.CustomResourceDefinitionVersion) kinds.Version[*unstructured.Unstructured] {
 	hub, own := storage(k.definition).Name, k.schemas[v.Name]
-	heads, row, err := columns(v.AdditionalPrinterColumns)
+	heads, row := columns(v.AdditionalPrinterColumns)
 	return kinds.Version[*unstructured.Unstructured]{
 		Resource: k.resource(v),
 		Columns:  heads,
@@ -182,7 +175,7 @@ func (k *Kind) version(v *apiextensionsv1.CustomResourceDefinitionVersion) (kind
 			own.complete(given)
 			return k.to(ctx, given, hub)
 		},
-	}, err
+	}
 }
 
 // current brings a stored object to the version that is stored now.

@@ -3,15 +3,24 @@ package app_test
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"k8s.io/client-go/rest"
+
 	"wherry.dev/wherry/bench/result"
 	"wherry.dev/wherry/cmd/app"
 	"wherry.dev/wherry/cmd/app/clustertest"
+	"wherry.dev/wherry/samples"
 )
 
 // tiny makes every scenario as small as it can be.
@@ -153,6 +162,54 @@ func TestBenchRefuses(t *testing.T) {
 		out, complaints, code := command(strings.Fields(tt.args)...)
 		if code != 1 || !strings.Contains(complaints, tt.want) || out != "" {
 			t.Errorf("wherry %s: code %d, %q on stdout, says %q, want %q", tt.args, code, out, complaints, tt.want)
+		}
+	}
+}
+
+// TestBenchPlainKubernetes measures through a server that lets nothing pass but
+// what every Kubernetes API has, by an image that the cluster has already.
+func TestBenchPlainKubernetes(t *testing.T) {
+	c := clustertest.New(t)
+	c.Push("hello:v1", samples.HelloModule)
+	config := c.REST()
+	transport, err := rest.TransportFor(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := url.Parse(config.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := &httputil.ReverseProxy{Transport: transport, FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0),
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		root, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		if !slices.Contains([]string{"api", "apis", "version"}, root) {
+			t.Errorf("%s %s is not Kubernetes' API", r.Method, r.URL.Path)
+			http.NotFound(w, r)
+			return
+		}
+		through.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	kubeconfig := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(kubeconfig, []byte(`{"apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "c"}],
+"contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}], "clusters": [{"name": "c", "cluster": {"server": "`+server.URL+`"}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"--kubeconfig", kubeconfig, "bench", "coldstart", "apply", "api", "churn", "schedule", "--image", "hello:v1", "--output", "json"}, tiny...)
+	out, complaints, code := command(args...)
+	report, err := result.Read(strings.NewReader(out))
+	if code != 0 || err != nil {
+		t.Fatalf("code %d, %v\n%s\n%s", code, err, complaints, out)
+	}
+	names := map[string]bool{}
+	for _, r := range report.Results {
+		names[r.Key()] = true
+	}
+	for _, want := range []string{"coldstart/part=pod/guest=image/from=cache", "apply/guest=image", "api/verb=create/clients=2/loop=open", "churn/guest=image/step=ready", "schedule/nodes=3/pods=6"} {
+		if !names[want] {
+			t.Errorf("there is no result %s among %v", want, names)
 		}
 	}
 }

@@ -62,6 +62,11 @@ func TestPage(t *testing.T) {
 	b.key("t")
 	b.until(`document.querySelectorAll("#drawer .waterfall .bar").length >= 4`)
 	b.shoot("start")
+	b.ask("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": "dark"}}}, nil)
+	b.until(`getComputedStyle(document.body).backgroundColor === "rgb(20, 20, 19)"`)
+	b.shoot("start-dark")
+	b.ask("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{}}, nil)
+	b.until(`Math.abs(document.querySelector(".head > :last-child").getBoundingClientRect().right - document.querySelector(".row > :last-child").getBoundingClientRect().right) < 1`)
 	b.key("Escape")
 
 	// Scale and delete, by the keys.

@@ -42,7 +42,7 @@ function node(o) {
   if (o.spec?.unschedulable) state += ", cordoned";
   return {
     ...base(o), state, level: ready?.status === "True" ? (o.spec?.unschedulable ? "warn" : "good") : "bad",
-    platform: `${info.operatingSystem}/${info.architecture}`, runtime: info.containerRuntimeVersion || "", version: info.kubeletVersion || "",
+    platform: [info.operatingSystem, info.architecture].filter(Boolean).join("/"), runtime: info.containerRuntimeVersion || "", version: info.kubeletVersion || "",
     capacity: quantity(o.status?.allocatable?.pods), cpu: o.status?.allocatable?.cpu || "", memory: bytes(quantity(o.status?.allocatable?.memory)),
   };
 }

@@ -21,7 +21,7 @@ export class Table {
     Object.assign(this, { columns, onOpen, empty, rows: [], chosen: null, by: 0, down: false });
     this.head = element("div", { class: "head", role: "row" });
     this.canvas = element("div", { class: "canvas" });
-    this.body = element("div", { class: "body", role: "grid", tabindex: "0", onscroll: () => this.draw() }, this.canvas);
+    this.body = element("div", { class: "body", role: "grid", tabindex: "0", onscroll: () => this.scrolled() }, this.canvas);
     this.head.style.setProperty("--columns", columns.map((c) => c.width).join(" "));
     this.canvas.style.setProperty("--columns", columns.map((c) => c.width).join(" "));
     this.drawHead();
@@ -62,6 +62,12 @@ export class Table {
     if (this.down) keyed.reverse();
     this.rows = keyed.map(([, r]) => r);
     this.canvas.style.height = `${this.rows.length * rowHeight}px`;
+    this.draw();
+  }
+
+  /** scrolled keeps the titles above their columns. */
+  scrolled() {
+    this.head.scrollLeft = this.body.scrollLeft;
     this.draw();
   }
 

@@ -174,7 +174,7 @@ class Overview {
     const meter = element("i");
     meter.style.width = `${Math.min(100, (100 * n.pods) / Math.max(1, n.capacity))}%`;
     return element("a", { class: "card", href: "#nodes", onclick: () => this.app.open("nodes", n) },
-      element("div", { class: `state ${n.level}` }, n.name), element("small", {}, `${n.platform}, ${n.runtime}`),
+      element("div", { class: `state ${n.level}` }, n.name), element("small", {}, [n.platform, n.runtime].filter(Boolean).join(", ")),
       element("div", {}, `${n.pods} of ${n.capacity} pods`), element("div", { class: "meter" }, meter));
   }
 }

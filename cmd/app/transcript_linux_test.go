@@ -302,7 +302,7 @@ var varies = []struct {
 	{regexp.MustCompile(`(?m)  \d+m  \d+%  \d+Mi  \d+%$`), "  CPU  SHARE  MEMORY  SHARE"},
 	{regexp.MustCompile(`(?m)  \d+m  \d+(Ki|Mi)$`), "  CPU  MEMORY"},
 	{regexp.MustCompile(`(?m)([^:])  (?:<invalid>|(?:\d+[hms])+)(  |$)`), "$1  AGE$2"},
-	{regexp.MustCompile(`\d+(\.\d+)? ms\b`), "N ms"},
+	{regexp.MustCompile(`started in \d.*`), "started in TIME"},
 	{regexp.MustCompile(`request \d+`), "request N"},
 }
 

@@ -16,6 +16,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"wherry.dev/wherry/control/admission"
+	"wherry.dev/wherry/control/admission/policy"
 	"wherry.dev/wherry/control/admission/webhooks"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
@@ -37,6 +38,7 @@ type access struct {
 	issuers    *oidc.Issuers // nil: there are none
 	quotas     *quota.Ledger
 	webhooks   *webhooks.Webhooks
+	policies   *policy.Metrics
 }
 
 func (c *Cluster) newAccess() (*access, error) {
@@ -45,7 +47,8 @@ func (c *Cluster) newAccess() (*access, error) {
 		return nil, err
 	}
 	roles, issuer := rbac.New(c.log("access")), tokens.NewIssuer(keys, time.Now)
-	a := &access{roles: roles, tokens: issuer, reviews: &auth.Reviews{Rules: roles}, quotas: quota.NewLedger(nil)}
+	a := &access{roles: roles, tokens: issuer, reviews: &auth.Reviews{Rules: roles}, quotas: quota.NewLedger(nil),
+		policies: policy.NewMetrics()}
 	if c.shared() {
 		a.quotas = quota.NewShared(nil, uuid.NewString())
 	}
@@ -67,8 +70,8 @@ func (c *Cluster) openKeyring() (*sealed.Keyring, error) {
 // will ask them.
 func (a *access) admission(kinds func() *api.Catalog) admission.Chain {
 	return admission.New(admission.Config{Authorizer: a.roles, Roles: a.roles, MountTokens: true, TaintNodes: true, Quotas: a.quotas,
-		Webhooks: a.webhooks,
-		Kinds:    func(gvk schema.GroupVersionKind) (api.Resource, bool) { return kinds().OfKind(gvk) }})
+		Webhooks: a.webhooks, PolicyMetrics: a.policies,
+		Kinds: func(gvk schema.GroupVersionKind) (api.Resource, bool) { return kinds().OfKind(gvk) }})
 }
 
 // startAccess gives the cluster its default roles and makes what decides

@@ -114,6 +114,7 @@ func (c *Cluster) serve(ctx context.Context) (err error) {
 	c.metrics = server.Registry()
 	c.loops = reconcile.NewMetrics(c.metrics)
 	c.access.webhooks.Register(server.Registry())
+	c.access.policies.Register(server.Registry())
 	if err := errors.Join(c.publishAddress(ctx), c.publishClusterInfo(ctx)); err != nil {
 		return err
 	}

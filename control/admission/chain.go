@@ -78,6 +78,8 @@ type Config struct {
 	// Kinds finds the resource of a kind in which policies have their
 	// parameters; nil: none can be found.
 	Kinds func(schema.GroupVersionKind) (api.Resource, bool)
+	// PolicyMetrics counts what ValidatingAdmissionPolicies say; nil: nothing does.
+	PolicyMetrics *policy.Metrics
 	// Quotas is what ResourceQuotas are charged through: the controller that
 	// counts what they use has to have the same. nil: one of its own.
 	Quotas *quota.Ledger
@@ -120,7 +122,7 @@ func New(cfg Config) Chain {
 		c = append(c, roleEscalation(cfg.Authorizer, cfg.Roles))
 	}
 	env := &expr.Env{}
-	rules := policy.Config{Env: env, Authorizer: cfg.Authorizer, Kinds: cfg.Kinds}
+	rules := policy.Config{Env: env, Authorizer: cfg.Authorizer, Kinds: cfg.Kinds, Metrics: cfg.PolicyMetrics}
 	c = append(c, Plugin{Name: "AdmissionPolicyExpressions", Validate: policy.Check(env)},
 		Plugin{Name: "MutatingAdmissionPolicy", Mutate: policy.NewMutating(rules).Mutate})
 	if cfg.Webhooks != nil {

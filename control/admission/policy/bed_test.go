@@ -3,6 +3,7 @@ package policy_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -10,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"wherry.dev/wherry/control/admission"
+	"wherry.dev/wherry/control/admission/policy"
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/registry"
@@ -22,6 +24,7 @@ type bed struct {
 	api      *registry.Registry
 	warnings []string
 	notes    map[string]string
+	metrics  *policy.Metrics
 }
 
 // secretReaders lets the user ann read Secrets.
@@ -33,8 +36,8 @@ func (secretReaders) Authorize(_ context.Context, a auth.Attributes) (bool, stri
 
 func newBed(t *testing.T) *bed {
 	t.Helper()
-	b := &bed{T: t}
-	b.api = registrytest.New(t, registry.Config{Admission: admission.New(admission.Config{Authorizer: secretReaders{},
+	b := &bed{T: t, metrics: policy.NewMetrics()}
+	b.api = registrytest.New(t, registry.Config{Admission: admission.New(admission.Config{Authorizer: secretReaders{}, PolicyMetrics: b.metrics,
 		Kinds: func(gvk schema.GroupVersionKind) (api.Resource, bool) { return b.api.Catalog().OfKind(gvk) }})})
 	return b
 }
@@ -75,5 +78,29 @@ func (b *bed) wantRefusal(err error, reason metav1.StatusReason, want string) {
 	b.Helper()
 	if err == nil || apierrors.ReasonForError(err) != reason || err.Error() != want {
 		b.Errorf("got %s %v\nwant %s %s", apierrors.ReasonForError(err), err, reason, want)
+	}
+}
+
+// background runs f until the test ends.
+func background(t *testing.T, f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// eventually waits until something holds; its patience says nothing about speed.
+func eventually(t *testing.T, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !holds(); {
+		if time.Now().After(end) {
+			t.Fatal("not after two minutes")
+		}
+		time.Sleep(2 * time.Millisecond)
 	}
 }

@@ -24,6 +24,7 @@ type failure struct {
 	index   int // of the validation
 	message string
 	reason  metav1.StatusReason
+	err     error // why it could not be evaluated; nil: it is not true
 }
 
 // note is something for the audit log.
@@ -36,6 +37,9 @@ type result struct {
 	// broken are notes that could not be made, which refuses the request whatever
 	// the binding does with failures.
 	broken []string
+	// ignored are validations that could not be evaluated, which the policy lets
+	// pass.
+	ignored []error
 }
 
 // ignores tells whether the policy lets pass what it cannot judge.
@@ -46,9 +50,9 @@ func ignores(p *admissionregistrationv1.FailurePolicyType) bool {
 // unable is the result of a policy that could not be evaluated.
 func (p *validator) unable(err error) result {
 	if ignores(p.Spec.FailurePolicy) {
-		return result{}
+		return result{ignored: []error{err}}
 	}
-	return result{failures: []failure{{message: err.Error()}}}
+	return result{failures: []failure{{message: err.Error(), err: err}}}
 }
 
 // evaluate evaluates the policy with one set of parameters, which may be nil.
@@ -81,9 +85,11 @@ func (p *validator) evaluate(ctx context.Context, in *expr.Input, param api.Obje
 			problem = fmt.Errorf("failed messageExpression: %w", err)
 		}
 		switch {
-		case problem != nil && !ignores(p.Spec.FailurePolicy):
-			out.failures = append(out.failures, failure{index: i, message: problem.Error()})
-		case problem == nil && r.EvalResult != types.True:
+		case problem != nil && ignores(p.Spec.FailurePolicy):
+			out.ignored = append(out.ignored, problem)
+		case problem != nil:
+			out.failures = append(out.failures, failure{index: i, message: problem.Error(), err: problem})
+		case r.EvalResult != types.True:
 			var text *cel.EvaluationResult
 			if i < len(messages) {
 				text = &messages[i]

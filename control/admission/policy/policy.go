@@ -25,7 +25,8 @@ type Config struct {
 	Authorizer auth.Authorizer // what the variable authorizer asks; nil: it allows nothing
 	// Kinds finds the resource of a kind that policies have their parameters
 	// in; nil: none can be found.
-	Kinds func(schema.GroupVersionKind) (api.Resource, bool)
+	Kinds   func(schema.GroupVersionKind) (api.Resource, bool)
+	Metrics *Metrics // nil: nothing is counted
 }
 
 // kept holds what was made of objects, by their uids, for as long as they are

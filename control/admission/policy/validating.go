@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	"k8s.io/apiserver/pkg/admission/plugin/cel"
@@ -138,7 +139,10 @@ func (v *Validating) judge(ctx context.Context, t *trial, p *validator, bindings
 			return err
 		}
 		for _, param := range params {
-			t.take(ctx, p, b, p.evaluate(ctx, in, param, ns), notes)
+			began := time.Now()
+			out := p.evaluate(ctx, in, param, ns)
+			v.cfg.Metrics.observe(p, b, out, time.Since(began))
+			t.take(ctx, p, b, out, notes)
 		}
 	}
 	notes.publish(ctx, p.Name)

@@ -20,8 +20,10 @@ import (
 )
 
 // TestKubectl runs the scripts of testdata/script against one cluster, each in
-// a namespace of its own: once with kubectl as it is built in and once, where
-// there is one, with the kubectl of this machine, which is another version.
+// a namespace of its own: once with kubectl as it is built in, once, where
+// there is one, with the kubectl of this machine, which is another version, and
+// a part of them with one that is two minor versions older than what is built
+// in.
 //
 // In the scripts $NS is the namespace. Beside testscript's own commands there
 // is "until PATTERN command...": it repeats a command until its output matches.
@@ -37,6 +39,31 @@ func TestKubectl(t *testing.T) {
 	if bin := installedKubectl(t); bin != "" {
 		t.Run("installed", func(t *testing.T) { t.Parallel(); runScripts(t, c, "testdata/script", "installed", bin) })
 	}
+	t.Run("older", func(t *testing.T) {
+		t.Parallel()
+		var files []string
+		for _, name := range olderRuns {
+			files = append(files, filepath.Join("testdata", "script", name+".txt"))
+		}
+		runFiles(t, c, testscript.Params{Files: files}, "older", olderKubectl(t))
+	})
+}
+
+// olderRuns are the scripts in which versions of kubectl ask for different
+// things: how they find kinds, patch, watch, wait and stream.
+var olderRuns = []string{"apply", "create", "custom", "discover", "get", "rollout", "serverside", "watch"}
+
+// olderKubectl builds kubectl of another minor version, from a module of its
+// own: two versions of what it is made of cannot be in one.
+func olderKubectl(t *testing.T) string {
+	t.Helper()
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-ldflags=-X k8s.io/component-base/version.gitVersion=v1.35.10", "-o", filepath.Join(bin, "kubectl"), ".")
+	build.Dir = filepath.Join("testdata", "kubectl", "tool")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build an older kubectl; its modules must be on this machine or reachable: %v\n%s", err, out)
+	}
+	return bin
 }
 
 // TestNodeScripts runs what takes nodes away from others, on a cluster of its
@@ -87,8 +114,13 @@ func commandVariable(env []string) string {
 
 // runScripts runs the scripts of a directory; variables are NAME=value for them.
 func runScripts(t *testing.T, c *clustertest.Cluster, dir, who, bin string, variables ...string) {
+	runFiles(t, c, testscript.Params{Dir: dir}, who, bin, variables...)
+}
+
+// runFiles runs the scripts that some names.
+func runFiles(t *testing.T, c *clustertest.Cluster, some testscript.Params, who, bin string, variables ...string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 dir,
+		Dir: some.Dir, Files: some.Files,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {

@@ -38,6 +38,7 @@ type madeKind struct {
 	names      apiextensionsv1.CustomResourceDefinitionNames
 	kind       *kind
 	custom     *custom.Kind
+	end        context.CancelFunc // ends the kind's life
 }
 
 // retryCleanup is how often the objects of a definition that is being deleted
@@ -169,6 +170,7 @@ func (d *definitions) serve(all []*apiextensionsv1.CustomResourceDefinition, fai
 	if changed = changed || d.made == nil || len(made) != len(d.made); !changed {
 		return
 	}
+	before := d.made
 	d.made = made
 	var kinds []*kind
 	d.custom = nil
@@ -185,6 +187,11 @@ func (d *definitions) serve(all []*apiextensionsv1.CustomResourceDefinition, fai
 	}
 	d.r.documents.Store(&documents)
 	d.r.served.change(func([]*kind) []*kind { return slices.Concat(d.builtin, kinds) })
+	for uid, old := range before {
+		if made[uid].kind != old.kind {
+			old.end()
+		}
+	}
 }
 
 func (d *definitions) make(definition *apiextensionsv1.CustomResourceDefinition) (madeKind, error) {
@@ -203,8 +210,12 @@ func (d *definitions) make(definition *apiextensionsv1.CustomResourceDefinition)
 		return refused
 	}
 	next, err := d.erase(made)
+	if err != nil {
+		return madeKind{}, err
+	}
+	next.kind.life, next.end = context.WithCancel(context.Background())
 	next.generation, next.names = definition.Generation, definition.Status.AcceptedNames
-	return next, err
+	return next, nil
 }
 
 // erase makes a kind of a compiled definition.

@@ -96,8 +96,31 @@ func (r *Registry) watchError(ctx context.Context, key api.Key, err error) error
 	return r.fail(ctx, key, err)
 }
 
+// outlived is the error of a watch whose kind is not what it was when the watch
+// began: what it would tell of objects, old and new, is not so any more.
+func (w *watcher) outlived() error {
+	if life := w.chosen.kind.life; life == nil || life.Err() == nil {
+		return nil
+	}
+	return apierrors.NewResourceExpired("the definition of " + w.chosen.kind.resource.GroupResource().String() + " has changed: list again and watch from the list's resourceVersion")
+}
+
 // Next implements api.Watch.
 func (w *watcher) Next(ctx context.Context) (api.Event, error) {
+	if life := w.chosen.kind.life; life != nil {
+		waiting, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(life, cancel)()
+		event, err := w.wait(waiting)
+		if ended := w.outlived(); ended != nil && ctx.Err() == nil {
+			return api.Event{}, ended
+		}
+		return event, err
+	}
+	return w.wait(ctx)
+}
+
+func (w *watcher) wait(ctx context.Context) (api.Event, error) {
 	event, ok, err := w.begun()
 	for !ok && err == nil {
 		var next store.Event
@@ -112,6 +135,9 @@ func (w *watcher) Next(ctx context.Context) (api.Event, error) {
 
 // Ready implements api.Prompt.
 func (w *watcher) Ready(ctx context.Context) (api.Event, bool, error) {
+	if err := w.outlived(); err != nil {
+		return api.Event{}, false, err
+	}
 	event, ok, err := w.begun()
 	for !ok && err == nil {
 		var next store.Event

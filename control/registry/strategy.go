@@ -50,9 +50,9 @@ type kind struct {
 	subresources                                    map[string]kinds.Subresource
 	// life ends when the kind is served no more as it is: its definition has
 	// changed, or gone. nil: it never ends.
-	life context.Context
-	unknown                                         func(api.Object) []string                             // nil: decoding finds unknown fields
-	answer                                          func(context.Context, api.Object) (api.Object, error) // nil: objects are stored
+	life    context.Context
+	unknown func(api.Object) []string                             // nil: decoding finds unknown fields
+	answer  func(context.Context, api.Object) (api.Object, error) // nil: objects are stored
 }
 
 // kind erases the type parameter.

@@ -44,10 +44,10 @@ func (c *Cache) build(ctx context.Context, path, sum string) (*entry, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
-	if c.cfg.Interpret {
-		// The interpreter keeps nothing on disk.
-	} else if err := c.compile(ctx, out.Wasm, sum, filepath.Join(tmp, codeDir), began); err != nil {
-		return nil, err
+	if !c.cfg.Interpret { // the interpreter keeps nothing on disk
+		if err := c.compile(ctx, out.Wasm, sum, filepath.Join(tmp, codeDir), began); err != nil {
+			return nil, err
+		}
 	}
 	c.progress(sum, PhaseStore, began)
 	e, err := c.store(tmp, sum, out)

@@ -277,17 +277,36 @@ func (u *quotaUser) use(random *rand.Rand) {
 	for n := 0; !p.over(); n++ {
 		name := fmt.Sprintf("pod-%x-%d", random.Uint32(), n)
 		if u.create(p.ctx, name) && random.IntN(3) > 0 {
-			u.note(name, false)
-			p.must(func(c *kubernetes.Clientset) error {
-				err := c.CoreV1().Pods(limitedNamespace).Delete(p.ctx, name, metav1.DeleteOptions{})
-				if apierrors.IsNotFound(err) {
-					return nil // a try whose answer was lost
-				}
-				return err
-			})
+			u.delete(name)
+		} else if name, ok := u.any(); ok && random.IntN(2) == 0 {
+			u.delete(name) // or nothing would ever be created again
 		}
 		p.pause(p.ctx, time.Duration(random.IntN(100))*time.Millisecond)
 	}
+}
+
+func (u *quotaUser) delete(name string) {
+	u.note(name, false)
+	p := u.plane
+	p.must(func(c *kubernetes.Clientset) error {
+		err := c.CoreV1().Pods(limitedNamespace).Delete(p.ctx, name, metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil // a try whose answer was lost, or another user
+		}
+		return err
+	})
+}
+
+// any is one of the pods that are kept.
+func (u *quotaUser) any() (name string, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for name, kept := range u.have {
+		if kept {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 func (u *quotaUser) note(name string, kept bool) {

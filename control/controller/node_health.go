@@ -58,17 +58,20 @@ func nodeCondition(n *corev1.Node, kind corev1.NodeConditionType) *corev1.NodeCo
 
 // plannedTaints returns the taints that the node should have and whether they
 // differ from those it has. Taints of others stay as they are.
-func plannedTaints(n *corev1.Node, now time.Time) (taints []corev1.Taint, changed bool) {
+func plannedTaints(n *corev1.Node, now time.Time, what evictions) (taints []corev1.Taint, changed bool) {
 	taints = slices.Clone(n.Spec.Taints)
 	for _, m := range managedTaints {
 		same := func(t corev1.Taint) bool { return t.Key == m.key && t.Effect == m.effect }
-		has := slices.ContainsFunc(taints, same)
+		has, wanted := slices.ContainsFunc(taints, same), m.when(n)
+		if m.effect == corev1.TaintEffectNoExecute && (what == evictNever || what == evictLater && !has) {
+			wanted = false
+		}
 		switch {
-		case m.when(n) && !has:
+		case wanted && !has:
 			added := metav1.NewTime(now)
 			taints = append(taints, corev1.Taint{Key: m.key, Effect: m.effect, TimeAdded: &added})
 			changed = true
-		case !m.when(n) && has:
+		case !wanted && has:
 			taints = slices.DeleteFunc(taints, same)
 			changed = true
 		}

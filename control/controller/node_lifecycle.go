@@ -22,9 +22,6 @@ const (
 	// orphanQuarantine is how long a node must be gone before its pods are
 	// collected, as in Kubernetes' pod garbage collector.
 	orphanQuarantine = 40 * time.Second
-	// disruptedRecheck is how often evictions are reconsidered while no node
-	// is ready at all.
-	disruptedRecheck = 5 * time.Second
 	podsByNode       = "node-lifecycle/node"
 )
 
@@ -37,6 +34,7 @@ type nodeLifecycle struct {
 	nodes  *reconcile.Informer
 	leases *reconcile.Informer
 	pods   *reconcile.Informer
+	zones  zonePace
 
 	mu    sync.Mutex
 	signs map[string]sign // last sign of life by node name
@@ -116,7 +114,9 @@ func (c *nodeLifecycle) Reconcile(ctx context.Context, key api.Key) (time.Durati
 		}
 		again = 0
 	}
-	if taints, changed := plannedTaints(node, now); changed {
+	what, wait := c.evictions(node, now)
+	again = earlier(again, wait)
+	if taints, changed := plannedTaints(node, now, what); changed {
 		return again, c.taint(ctx, node, taints)
 	}
 	if ready := conditionStatus(node, corev1.NodeReady); ready == corev1.ConditionTrue || ready == "" {
@@ -206,25 +206,13 @@ func (c *nodeLifecycle) markPodsNotReady(ctx context.Context, node *corev1.Node)
 // evict deletes the pods that do not tolerate the node's taints any longer and
 // returns when the next one is due, 0: none.
 func (c *nodeLifecycle) evict(ctx context.Context, node *corev1.Node, now time.Time) (time.Duration, error) {
-	taints := node.Spec.Taints
-	disrupted := c.allDisrupted()
-	if disrupted {
-		// With no node ready there is nowhere to go, and it is more likely
-		// that the control plane was cut off: Kubernetes does not evict either.
-		taints = nil
-		for _, t := range node.Spec.Taints {
-			if t.Key != corev1.TaintNodeNotReady && t.Key != corev1.TaintNodeUnreachable {
-				taints = append(taints, t)
-			}
-		}
-	}
 	var next time.Duration
 	var errs []error
 	for _, pod := range reconcile.As[*corev1.Pod](c.pods.ByIndex(podsByNode, node.Name)) {
 		if pod.DeletionTimestamp != nil {
 			continue
 		}
-		due, ok := evictionDue(pod, taints, now)
+		due, ok := evictionDue(pod, node.Spec.Taints, now)
 		switch {
 		case !ok:
 		case due.After(now):
@@ -234,19 +222,7 @@ func (c *nodeLifecycle) evict(ctx context.Context, node *corev1.Node, now time.T
 			errs = append(errs, c.deletePod(ctx, pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", "", nil))
 		}
 	}
-	if disrupted && len(taints) < len(node.Spec.Taints) {
-		next = earlier(next, disruptedRecheck)
-	}
 	return next, errors.Join(errs...)
-}
-
-func (c *nodeLifecycle) allDisrupted() bool {
-	for _, n := range reconcile.As[*corev1.Node](c.nodes.List("")) {
-		if conditionStatus(n, corev1.NodeReady) == corev1.ConditionTrue {
-			return false
-		}
-	}
-	return true
 }
 
 // collect removes the pods of a node that does not exist.

@@ -130,7 +130,7 @@ func TestSilentNodeBecomesUnknownAndReturns(t *testing.T) {
 		if got := conditionStatus(b.node("a"), corev1.NodeReady); got != corev1.ConditionTrue {
 			t.Fatalf("a node that renews its lease is %s", got)
 		}
-		b.pass(41 * time.Second)
+		b.agent("other").live(50 * time.Second)
 		n := b.node("a")
 		ready := nodeCondition(n, corev1.NodeReady)
 		if ready.Status != corev1.ConditionUnknown || ready.Reason != "NodeStatusUnknown" || ready.Message != "Kubelet stopped posting node status." {
@@ -164,6 +164,7 @@ func TestSilentNodeBecomesUnknownAndReturns(t *testing.T) {
 func TestNodeThatReportsNotReady(t *testing.T) {
 	inBed(t, onlyNodes, func(b *bed) {
 		a := b.agent("a")
+		b.agent("other")
 		create(b, api.Pods, podOn("p", "a"))
 		update(b, api.Pods.Key("default", "p"), "status", func(p *corev1.Pod) {
 			p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -69,6 +70,9 @@ func TestGuestPackage(t *testing.T) {
 			}
 			group.Wait()
 			client.CloseIdleConnections()
+			if tc.code == http.StatusOK {
+				seesClient(t, pod, "203.0.113.9:4711")
+			}
 			if err := c.Stop(t.Context(), 30*time.Second); err != nil {
 				t.Fatal(err)
 			}
@@ -76,6 +80,24 @@ func TestGuestPackage(t *testing.T) {
 				t.Errorf("%+v", exit)
 			}
 		})
+	}
+}
+
+// seesClient asks the relay as a client of the given address, which it must see.
+func seesClient(t *testing.T, pod sandbox.Sandbox, address string) {
+	t.Helper()
+	from := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return pod.Dial(ctx, 18090, from)
+	}}}
+	defer client.CloseIdleConnections()
+	r, err := client.Get("http://pod/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if body, _ := io.ReadAll(r.Body); !strings.HasPrefix(string(body), address+" was told") {
+		t.Errorf("the client is %s, the guest says %q", address, body)
 	}
 }
 

@@ -155,11 +155,12 @@ func fdFdstatGet(g *Guest, m memory, p []uint64) Errno {
 		return EFAULT
 	}
 	s := d.status()
+	r := g.table.rights(p[0], s)
 	clear(b)
 	b[0] = s.kind
 	binary.LittleEndian.PutUint16(b[2:], s.flags)
-	binary.LittleEndian.PutUint64(b[8:], s.rights)
-	binary.LittleEndian.PutUint64(b[16:], s.rightsOpened)
+	binary.LittleEndian.PutUint64(b[8:], r.base)
+	binary.LittleEndian.PutUint64(b[16:], r.opened)
 	return OK
 }
 
@@ -186,20 +187,17 @@ func fdFdstatSetFlags(g *Guest, _ memory, p []uint64) Errno {
 	return OK
 }
 
-// fdFdstatSetRights takes rights away; none can be added. Only a file's mean
-// something here.
+// fdFdstatSetRights takes rights away; none can be added.
 func fdFdstatSetRights(g *Guest, _ memory, p []uint64) Errno {
 	d, errno := g.table.get(p[0])
 	if errno != OK {
 		return errno
 	}
-	s := d.status()
-	if p[1]&^s.rights != 0 || p[2]&^s.rightsOpened != 0 {
+	r := g.table.rights(p[0], d.status())
+	if p[1]&^r.base != 0 || p[2]&^r.opened != 0 {
 		return ENOTCAPABLE
 	}
-	if f, ok := d.(*file); ok {
-		f.rights = p[1]
-	}
+	g.table.limit(p[0], rights{p[1], p[2]})
 	return OK
 }
 
@@ -211,6 +209,13 @@ func fdSeek(g *Guest, m memory, p []uint64) Errno {
 	whence := int(uint32(p[2]))
 	if whence > io.SeekEnd {
 		return EINVAL
+	}
+	right := uint64(rightSeek)
+	if whence == io.SeekCurrent && p[1] == 0 {
+		right = rightTell
+	}
+	if errno := g.table.allows(p[0], right); errno != OK {
+		return errno
 	}
 	at, err := f.f.Seek(int64(p[1]), whence)
 	if err != nil {

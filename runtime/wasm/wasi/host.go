@@ -70,7 +70,7 @@ func Instantiate(ctx context.Context, rt wazero.Runtime, v Variant) error {
 			results = nil
 		}
 		builder = builder.NewFunctionBuilder().
-			WithGoModuleFunction(call.function(), call.types(), results).Export(name)
+			WithGoModuleFunction(call.function(name), call.types(), results).Export(name)
 	}
 	if _, err := builder.Instantiate(ctx); err != nil {
 		return fmt.Errorf("add %s to the wasm runtime: %w", ModuleName, err)
@@ -80,8 +80,8 @@ func Instantiate(ctx context.Context, rt wazero.Runtime, v Variant) error {
 
 var errNoGuest = errors.New("a module was called without wasi.WithGuest")
 
-func (c systemCall) function() api.GoModuleFunc {
-	do, params := c.do, c.params
+func (c systemCall) function(name string) api.GoModuleFunc {
+	do, params := c.checked(name), c.params
 	return func(ctx context.Context, mod api.Module, stack []uint64) {
 		g, ok := ctx.Value(guestKey{}).(*Guest)
 		if !ok {

@@ -19,6 +19,10 @@ func pathOpen(g *Guest, m memory, p []uint64) Errno {
 	if errno != OK {
 		return errno
 	}
+	r := openRequest{follow: p[1]&lookupFollow != 0, oflags: uint16(p[4]), rights: p[5], inherits: p[6], flags: uint16(p[7])}
+	if errno := g.table.opens(p[0], r); errno != OK {
+		return errno
+	}
 	if g.table.files >= maxFiles || !g.table.host.Take() {
 		return EMFILE
 	}
@@ -28,9 +32,7 @@ func pathOpen(g *Guest, m memory, p []uint64) Errno {
 			g.table.host.Give()
 		}
 	}()
-	opened, errno := d.open(g, rel, openRequest{
-		follow: p[1]&lookupFollow != 0, oflags: uint16(p[4]), rights: p[5], flags: uint16(p[7]),
-	})
+	opened, errno := d.open(g, rel, r)
 	if errno != OK {
 		return errno
 	}
@@ -40,6 +42,7 @@ func pathOpen(g *Guest, m memory, p []uint64) Errno {
 		return errno
 	}
 	_, kept = opened.(*file)
+	g.table.inherit(p[0], fd, r)
 	if errno := m.put32(p[8], uint64(fd)); errno != OK {
 		g.table.close(uint64(fd))
 		return errno
@@ -50,8 +53,9 @@ func pathOpen(g *Guest, m memory, p []uint64) Errno {
 type openRequest struct {
 	follow bool
 	oflags uint16
-	rights uint64
-	flags  uint16
+	// rights of the result, and of what is opened through it.
+	rights, inherits uint64
+	flags            uint16
 }
 
 func (r openRequest) wants(oflag uint16) bool { return r.oflags&oflag != 0 }

@@ -137,6 +137,9 @@ func (g *Guest) readiness(fd uint32) readiness {
 	if errno != OK {
 		return readiness{errno: errno}
 	}
+	if errno := g.table.allows(uint64(fd), rightPoll); errno != OK {
+		return readiness{errno: errno}
+	}
 	if s, ok := d.(stream); ok {
 		return s.ready()
 	}

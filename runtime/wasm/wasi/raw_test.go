@@ -70,7 +70,7 @@ func (r *rawGuest) as(calls map[string]systemCall, name string, args []uint64) E
 			stack[i] = uint64(uint32(stack[i]))
 		}
 	}
-	return c.do(r.Guest, r.m, stack)
+	return c.checked(name)(r.Guest, r.m, stack)
 }
 
 // must fails the test unless the call answers as wanted.

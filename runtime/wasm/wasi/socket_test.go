@@ -15,6 +15,7 @@ import (
 type loop struct {
 	mu      sync.Mutex
 	ports   map[uint16]*memconn.Listener
+	dialed  netip.AddrPort // last
 	packets map[uint16]*memconn.Packets
 }
 
@@ -33,6 +34,7 @@ func (l *loop) Dial(ctx context.Context, to netip.AddrPort) (*memconn.Conn, erro
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.dialed = to
 	if at := l.ports[to.Port()]; at != nil {
 		return at.Dial(net.TCPAddrFromAddrPort(netip.AddrPortFrom(loopHost, 40000)))
 	}
@@ -335,6 +337,46 @@ func testDatagrams(t *testing.T, via *door) {
 	if errno := r.first("sock_recv_from", b, iovs, n, r.address(loopHost, false), 1, atResult, atExtra); errno != EAGAIN {
 		t.Errorf("errno %d", errno)
 	}
+}
+
+// TestIPv6: addresses of 16 bytes go both ways, in either version's form.
+func TestIPv6(t *testing.T) { everywhere(t, testIPv6) }
+
+func testIPv6(t *testing.T, via *door) {
+	net := newLoop(t)
+	r := newRaw(t, via, Config{Network: net})
+	r.listen(8080)
+	far := netip.MustParseAddr("2001:db8::7")
+	for _, c := range []struct {
+		text string
+		wide bool
+		want string
+	}{
+		{"2001:db8::7", true, "[2001:db8::7]:8080"}, {"2001:db8::7", false, "[2001:db8::7]:8080"},
+		{"::1", true, "[::1]:8080"}, {"::ffff:192.0.2.1", true, "192.0.2.1:8080"},
+	} {
+		r.must(OK, "sock_open", familyInet6, socketStream, atResult)
+		fd := r.u32(atResult)
+		r.must(OK, "sock_connect", fd, r.address(netip.MustParseAddr(c.text), c.wide), 8080)
+		if net.dialed.String() != c.want {
+			t.Errorf("%+v leads to %v", c, net.dialed)
+		}
+	}
+	r.must(OK, "sock_open", familyInet6, socketDatagram, atResult)
+	fd := r.u32(atResult)
+	r.must(OK, "sock_bind", fd, r.address(netip.IPv6Unspecified(), true), 5353)
+	r.must(OK, "sock_connect", fd, r.address(far, true), 53)
+	r.must(OK, "sock_getpeeraddr", fd, r.address(loopHost, true), atResult)
+	if got := r.text(atAddress+8, 18); got != "\x02\x00"+string(far.AsSlice()) || r.u32(atResult) != 53 {
+		t.Errorf("peer %x, port %d", got, r.u32(atResult))
+	}
+	net.packets[5353].Deliver([]byte("six"), netip.AddrPortFrom(far, 53))
+	iovs, n := r.vector(atData, 9)
+	r.must(OK, "sock_recv_from", fd, iovs, n, r.address(loopHost, true), 1, atExtra, atResult, atExtra+8)
+	if got := r.text(atAddress+8, 18); got != "\x02\x00"+string(far.AsSlice()) || r.u32(atExtra) != 53 || r.u32(atResult) != 3 {
+		t.Errorf("from %x, port %d", got, r.u32(atExtra))
+	}
+	r.must(EINVAL, "sock_recv_from", fd, iovs, n, r.address(loopHost, false), 0, atExtra, atResult, atExtra+8) // no room for it
 }
 
 // TestInterruptedCalls: whatever a guest waits for, it can be ended.

@@ -22,20 +22,24 @@ const (
 	flagSync     = 1 << 4
 )
 
-// Rights that mean something here: they carry the access mode of a file.
+// Rights: at path_open they carry the access mode of a file. Those that only
+// one call needs are in rights.go.
 const (
 	rightDatasync   = 1 << 0
 	rightRead       = 1 << 1
+	rightSeek       = 1 << 2
+	rightTell       = 1 << 5
 	rightWrite      = 1 << 6
 	rightAllocate   = 1 << 8
 	rightReaddir    = 1 << 14
+	rightPoll       = 1 << 27
 	rightSetSize    = 1 << 22
 	rightShutdown   = 1 << 28
 	rightAccept     = 1 << 29
 	rightsAll       = 1<<30 - 1
 	rightsDirectory = rightsAll &^ (rightRead | rightWrite | rightShutdown | rightAccept | rightAllocate | rightSetSize)
 	rightsFile      = rightsAll &^ (rightReaddir | rightShutdown | rightAccept)
-	rightsStream    = rightRead | rightWrite | 1<<3 | 1<<21 | 1<<27 | rightShutdown | rightAccept
+	rightsStream    = rightRead | rightWrite | 1<<3 | 1<<21 | rightPoll | rightShutdown | rightAccept
 	rightsForReads  = rightRead | rightReaddir
 	rightsForWrites = rightWrite | rightDatasync | rightAllocate | rightSetSize
 )
@@ -80,6 +84,8 @@ type table struct {
 	files   int // how many of them hold a descriptor of the host
 	sockets int
 	entries int // of all directories that are being listed
+	// held are the rights of descriptors that lost some; nil while there are none.
+	held map[uint32]rights
 }
 
 // maxDescriptors bounds one guest's table, as RLIMIT_NOFILE would.
@@ -129,6 +135,7 @@ func (t *table) close(fd uint64) Errno {
 		return errno
 	}
 	t.open[uint32(fd)] = nil
+	delete(t.held, uint32(fd))
 	return t.end(d)
 }
 
@@ -170,6 +177,11 @@ func (t *table) renumber(from, to uint64) Errno {
 	t.end(t.open[uint32(to)])
 	t.open[uint32(to)] = d
 	t.open[uint32(from)] = nil
+	delete(t.held, uint32(to))
+	if r, ok := t.held[uint32(from)]; ok {
+		delete(t.held, uint32(from))
+		t.held[uint32(to)] = r
+	}
 	return OK
 }
 

@@ -133,8 +133,8 @@ func (g *Guest) Parks() uint64 { return g.parks.Load() }
 func (g *Guest) Interrupt(code uint32) {
 	if g.cutDone.CompareAndSwap(false, true) {
 		g.cutCode.Store(code)
+		close(g.cut) // before what fails because of it tells the guest
 		g.cancel()
-		close(g.cut)
 		g.watcher.Wake()
 	}
 }
@@ -227,6 +227,9 @@ func (g *Guest) await(nonblocking bool, try func() Errno) Errno {
 	for {
 		errno := try()
 		if errno != EAGAIN || nonblocking {
+			if errno != OK {
+				g.checkpoint() // it may come of the interruption
+			}
 			return errno
 		}
 		g.park(forever)

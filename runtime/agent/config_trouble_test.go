@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/runtime/agent"
 	"wherry.dev/wherry/runtime/sandbox"
 )
 
@@ -74,6 +75,32 @@ func TestModuleThatCannotRun(t *testing.T) {
 			c.Errorf("message %q", got)
 		}
 		c.waitEvent("web", "Failed: Error: image")
+	})
+}
+
+// TestSnapshotAnnotation: only the container that the annotation names starts
+// from a snapshot, and the pod shows why that is not possible.
+func TestSnapshotAnnotation(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.runtime.prepare = func(img sandbox.Image) error {
+			if img.Snapshot {
+				return &sandbox.InvalidImageError{Ref: img.Ref, Reason: "no snapshot: it asks for randomness"}
+			}
+			return nil
+		}
+		for name, container := range map[string]string{"plain": "", "another": "side", "snapshot": "web"} {
+			pod := newPod(name, "web")
+			if container != "" {
+				pod.Annotations = map[string]string{agent.AnnotationSnapshot: container}
+			}
+			c.create(pod)
+		}
+		c.waitPod("plain", "is ready", isReady)
+		c.waitPod("another", "is ready", isReady)
+		pod := c.waitPod("snapshot", "waits", func(p *corev1.Pod) bool { return waitingFor(p) == "CreateContainerError" })
+		if got := pod.Status.ContainerStatuses[0].State.Waiting.Message; !strings.Contains(got, "no snapshot: it asks for randomness") {
+			c.Errorf("message %q", got)
+		}
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -75,6 +76,11 @@ type health struct {
 func (a *Agent) nodeStatus(old *corev1.NodeStatus, h health, now metav1.Time) corev1.NodeStatus {
 	s := *old.DeepCopy()
 	s.Capacity, s.Allocatable = a.allocatable(), a.allocatable()
+	for name, quantity := range old.Capacity {
+		if extended(name) {
+			s.Capacity[name], s.Allocatable[name] = quantity, quantity
+		}
+	}
 	s.Addresses = slices.Clone(a.cfg.Addresses)
 	s.Images = a.images.list()
 	s.NodeInfo = corev1.NodeSystemInfo{
@@ -95,6 +101,14 @@ func (a *Agent) nodeStatus(old *corev1.NodeStatus, h health, now metav1.Time) co
 		s.Conditions[i] = c
 	}
 	return s
+}
+
+// extended says that a resource is none of the node's own but one that an
+// administrator has written into its capacity
+// (https://kubernetes.io/docs/tasks/administer-cluster/extended-resource-node/).
+func extended(name corev1.ResourceName) bool {
+	domain, _, qualified := strings.Cut(string(name), "/")
+	return qualified && domain != "kubernetes.io" && !strings.HasSuffix(domain, ".kubernetes.io")
 }
 
 // nodeConditions are kubelet's conditions in its own words, which dashboards

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,6 +11,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -44,6 +46,38 @@ func TestNode(t *testing.T) {
 		}
 		c.waitEvent(nodeName, "NodeReady: Node one status is now: NodeReady")
 		c.waitEvent(nodeName, "Starting: Starting kubelet.")
+	})
+}
+
+// TestExtendedResources: what an administrator advertises on a node stays, and
+// can be given away, until it is taken back.
+func TestExtendedResources(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		advertise := func(list corev1.ResourceList) {
+			node := c.node().DeepCopy()
+			for _, name := range []corev1.ResourceName{"example.com/dongle", "example.com/other"} {
+				delete(node.Status.Capacity, name)
+			}
+			maps.Copy(node.Status.Capacity, list)
+			_, err := c.client.Update(c.Context(), api.Nodes.KeyOf(node), node, api.UpdateOptions{Subresource: "status"})
+			c.must(err)
+			time.Sleep(6 * time.Minute)
+		}
+		advertise(corev1.ResourceList{"example.com/dongle": resource.MustParse("4"), "example.com/other": resource.MustParse("1")})
+		for name, want := range map[corev1.ResourceName]int64{"example.com/dongle": 4, "example.com/other": 1, corev1.ResourcePods: 10} {
+			s := c.node().Status
+			if has, free := s.Capacity[name], s.Allocatable[name]; has.Value() != want || free.Value() != want {
+				c.Errorf("%s: capacity %s, allocatable %s, want %d", name, has.String(), free.String(), want)
+			}
+		}
+		advertise(corev1.ResourceList{"example.com/dongle": resource.MustParse("2")})
+		s := c.node().Status
+		if free := s.Allocatable["example.com/dongle"]; free.Value() != 2 {
+			c.Errorf("allocatable %s, want 2", free.String())
+		}
+		if _, left := s.Allocatable["example.com/other"]; left {
+			c.Errorf("allocatable %v", s.Allocatable)
+		}
 	})
 }
 

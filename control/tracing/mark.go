@@ -66,7 +66,7 @@ func spec(obj api.Object) any {
 func format(span trace.SpanContext, now time.Time) string {
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(trace.ContextWithSpanContext(context.Background(), span), carrier)
-	return carrier["traceparent"] + " " + now.UTC().Format(time.RFC3339)
+	return carrier["traceparent"] + " " + now.UTC().Format(time.RFC3339Nano)
 }
 
 func parse(text string) (span trace.SpanContext, since time.Time, err error) {

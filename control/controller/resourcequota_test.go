@@ -353,7 +353,7 @@ func TestQuotaCountsWhatOthersCharge(t *testing.T) {
 			t.Errorf("left behind: %v, %v", q, err)
 		}
 		// A server that ends after its charge holds it until nothing can come of it.
-		if charge, err = other.Charge(b.ctx, b.api, write("never")); err != nil {
+		if _, err = other.Charge(b.ctx, b.api, write("never")); err != nil {
 			t.Fatal(err)
 		}
 		b.pass(quota.NoteLife / 2)

@@ -159,8 +159,10 @@ func TestHandoverKeepsWhatWasSaid(t *testing.T) {
 	}
 	watcher := NewWatcher(&places{most: 1})
 	defer watcher.Close()
-	if !guest.Watch(watcher) || !guest.Watch(watcher) {
-		t.Fatal("the connection is not watched")
+	for range 2 { // a second time changes nothing
+		if !guest.Watch(watcher) {
+			t.Fatal("the connection is not watched")
+		}
 	}
 	mustWriteAll(t, guest, "answer")
 	var got []byte

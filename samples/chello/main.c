@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { LISTENER = 3, MAX_CONNS = 64, MAX_REQUEST = 4096 };
@@ -143,6 +144,12 @@ int main(void)
 	pod = getenv("POD_NAME");
 	if (pod == NULL || strlen(pod) > 200)
 		pod = "nobody";
+	struct stat is; /* without ports the first descriptor is a directory */
+	if (fstat(LISTENER, &is) < 0 || !S_ISSOCK(is.st_mode)) {
+		static const char why[] = "no listening socket at descriptor 3: the container needs a TCP port under ports:\n";
+		write_all(STDERR_FILENO, why, sizeof why - 1);
+		return 1;
+	}
 	fcntl(LISTENER, F_SETFL, O_NONBLOCK);
 	int open = 1;
 	while (open || count > 0) {

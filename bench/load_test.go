@@ -106,7 +106,7 @@ func TestNamed(t *testing.T) {
 	for _, tt := range []struct {
 		names []string
 		want  int
-	}{{nil, 8}, {[]string{"store", "apply"}, 2}} {
+	}{{nil, 9}, {[]string{"store", "apply"}, 2}} {
 		got, err := Named(tt.names)
 		if err != nil || len(got) != tt.want {
 			t.Errorf("Named(%v): %d, %v", tt.names, len(got), err)

@@ -123,10 +123,16 @@ func (i *Informer) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+		switch {
+		case apierrors.IsResourceExpired(err) || apierrors.IsGone(err):
 			i.log.Debug("watch fell out of the history, listing again", "error", err)
 			revision = ""
-		} else if err != nil {
+		case apierrors.IsNotFound(err):
+			// A collection is not found when its definition has gone, and whoever
+			// runs this informer is about to hear of that.
+			i.log.Info("the informer's kind is not served, will look again", "wait", wait, "error", err)
+			revision = ""
+		case err != nil:
 			i.log.Warn("informer lost its source, will retry", "wait", wait, "error", err)
 		}
 		pause(ctx, wait+rand.N(wait/2))

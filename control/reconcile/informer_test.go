@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,6 +127,36 @@ func TestInformerFollowsAndRecovers(t *testing.T) {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("Run gave %v", err)
+		}
+	})
+}
+
+// TestInformerOfAKindThatGoes: its end is nothing to warn of, and when the kind
+// is back the informer follows it.
+func TestInformerOfAKindThatGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := apierrors.NewNotFound(api.Pods.GVR().GroupResource(), "")
+		s := &source{events: make(chan any), lists: []any{
+			&api.List{ResourceVersion: "10", Items: []api.Object{pod("a", "1", "3", "n1")}}, gone, gone,
+			&api.List{ResourceVersion: "20", Items: []api.Object{pod("b", "2", "15", "n1")}},
+		}}
+		var out strings.Builder
+		i := NewInformer(s, api.Pods.Key("", ""), InformerOptions{Log: slog.New(slog.NewTextHandler(&out, nil))})
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- i.Run(ctx) }()
+		<-i.Synced()
+		s.events <- apierrors.NewResourceExpired("its definition has gone")
+		time.Sleep(time.Minute)
+		if _, ok := i.Get(podKey("b")); !ok {
+			t.Error("the kind is back and not followed")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run gave %v", err)
+		}
+		if log := out.String(); strings.Contains(log, "WARN") || strings.Count(log, "is not served") != 2 {
+			t.Errorf("it said %s", log)
 		}
 	})
 }

@@ -171,7 +171,8 @@ func (r *rollout) resolveCollision(rs *appsv1.ReplicaSet) (api.Object, error) {
 		count = *n + 1
 	}
 	r.d.Status.CollisionCount = &count
-	return nil, fmt.Errorf("the name %s belongs to another replica set; trying the next one", rs.Name)
+	return nil, fmt.Errorf("the name belongs to another replica set; trying the next one: %w",
+		apierrors.NewAlreadyExists(api.ReplicaSets.GVR().GroupResource(), rs.Name))
 }
 
 // refreshCurrent brings the current ReplicaSet's metadata up to date.

@@ -175,18 +175,7 @@ func (m *many) watch(ctx context.Context, rec *Recorder, all bool) error {
 		told = "all"
 	}
 	one := rec.result("verb=watch/watchers=%d/told=%s", m.env.Watchers, told)
-	err := m.env.repeat(ctx, rec, one, func(ctx context.Context, _ int) (result.Run, *result.Histogram, error) {
-		h, err := m.watchOnce(ctx, all)
-		if err != nil {
-			return result.Run{}, nil, err
-		}
-		return result.Run{Count: h.Count(), Metrics: result.Latencies(h)}, h, nil
-	})
-	if err != nil {
-		return err
-	}
-	rec.add(one)
-	return nil
+	return m.env.latencies(ctx, rec, one, func(ctx context.Context) (*result.Histogram, error) { return m.watchOnce(ctx, all) })
 }
 
 func (m *many) watchOnce(ctx context.Context, all bool) (*result.Histogram, error) {

@@ -128,8 +128,14 @@ func (b *apiBed) watch(ctx context.Context, rec *Recorder, n int) error {
 	if err != nil {
 		return err
 	}
-	err = b.env.repeat(ctx, rec, one, func(ctx context.Context, _ int) (result.Run, *result.Histogram, error) {
-		h, err := b.watchOnce(ctx, clients)
+	return b.env.latencies(ctx, rec, one, func(ctx context.Context) (*result.Histogram, error) { return b.watchOnce(ctx, clients) })
+}
+
+// latencies adds a result of which each repetition is what once has timed.
+func (e *Env) latencies(ctx context.Context, rec *Recorder, one *result.Result,
+	once func(ctx context.Context) (*result.Histogram, error)) error {
+	err := e.repeat(ctx, rec, one, func(ctx context.Context, _ int) (result.Run, *result.Histogram, error) {
+		h, err := once(ctx)
 		if err != nil {
 			return result.Run{}, nil, err
 		}

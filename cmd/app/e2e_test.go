@@ -92,23 +92,36 @@ func ask(client *http.Client, url string) (string, error) {
 	return string(body), err
 }
 
-// answeringPods asks often enough to hear of every pod behind url.
-func answeringPods(t *testing.T, url string) map[string]int {
+// answersFrom asks url until it has heard want pods in one round of requests
+// that all succeed. Kubernetes promises no order between the readiness of a pod
+// and its Service's route to it, so a round that came too early is repeated.
+func answersFrom(t *testing.T, url string, want int) {
 	t.Helper()
-	pods := map[string]int{}
+	var pods map[string]bool
+	var err error
+	for deadline := time.Now().Add(clustertest.Patience); time.Now().Before(deadline); {
+		if pods, err = answeringPods(url); err == nil && len(pods) == want {
+			return
+		}
+	}
+	t.Fatalf("%s: answers from %v (%v), want %d pods", url, pods, err, want)
+}
+
+// answeringPods asks often enough to hear of every pod behind url.
+func answeringPods(url string) (map[string]bool, error) {
+	pods := map[string]bool{}
 	for range 60 {
 		answer, err := ask(fresh, url)
 		if err != nil {
-			t.Fatalf("%s: %v", url, err)
+			return pods, err
 		}
-		fields := strings.Fields(strings.ReplaceAll(answer, ",", " "))
-		for _, field := range fields {
+		for field := range strings.FieldsSeq(strings.ReplaceAll(answer, ",", " ")) {
 			if strings.HasPrefix(field, "web-") {
-				pods[field]++
+				pods[field] = true
 			}
 		}
 	}
-	return pods
+	return pods, nil
 }
 
 // eventually watches a collection until its objects satisfy done.
@@ -165,9 +178,7 @@ func ready(n int) func(map[string]api.Object) bool {
 func TestDeploymentIsServed(t *testing.T) {
 	c, service := served(t, clustertest.Nodes(2))
 	for _, url := range []string{clusterURL(service), nodeURL(c, service)} {
-		if pods := answeringPods(t, url); len(pods) != 3 {
-			t.Errorf("%s: answers from %v, want three pods", url, pods)
-		}
+		answersFrom(t, url, 3)
 	}
 	c.Kubectl("scale", "deployment/web", "--replicas=20")
 	eventually(t, c, api.Pods, "app=web", "20 ready pods", ready(20))
@@ -253,9 +264,7 @@ func TestRestartGoesOnWhereItWas(t *testing.T) {
 		}
 		return n == 3
 	})
-	if pods := answeringPods(t, clusterURL(service)); len(pods) != 3 {
-		t.Errorf("answers from %v, want three pods", pods)
-	}
+	answersFrom(t, clusterURL(service), 3)
 }
 
 // TestKillLosesNoAcknowledgedWrite kills the whole process while objects are

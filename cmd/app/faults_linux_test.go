@@ -48,9 +48,7 @@ func TestFullDisk(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "MiB left") {
 		t.Errorf("a write to a full disk: %v, want an error that tells the space left", err)
 	}
-	if pods := answeringPods(t, clusterURL(service)); len(pods) != 3 {
-		t.Errorf("with a full disk answers come from %v, want three pods", pods)
-	}
+	answersFrom(t, clusterURL(service), 3)
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}

@@ -143,9 +143,7 @@ func TestKilledPodsRunAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if pods := answeringPods(t, clusterURL(service)); len(pods) != 3 {
-			t.Errorf("round %d: answers from %v, want three pods", round, pods)
-		}
+		answersFrom(t, clusterURL(service), 3)
 		if round == 2 {
 			stop()
 		}

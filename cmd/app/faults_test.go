@@ -192,9 +192,7 @@ func TestPodsThatCannotRun(t *testing.T) {
 			eventTells(t, c, tt.name, tt.reason, tt.event)
 		})
 	}
-	if pods := answeringPods(t, clusterURL(service)); len(pods) != 3 {
-		t.Errorf("answers from %v, want three pods", pods)
-	}
+	answersFrom(t, clusterURL(service), 3)
 	c.Kubectl("delete", "pods", "--all", "--timeout=60s")
 }
 

@@ -64,9 +64,7 @@ spec:
 		}
 		return true
 	})
-	if pods := answeringPods(t, clusterURL(service)); len(pods) != 3 {
-		t.Errorf("beside them answers come from %v, want three pods", pods)
-	}
+	answersFrom(t, clusterURL(service), 3)
 	web, err := c.Clientset().CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{LabelSelector: "app=web"})
 	if err != nil {
 		t.Fatal(err)

@@ -134,7 +134,7 @@ func TestTraces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answeringPods(t, clusterURL(svc))
+	answersFrom(t, clusterURL(svc), 3)
 	found := spans.wait(trace, "PATCH deployments", "store write", "create replicasets", "create pods", "schedule", "pick", "bind",
 		"start pod", "admission", "volumes", "sandbox", "image", "compile", "config", "start", "ready", "first response")
 	checkTree(t, found, client)
@@ -146,7 +146,7 @@ func TestTraces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answeringPods(t, clusterURL(scaled))
+	answersFrom(t, clusterURL(scaled), 5)
 	made, err := set.AppsV1().Deployments("default").Get(t.Context(), "web", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)

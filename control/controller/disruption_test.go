@@ -110,6 +110,7 @@ func TestBudgetOfUnmanagedPods(t *testing.T) {
 		update(b, api.Pods.Key("default", "bare"), "status", func(p *corev1.Pod) {
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 		})
+		b.settle() // a budget that is seen before its pod says NoPods first
 		number := create(b, api.PodDisruptionBudgets, budgetFor("number", new(intstr.FromInt32(0)), nil))
 		part := create(b, api.PodDisruptionBudgets, budgetFor("part", nil, new(intstr.FromString("50%"))))
 		b.pass(time.Second)

@@ -127,16 +127,11 @@ func answeringPods(url string) (map[string]bool, error) {
 // eventually watches a collection until its objects satisfy done.
 func eventually(t testing.TB, c *clustertest.Cluster, r api.Resource, selector string, what string, done func(map[string]api.Object) bool) {
 	t.Helper()
-	within(t, clustertest.Patience, c, r, selector, what, done)
-}
-
-func within(t testing.TB, patience time.Duration, c *clustertest.Cluster, r api.Resource, selector string, what string, done func(map[string]api.Object) bool) {
-	t.Helper()
 	parsed, err := labels.Parse(selector)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), clustertest.Patience)
 	defer cancel()
 	watch, err := c.Client.Watch(ctx, r.Key("default", ""), api.ListOptions{Labels: parsed, SendInitialEvents: true, AllowBookmarks: true, ResourceVersionMatch: "NotOlderThan"})
 	if err != nil {

@@ -77,19 +77,25 @@ func fill(t *testing.T, path string) {
 }
 
 // TestIdlePodsCostNothing: a hundred pods that wait for requests leave the
-// process nearly still. The figure is logged; what is asserted is far above
-// it, because the machine may be busy with other tests.
+// process nearly still, once it has told everybody of their start. The figure
+// is logged; what is asserted is far above it, because the machine may be busy
+// with other tests.
 func TestIdlePodsCostNothing(t *testing.T) {
 	c, _ := served(t)
 	c.Kubectl("scale", "deployment/web", "--replicas=100")
 	eventually(t, c, api.Pods, "app=web", "a hundred ready pods", ready(100))
 	const window = 3 * time.Second
-	before := cpuTime(t)
-	<-time.After(window) // the measurement itself
-	share := float64(cpuTime(t)-before) / float64(window)
-	t.Logf("100 idle pods: %.2f %% of a core over %v", 100*share, window)
-	if share > 0.5 {
-		t.Errorf("100 idle pods take %.0f %% of a core", 100*share)
+	for deadline := time.Now().Add(clustertest.Patience); ; {
+		before := cpuTime(t)
+		<-time.After(window) // the measurement itself
+		share := float64(cpuTime(t)-before) / float64(window)
+		t.Logf("100 idle pods: %.2f %% of a core over %v", 100*share, window)
+		if share <= 0.5 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("100 idle pods take %.0f %% of a core", 100*share)
+		}
 	}
 	c.Kubectl("delete", "deployment/web", "service/web")
 	eventually(t, c, api.Pods, "app=web", "no pod", func(left map[string]api.Object) bool { return len(left) == 0 })

@@ -154,7 +154,7 @@ func TestKilledPodsRunAgain(t *testing.T) {
 // their addresses by name.
 func runningPods(t *testing.T, client *kubernetes.Clientset, restarts int32) map[string]string {
 	t.Helper()
-	for deadline := time.Now().Add(soon); ; {
+	for deadline := time.Now().Add(clustertest.Patience); ; {
 		list, err := client.CoreV1().Pods("default").List(t.Context(), listOptions)
 		if err != nil {
 			t.Fatal(err)

@@ -16,10 +16,6 @@ import (
 	"wherry.dev/wherry/runtime/image"
 )
 
-// soon bounds the wait for one pod: some of these would come to the expected
-// end by a later retry only, which is a failure as well.
-const soon = 30 * time.Second
-
 // pushRaw pushes past the checks of "wherry push", as other tools would.
 func pushRaw(t *testing.T, c *clustertest.Cluster, ref string, content []byte) {
 	t.Helper()
@@ -97,7 +93,7 @@ func podIs(t *testing.T, c *clustertest.Cluster, name string, is func(*corev1.Po
 			t.Logf("pod %s: %+v", name, last.Status)
 		}
 	}()
-	within(t, soon, c, api.Pods, "", "pod "+name, func(pods map[string]api.Object) bool {
+	eventually(t, c, api.Pods, "", "pod "+name, func(pods map[string]api.Object) bool {
 		pod, ok := pods[name].(*corev1.Pod)
 		if ok {
 			last = pod
@@ -115,7 +111,7 @@ func eventTells(t *testing.T, c *clustertest.Cluster, name, reason, text string)
 			t.Logf("events of %s:\n%s", name, strings.Join(seen, "\n"))
 		}
 	}()
-	within(t, soon, c, api.Events, "", "event "+reason+" of "+name, func(events map[string]api.Object) bool {
+	eventually(t, c, api.Events, "", "event "+reason+" of "+name, func(events map[string]api.Object) bool {
 		seen = nil
 		for _, obj := range events {
 			e, ok := obj.(*corev1.Event)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"wherry.dev/wherry/cmd/app/clustertest"
 )
 
 // until repeats a command until what it prints matches a pattern: for what
@@ -17,7 +19,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
 	var out string
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(clustertest.Patience); time.Now().Before(deadline); {
 		// A failure may be the answer that is waited for, too.
 		_ = ts.Exec(args[1], args[2:]...)
 		out = ts.ReadFile("stdout") + ts.ReadFile("stderr")

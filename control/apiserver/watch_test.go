@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a test waits for something that takes milliseconds.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 // line is one event of a JSON watch.
 type line struct {

@@ -95,7 +95,7 @@ func configMap(name string) *corev1.ConfigMap {
 // brings every object once.
 func TestWatchGoesOn(t *testing.T) {
 	r := newRemote(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	list, err := r.List(ctx, api.ConfigMaps.Key("default", ""), api.ListOptions{})
 	must(t, err)

@@ -17,7 +17,7 @@ import (
 // its kind changes does not go on to show objects as they were defined before.
 func TestWatchEndsWithItsDefinition(t *testing.T) {
 	r := newRegistry(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	sync := func() {
 		t.Helper()

@@ -13,7 +13,7 @@ func checkLeaks(t testing.TB) {
 	before := len(ours())
 	t.Cleanup(func() {
 		var left []string
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		for deadline := time.Now().Add(Patience); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
 			if left = ours(); len(left) <= before {
 				return
 			}

@@ -64,6 +64,7 @@ type ListOptions struct {
 	SendInitialEvents bool
 	AllowBookmarks    bool
 	As                schema.GroupVersion
+	Wire              bool // fill List.Wire, where it can be had for nothing
 }
 
 // List is a collection, or one page of it, at one revision.
@@ -72,6 +73,7 @@ type List struct {
 	ResourceVersion string
 	Continue        string // not empty: there is more
 	Remaining       *int64 // how many items follow this page, where known
+	Wire            []Wire // of each of Items; nil when it was not asked for or is not known
 }
 
 // Event is one change to a collection. Deleted carries the last state with the

@@ -45,6 +45,7 @@ func (c *call) list() {
 		c.fail(err)
 		return
 	}
+	opts.Wire = f.wire()
 	list, err := c.s.cfg.Client.List(c.r.Context(), c.t.key(), opts)
 	if err != nil {
 		c.fail(err)
@@ -79,6 +80,10 @@ func (c *call) sendList(list *api.List, f format) {
 		}
 		c.send(http.StatusOK, out, f)
 	default:
+		if len(list.Wire) > 0 && len(list.Wire) == len(list.Items) {
+			c.sendWire(list.Wire, meta, f)
+			return
+		}
 		typed, err := c.s.typedList(*c.t.res, list.Items, meta)
 		if err != nil {
 			c.fail(err)

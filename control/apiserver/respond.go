@@ -51,9 +51,14 @@ func (c *call) warn(text string) {
 
 // send writes an object whose TypeMeta is set.
 func (c *call) send(code int, obj runtime.Object, f format) {
+	c.sendWith(code, f, func(out *body) error { return f.encoder().Encode(obj, out) })
+}
+
+// sendWith writes what encode makes.
+func (c *call) sendWith(code int, f format, encode func(*body) error) {
 	c.w.Header().Set("Content-Type", f.info.MediaType)
 	out := &body{call: c, code: code}
-	err := f.encoder().Encode(obj, out)
+	err := encode(out)
 	if err == nil {
 		err = out.close()
 	}

@@ -98,7 +98,8 @@ type Server struct {
 	reading  *seats
 	writing  *seats
 	handlers sync.WaitGroup // running ServeHTTP calls
-	gzips    sync.Pool
+	gzips    sync.Pool      // of *gzip.Writer
+	chunks   sync.Pool      // of *bufio.Writer
 	frames   frames
 	extra    []string // prefixes of cfg.Extra, longest first
 }

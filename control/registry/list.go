@@ -10,6 +10,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/store"
@@ -75,6 +76,7 @@ func (r *Registry) List(ctx context.Context, key api.Key, opts api.ListOptions) 
 			return nil, r.fail(ctx, key, err)
 		}
 	}
+	chosen.wire = opts.Wire && r.hasWire(k, opts.As)
 	start, err := r.listStart(ctx, opts, chosen.prefix)
 	if err != nil {
 		return nil, err
@@ -164,6 +166,9 @@ func (r *Registry) collect(ctx context.Context, chosen selection, from store.Lis
 		list.ResourceVersion = api.FormatRevision(page.Revision)
 		if limit == 0 && list.Items != nil && chosen.everything() {
 			list.Items = make([]api.Object, 0, len(page.Entries))
+			if chosen.wire {
+				list.Wire = make([]api.Wire, 0, len(page.Entries))
+			}
 		}
 		for i, entry := range page.Entries {
 			obj, err := r.decode(chosen.kind, entry)
@@ -175,6 +180,7 @@ func (r *Registry) collect(ctx context.Context, chosen selection, from store.Lis
 				continue
 			}
 			list.Items = append(list.Items, obj)
+			chosen.wire = chosen.wire && addWire(list, chosen.kind, entry, obj)
 			if limit > 0 && int64(len(list.Items)) == limit {
 				return r.endPage(list, chosen, entry.Key, page, i)
 			}
@@ -183,6 +189,25 @@ func (r *Registry) collect(ctx context.Context, chosen selection, from store.Lis
 			return list, nil
 		}
 	}
+}
+
+// hasWire tells whether the stored bytes of a kind are what a client sees: not
+// when they are encrypted or of another version.
+func (r *Registry) hasWire(k *kind, as schema.GroupVersion) bool {
+	other, err := k.as(as)
+	return k.wires != nil && other == nil && err == nil && !r.seals(k)
+}
+
+// addWire adds the bytes of the object that the list has got last. What is not
+// stored as expected is left to those who encode: then the list has no bytes.
+func addWire(list *api.List, k *kind, entry *store.Entry, obj api.Object) bool {
+	wire, ok := k.wires.Of(entry.Value, obj.GetResourceVersion())
+	if !ok {
+		list.Wire = nil
+		return false
+	}
+	list.Wire = append(list.Wire, wire)
+	return true
 }
 
 // endPage closes a page whose last object is page.Entries[last], with a token

@@ -16,6 +16,7 @@ type selection struct {
 	labels labels.Selector // nil: all
 	fields fields.Selector // nil: all
 	prefix string          // what the store keys begin with
+	wire   bool            // a list says the objects' bytes too
 }
 
 // selects makes the selection of a list or watch. An unknown field label is a

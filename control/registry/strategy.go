@@ -32,6 +32,7 @@ type kind struct {
 	anyFinalizer                                    bool
 	goType                                          reflect.Type
 	codec                                           kinds.Codec
+	wires                                           *api.Wires // nil: not stored as protobuf
 	versions                                        []*version
 	tracker                                         *managed.Tracker
 	scalePaths                                      managedfields.ResourcePathMappings // nil: no /scale
@@ -125,6 +126,11 @@ func (s erased[T]) kind(types *api.Types, common *managed.Common) (*kind, error)
 	}
 	if k.codec = s.Codec; k.codec == nil {
 		k.codec = typedCodec{types, s.Resource}
+		wires, err := api.NewWires(s.Resource.GVK())
+		if err != nil {
+			return nil, err
+		}
+		k.wires = &wires
 	}
 	empty, err := k.codec.New()
 	if err != nil {

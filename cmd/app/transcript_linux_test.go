@@ -49,7 +49,7 @@ func TestTranscripts(t *testing.T) {
 	c.Kubectl("wait", "--for=jsonpath={.status.containerStatuses[1].containerID}", "pod/images", "--timeout=120s")
 	c.Kubectl("wait", "--for=jsonpath={.status.containerStatuses[2].containerID}", "pod/images", "--timeout=120s")
 	for who, bin := range map[string]string{"builtin": builtinKubectl(t), "installed": installedKubectl(t)} {
-		if bin == "" {
+		if bin == "" || who != "builtin" && clustertest.Race { // the server is the same for both
 			continue
 		}
 		for _, file := range files {

@@ -279,6 +279,7 @@ func (c *shrinking) Create(ctx context.Context, key api.Key, obj api.Object, opt
 		if _, err := c.Client.Patch(ctx, api.ReplicaSets.Key("default", "web"), api.Patch{Type: types.MergePatchType, Data: patch}, api.PatchOptions{}); err != nil {
 			return nil, err
 		}
+		<-time.After(time.Millisecond) // fake: until everybody has heard of it
 	}
 	return c.Client.Create(ctx, key, obj, opts)
 }
@@ -290,7 +291,7 @@ func TestReplicaSetLooksUpDuringABurst(t *testing.T) {
 	client.left.Store(10)
 	inBed(t, justReplicaSets, func(b *bed) {
 		create(b, api.ReplicaSets, webReplicaSet(400))
-		b.settle()
+		b.pass(time.Second)
 		if made := strings.Count(b.events("web"), successfulCreate); made == 0 {
 			t.Error("no pod was created")
 		}

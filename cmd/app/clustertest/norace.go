@@ -2,4 +2,6 @@
 
 package clustertest
 
-const raceEnabled = false
+// Race: the test binary has the race detector in it, and takes several times as
+// long for everything.
+const Race = false

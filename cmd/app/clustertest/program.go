@@ -16,7 +16,7 @@ import (
 // runs from a plain build.
 func program(t testing.TB, args []string) string {
 	t.Helper()
-	if raceEnabled && !slices.Contains(args, "up") {
+	if Race && !slices.Contains(args, "up") {
 		path, err := plainBuild()
 		if err != nil {
 			t.Fatal(err)

@@ -2,5 +2,6 @@
 
 package clustertest
 
-// raceEnabled: the test binary has the race detector in it.
-const raceEnabled = true
+// Race: the test binary has the race detector in it, and takes several times as
+// long for everything.
+const Race = true

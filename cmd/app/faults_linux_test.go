@@ -22,9 +22,16 @@ func TestFullDisk(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mounting a small file system needs root")
 	}
-	disk := t.TempDir()
-	// Large enough that the node does not report pressure from the start.
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=400m"); err != nil {
+	dir := t.TempDir()
+	// The store has a disk of its own: a node whose disk is full evicts pods.
+	disk := filepath.Join(dir, "store")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "WHERRY"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=200m,mode=700"); err != nil {
 		t.Skipf("cannot mount a small file system: %v", err)
 	}
 	t.Cleanup(func() {
@@ -32,8 +39,8 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("unmount: %v", err)
 		}
 	})
-	c, service := served(t, clustertest.DataDir(filepath.Join(disk, "data")))
-	c.ExpectWarnings("no space", "MiB left", "container output is being lost")
+	c, service := served(t, clustertest.DataDir(dir))
+	c.ExpectWarnings("no space", "MiB left")
 	write := func(name string) error {
 		_, err := c.Clientset().CoreV1().ConfigMaps("default").Create(t.Context(),
 			&corev1.ConfigMap{ObjectMeta: metaNamed(name), Data: map[string]string{"v": strings.Repeat("x", 1000)}}, createOptions)

@@ -195,7 +195,7 @@ func (l *Loop) call(ctx context.Context, key api.Key) (again time.Duration, err 
 // neither does the number alone: changes wake a key without any back-off.
 const (
 	racesEnd  = 8
-	racesLast = time.Second
+	racesLast = 10 * time.Second
 )
 
 // report counts and logs a failure. That writers meet (one has changed, made

@@ -17,7 +17,7 @@ import (
 func TestOperator(t *testing.T) {
 	c := clustertest.New(t)
 	c.Push("hello:v1", samples.HelloModule)
-	command := exec.Command("go", "test", "-count=1", "-timeout=5m", ".")
+	command := exec.Command("go", "test", "-count=1", "-timeout=10m", ".")
 	command.Dir = filepath.Join("testdata", "operator")
 	command.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig)
 	if out, err := command.CombinedOutput(); err != nil {

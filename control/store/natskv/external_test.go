@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -30,11 +32,11 @@ func servers(t *testing.T, n int) string {
 			JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, MaxPayload: maxPayload,
 		}
 		if n > 1 {
-			_, port, err := net.SplitHostPort(route.Host)
+			host, port, err := net.SplitHostPort(route.Host)
 			if err != nil {
 				t.Fatal(err)
 			}
-			opts.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1"}
+			opts.Cluster = server.ClusterOpts{Name: "test", Host: host}
 			if _, err := fmt.Sscan(port, &opts.Cluster.Port); err != nil {
 				t.Fatal(err)
 			}
@@ -54,10 +56,16 @@ func servers(t *testing.T, n int) string {
 	return strings.Join(urls, ",")
 }
 
-// freeAddress returns an address of this machine that nobody listens on.
+// freeAddress returns an address of this machine that nobody listens on, and
+// nobody else will: on 127.0.0.1 its port may be taken by a test of another
+// package as soon as it is free.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	host := "127.0.0.1"
+	if runtime.GOOS == "linux" {
+		host = fmt.Sprintf("127.126.%d.%d", os.Getpid()>>8&0xff, os.Getpid()&0xff)
+	}
+	l, err := net.Listen("tcp", host+":0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -283,12 +283,12 @@ func (r *scaleRound) wish(ctx context.Context, scale *autoscalingv1.Scale, up, d
 		}
 		statuses = append(statuses, p.status)
 	}
+	r.hpa.Status.CurrentMetrics = statuses // what could be read, also when it is not enough to act on
 	if first != nil && (failed == len(r.hpa.Spec.Metrics) || size < t.current) {
 		r.condition(autoscalingv2.ScalingActive, false, first.reason, fmt.Sprintf("the HPA was unable to compute the replica count: %v", first.err))
 		return 0, "", fmt.Errorf("invalid metrics (%d invalid out of %d), first error is: %w", failed, len(r.hpa.Spec.Metrics), first.err)
 	}
 	r.condition(autoscalingv2.ScalingActive, true, "ValidMetricFound", "the HPA was able to successfully calculate a replica count from "+metric)
-	r.hpa.Status.CurrentMetrics = statuses
 	return size, metric, nil
 }
 

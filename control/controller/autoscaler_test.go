@@ -216,6 +216,10 @@ func TestAutoscaleInTrouble(t *testing.T) {
 				if got := b.events("scaler"); !strings.Contains(got, tt.event) {
 					t.Errorf("events %s, want %s", got, tt.event)
 				}
+				hpa, _ := get[*autoscalingv2.HorizontalPodAutoscaler](b, api.HorizontalPodAutoscalers.Key("default", "scaler"))
+				if m := hpa.Status.CurrentMetrics; len(tt.hpa.Spec.Metrics) == 2 && (len(m) != 2 || m[1].Resource == nil || *m[1].Resource.Current.AverageUtilization != 5) {
+					t.Errorf("what could be read is not told: %+v", m)
+				}
 			})
 		})
 	}

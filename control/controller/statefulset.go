@@ -32,6 +32,8 @@ type statefulSets struct {
 	now       func() time.Time
 	loop      *reconcile.Loop
 	written   latest
+	removed   departed  // pods that were deleted here
+	vacant    vacancies // names of pods that others have deleted
 }
 
 func newStatefulSets(cfg Config) runner {
@@ -48,6 +50,11 @@ func newStatefulSets(cfg Config) runner {
 		return ok
 	}}
 	c.loop = cfg.loop("statefulset", 8, c)
+	c.pods.OnChange(func(old, new api.Object) { // before the loop hears of it
+		if new == nil && isKind(metav1.GetControllerOfNoCopy(old), api.StatefulSets) && !c.removed.knows(old.GetUID()) {
+			c.vacant.add(api.Pods.KeyOf(old), c.now())
+		}
+	})
 	c.revisions = newRevisions(cfg, api.StatefulSets, func() *reconcile.Loop { return c.loop })
 	podWatch{kind: api.StatefulSets, owners: c.sets, selector: selectorOf(api.StatefulSets, func(set *appsv1.StatefulSet) *metav1.LabelSelector { return set.Spec.Selector }),
 		loop: c.loop, expect: c.control.expect}.start(c.pods)
@@ -107,6 +114,9 @@ func (c *statefulSets) Reconcile(ctx context.Context, key api.Key) (time.Duratio
 		}
 	}
 	r := newSetRound(set, reconcile.As[*corev1.Pod](claimed), current.Name, update.Name, c.now())
+	r.rest = func(ordinal int) time.Duration {
+		return c.vacant.rest(api.Pods.Key(set.Namespace, ordinalName(set, ordinal)), r.now)
+	}
 	plan := r.plan()
 	failure := c.apply(ctx, r, plan, map[string]*appsv1.ControllerRevision{current.Name: current, update.Name: update})
 	if err := c.writeStatus(ctx, set, r.status(collisions)); err != nil {
@@ -205,6 +215,7 @@ func (c *statefulSets) removePod(ctx context.Context, set *appsv1.StatefulSet, p
 		c.recorder.Event(set, corev1.EventTypeWarning, reason, "StatefulSet %s/%s is recreating %s Pod %s", set.Namespace, set.Name, how, pod.Name)
 	}
 	c.control.expect.expectDeletion(set.UID, pod.UID)
+	c.removed.add(pod.UID, c.now(), expectationLife)
 	_, err := c.client.Delete(ctx, api.Pods.KeyOf(pod), api.DeleteOptions{UID: &pod.UID})
 	if decided(err) {
 		c.control.expect.deleted(set.UID, pod.UID)

@@ -15,6 +15,7 @@ type setRound struct {
 	set             *appsv1.StatefulSet
 	current, update string // revisions by name
 	now             time.Time
+	rest            func(ordinal int) time.Duration // how long a name is to stay free yet
 
 	start     int
 	replicas  []*corev1.Pod // by ordinal from start; nil: not there
@@ -49,7 +50,7 @@ type setPlan struct {
 	create []int         // ordinals
 	repair []*corev1.Pod // that lack their identity
 	remove []*corev1.Pod
-	again  time.Duration // when the next pod becomes available by itself, 0: never
+	again  time.Duration // when there is more to do by itself, 0: never
 }
 
 // ordered says that pods come and go one after the other.
@@ -109,7 +110,11 @@ func (r *setRound) planReplicas(plan *setPlan) bool {
 	for i, p := range r.replicas {
 		switch {
 		case p == nil:
-			plan.create = append(plan.create, r.start+i)
+			if wait := r.rest(r.start + i); wait > 0 {
+				plan.again = earlier(plan.again, wait)
+			} else {
+				plan.create = append(plan.create, r.start+i)
+			}
 		case podFinished(p):
 			// It comes back under its name, whatever its exit code: an eviction
 			// looks like an end.
@@ -245,8 +250,11 @@ func (r *setRound) status(collisions *int32) appsv1.StatefulSetStatus {
 			s.UpdatedReplicas++
 		}
 	}
+	// A pod that is missing at the moment does not complete an update: below the
+	// partition it comes back as it was.
+	wanted := int32(len(r.replicas))
 	if r.set.Spec.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType &&
-		s.UpdatedReplicas == s.Replicas && s.ReadyReplicas == s.Replicas {
+		s.Replicas == wanted && s.UpdatedReplicas == wanted && s.ReadyReplicas == wanted {
 		s.CurrentReplicas, s.CurrentRevision = s.UpdatedReplicas, s.UpdateRevision
 	}
 	return s

@@ -46,4 +46,7 @@ func (cfg *Config) setDefaults() {
 	if cfg.NodeGrace == 0 {
 		cfg.NodeGrace = 40 * time.Second
 	}
+	if cfg.EndedPodsKept == 0 {
+		cfg.EndedPodsKept = endedPodsKept
+	}
 }

@@ -30,15 +30,16 @@ const evictionLife = 2 * time.Minute
 // disruptions keeps the status of PodDisruptionBudgets: how many pods may go
 // (https://kubernetes.io/docs/tasks/run-application/configure-pdb/).
 type disruptions struct {
-	cfg     Config
-	budgets *reconcile.Informer
-	pods    *reconcile.Informer
-	kinds   map[schema.GroupKind]api.Resource
+	cfg      Config
+	budgets  *reconcile.Informer
+	pods     *reconcile.Informer
+	recorder *reconcile.Recorder
+	kinds    map[schema.GroupKind]api.Resource
 }
 
 func newDisruptions(cfg Config) runner {
 	c := &disruptions{cfg: cfg, budgets: cfg.Informers.For(api.PodDisruptionBudgets), pods: cfg.Informers.For(api.Pods),
-		kinds: kindsOf(cfg.Resources)}
+		recorder: cfg.Recorder.For("controllermanager"), kinds: kindsOf(cfg.Resources)}
 	loop := cfg.loop("disruption", 2, c)
 	c.budgets.OnChange(func(_, new api.Object) {
 		if new != nil {
@@ -92,21 +93,21 @@ func (c *disruptions) Reconcile(ctx context.Context, key api.Key) (time.Duration
 		}
 	}
 	if len(pods) == 0 {
-		c.cfg.Recorder.Event(b, corev1.EventTypeNormal, "NoPods", "No matching pods found")
+		c.recorder.Event(b, corev1.EventTypeNormal, "NoPods", "No matching pods found")
 	}
 	expected, unmanaged, err := c.expected(ctx, b, pods)
 	if err == nil && unmanaged {
-		c.cfg.Recorder.Event(b, corev1.EventTypeWarning, "UnmanagedPods", "Pods selected by this PodDisruptionBudget (selector: %v) were found to be unmanaged. "+
+		c.recorder.Event(b, corev1.EventTypeWarning, "UnmanagedPods", "Pods selected by this PodDisruptionBudget (selector: %v) were found to be unmanaged. "+
 			"As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. "+
 			"To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.", selector)
 	}
 	if err != nil {
-		c.cfg.Recorder.Event(b, corev1.EventTypeWarning, "CalculateExpectedPodCountFailed", "Failed to calculate the number of expected pods: %v", err)
+		c.recorder.Event(b, corev1.EventTypeWarning, "CalculateExpectedPodCountFailed", "Failed to calculate the number of expected pods: %v", err)
 		return 0, errors.Join(err, c.write(ctx, b, failedBudget(b, err)))
 	}
 	status, again, stuck := budgetStatus(b, pods, expected, c.cfg.Clock())
 	for _, name := range stuck {
-		c.cfg.Recorder.Event(b, corev1.EventTypeWarning, "NotDeleted", "Pod %s was expected by PDB %s/%s to be deleted but it wasn't", name, b.Namespace, b.Name)
+		c.recorder.Event(b, corev1.EventTypeWarning, "NotDeleted", "Pod %s was expected by PDB %s/%s to be deleted but it wasn't", name, b.Namespace, b.Name)
 	}
 	return again, c.write(ctx, b, status)
 }

@@ -264,7 +264,7 @@ func (c *gc) ownerKey(r api.Resource, obj api.Object, ref metav1.OwnerReference)
 		return api.Key{}, false
 	}
 	if owner.Namespaced && !r.Namespaced {
-		c.cfg.Recorder.Event(obj, corev1.EventTypeWarning, "OwnerRefInvalidNamespace",
+		c.cfg.Recorder.For("garbage-collector-controller").Event(obj, corev1.EventTypeWarning, "OwnerRefInvalidNamespace",
 			"ownerRef [%s/%s, namespace: , name: %s, uid: %s] does not exist in namespace \"\"", ref.APIVersion, ref.Kind, ref.Name, ref.UID)
 		return api.Key{}, false
 	}

@@ -56,6 +56,11 @@ func nodeCondition(n *corev1.Node, kind corev1.NodeConditionType) *corev1.NodeCo
 	return nil
 }
 
+// outOfService says that somebody has declared the node to be off for good.
+func outOfService(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == corev1.TaintNodeOutOfService })
+}
+
 // plannedTaints returns the taints that the node should have and whether they
 // differ from those it has. Taints of others stay as they are.
 func plannedTaints(n *corev1.Node, now time.Time, what evictions) (taints []corev1.Taint, changed bool) {

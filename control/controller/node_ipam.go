@@ -66,7 +66,7 @@ func (c *ipam) Reconcile(ctx context.Context, key api.Key) (time.Duration, error
 	}
 	block, ok := freeBlock(c.cfg.PodCIDR, c.cfg.NodeBlockBits, nodes)
 	if !ok {
-		c.cfg.Recorder.Event(node, corev1.EventTypeWarning, "CIDRNotAvailable", "Node %s status is now: CIDRNotAvailable", node.Name)
+		c.cfg.Recorder.For("cidrAllocator").Event(node, corev1.EventTypeWarning, "CIDRNotAvailable", "Node %s status is now: CIDRNotAvailable", node.Name)
 		return 0, fmt.Errorf("no /%d block of %s is left for node %s: delete nodes that are gone or configure a larger network",
 			c.cfg.NodeBlockBits, c.cfg.PodCIDR, node.Name)
 	}

@@ -30,11 +30,13 @@ const (
 // tolerations end. Its loop's keys are nodes; the pods of a node that does not
 // exist are handled under that node's key.
 type nodeLifecycle struct {
-	cfg    Config
-	nodes  *reconcile.Informer
-	leases *reconcile.Informer
-	pods   *reconcile.Informer
-	zones  zonePace
+	cfg      Config
+	nodes    *reconcile.Informer
+	leases   *reconcile.Informer
+	pods     *reconcile.Informer
+	recorder *reconcile.Recorder
+	evictor  *reconcile.Recorder
+	zones    zonePace
 
 	mu    sync.Mutex
 	signs map[string]sign // last sign of life by node name
@@ -51,7 +53,8 @@ type sign struct {
 
 func newNodeLifecycle(cfg Config) runner {
 	c := &nodeLifecycle{cfg: cfg, nodes: cfg.Informers.For(api.Nodes), leases: cfg.Informers.For(api.Leases),
-		pods: cfg.Informers.For(api.Pods), signs: map[string]sign{}}
+		pods: cfg.Informers.For(api.Pods), recorder: cfg.Recorder.For("node-controller"),
+		evictor: cfg.Recorder.For("taint-eviction-controller"), signs: map[string]sign{}}
 	c.pods.AddIndex(podsByNode, func(obj api.Object) []string {
 		if pod, ok := obj.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
 			return []string{pod.Spec.NodeName}
@@ -123,10 +126,13 @@ func (c *nodeLifecycle) Reconcile(ctx context.Context, key api.Key) (time.Durati
 		next, err := c.evict(ctx, node, now)
 		return earlier(again, next), err
 	}
-	if err := c.markPodsNotReady(ctx, node); err != nil {
+	if err := c.unreach(ctx, node); err != nil {
 		return 0, err
 	}
 	next, err := c.evict(ctx, node, now)
+	if err == nil && outOfService(node) {
+		err = c.giveUp(ctx, node)
+	}
 	return earlier(again, next), err
 }
 
@@ -165,7 +171,7 @@ func (c *nodeLifecycle) lastSign(node *corev1.Node, now time.Time) time.Time {
 
 func (c *nodeLifecycle) declareUnknown(ctx context.Context, node *corev1.Node, conditions []corev1.NodeCondition) error {
 	c.cfg.Log.Warn("node has fallen silent", "node", node.Name, "grace", c.cfg.NodeGrace)
-	c.cfg.Recorder.Event(node, corev1.EventTypeNormal, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
+	c.recorder.Event(node, corev1.EventTypeNormal, "NodeNotReady", "Node %s status is now: NodeNotReady", node.Name)
 	// Were the agent to report now, this write must lose.
 	return c.patch(ctx, api.Nodes.KeyOf(node), types.StrategicMergePatchType, "status", map[string]any{
 		"metadata": map[string]any{"uid": node.UID, "resourceVersion": node.ResourceVersion},
@@ -184,20 +190,25 @@ func (c *nodeLifecycle) taint(ctx context.Context, node *corev1.Node, taints []c
 	})
 }
 
-// markPodsNotReady takes the pods of a node that is not ready out of their
-// Services.
-func (c *nodeLifecycle) markPodsNotReady(ctx context.Context, node *corev1.Node) error {
+// unreach takes the pods of a node that is not ready out of their Services.
+// Those of one that cannot be reached are in phase Unknown until it reports
+// again (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase).
+func (c *nodeLifecycle) unreach(ctx context.Context, node *corev1.Node) error {
+	silent := conditionStatus(node, corev1.NodeReady) == corev1.ConditionUnknown
 	var errs []error
 	for _, pod := range reconcile.As[*corev1.Pod](c.pods.ByIndex(podsByNode, node.Name)) {
-		for i := range pod.Status.Conditions {
-			ready := pod.Status.Conditions[i]
-			if ready.Type != corev1.PodReady || ready.Status != corev1.ConditionTrue {
-				continue
-			}
-			ready.Status = corev1.ConditionFalse
-			ready.LastTransitionTime = metav1.NewTime(c.cfg.Clock())
-			c.cfg.Recorder.Event(pod, corev1.EventTypeWarning, "NodeNotReady", "Node is not ready")
-			errs = append(errs, c.patchPod(ctx, pod, map[string]any{"conditions": []corev1.PodCondition{ready}}))
+		status := map[string]any{}
+		if ready := podReadyCondition(pod); ready != nil && ready.Status == corev1.ConditionTrue {
+			ready := *ready
+			ready.Status, ready.LastTransitionTime = corev1.ConditionFalse, metav1.NewTime(c.cfg.Clock())
+			status["conditions"] = []corev1.PodCondition{ready}
+			c.recorder.Event(pod, corev1.EventTypeWarning, "NodeNotReady", "Node is not ready")
+		}
+		if silent && !podFinished(pod) && pod.Status.Phase != corev1.PodUnknown {
+			status["phase"] = corev1.PodUnknown
+		}
+		if len(status) > 0 {
+			errs = append(errs, c.patchPod(ctx, pod, status))
 		}
 	}
 	return errors.Join(errs...)
@@ -218,11 +229,24 @@ func (c *nodeLifecycle) evict(ctx context.Context, node *corev1.Node, now time.T
 		case due.After(now):
 			next = earlier(next, due.Sub(now))
 		default:
-			c.cfg.Recorder.Event(pod, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s/%s", pod.Namespace, pod.Name)
+			c.evictor.Event(pod, corev1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod %s/%s", pod.Namespace, pod.Name)
 			errs = append(errs, c.deletePod(ctx, pod, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", "", nil))
 		}
 	}
 	return next, errors.Join(errs...)
+}
+
+// giveUp removes the pods of a node that is off for good as soon as they are
+// marked for deletion: nobody is there to end them
+// (https://kubernetes.io/docs/concepts/cluster-administration/node-shutdown/#non-graceful-node-shutdown).
+func (c *nodeLifecycle) giveUp(ctx context.Context, node *corev1.Node) error {
+	var errs []error
+	for _, pod := range reconcile.As[*corev1.Pod](c.pods.ByIndex(podsByNode, node.Name)) {
+		if pod.DeletionTimestamp != nil {
+			errs = append(errs, c.removePod(ctx, pod, "PodGC: node is out of service"))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // collect removes the pods of a node that does not exist.
@@ -235,15 +259,19 @@ func (c *nodeLifecycle) collect(ctx context.Context, key api.Key) (time.Duration
 		return time.Second, err // it exists and the informer is about to say so
 	}
 	var errs []error
-	now := int64(0)
 	for _, pod := range pods {
-		phase := corev1.PodFailed
-		if pod.Status.Phase == corev1.PodSucceeded {
-			phase = corev1.PodSucceeded
-		}
-		errs = append(errs, c.deletePod(ctx, pod, "DeletionByPodGC", "PodGC: node no longer exists", phase, &now))
+		errs = append(errs, c.removePod(ctx, pod, "PodGC: node no longer exists"))
 	}
 	return 0, errors.Join(errs...)
+}
+
+// removePod removes a pod that no agent will end; message says why.
+func (c *nodeLifecycle) removePod(ctx context.Context, pod *corev1.Pod, message string) error {
+	phase, now := corev1.PodFailed, int64(0)
+	if pod.Status.Phase == corev1.PodSucceeded {
+		phase = corev1.PodSucceeded
+	}
+	return c.deletePod(ctx, pod, "DeletionByPodGC", message, phase, &now)
 }
 
 // quarantine returns how long a missing node is to be waited for, 0 when long

@@ -126,6 +126,8 @@ func TestSilentNodeBecomesUnknownAndReturns(t *testing.T) {
 		update(b, api.Pods.Key("default", "p"), "status", func(p *corev1.Pod) {
 			p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue})
 		})
+		create(b, api.Pods, podOn("done", "a"))
+		update(b, api.Pods.Key("default", "done"), "status", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })
 		a.live(5 * time.Minute)
 		if got := conditionStatus(b.node("a"), corev1.NodeReady); got != corev1.ConditionTrue {
 			t.Fatalf("a node that renews its lease is %s", got)
@@ -142,8 +144,11 @@ func TestSilentNodeBecomesUnknownAndReturns(t *testing.T) {
 		if got := taintsOf(n); got != "unreachable:NoExecute unreachable:NoSchedule" {
 			t.Errorf("taints %q", got)
 		}
-		if p, _ := get[*corev1.Pod](b, api.Pods.Key("default", "p")); podReady(p) != corev1.ConditionFalse {
-			t.Errorf("its pod counts as ready: %s", podReady(p))
+		if p, _ := get[*corev1.Pod](b, api.Pods.Key("default", "p")); podReady(p) != corev1.ConditionFalse || p.Status.Phase != corev1.PodUnknown {
+			t.Errorf("its pod counts as %s, ready %s", p.Status.Phase, podReady(p))
+		}
+		if p, _ := get[*corev1.Pod](b, api.Pods.Key("default", "done")); p.Status.Phase != corev1.PodSucceeded {
+			t.Errorf("a pod that had ended is %s", p.Status.Phase)
 		}
 		if got := b.events("a"); !strings.Contains(got, "NodeNotReady") {
 			t.Errorf("events %q", got)
@@ -176,8 +181,8 @@ func TestNodeThatReportsNotReady(t *testing.T) {
 			t.Errorf("taints %q", got)
 		}
 		p, _ := get[*corev1.Pod](b, api.Pods.Key("default", "p"))
-		if podReady(p) != corev1.ConditionFalse || p.DeletionTimestamp != nil {
-			t.Errorf("pod: ready %s, deleted %v", podReady(p), p.DeletionTimestamp)
+		if podReady(p) != corev1.ConditionFalse || p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodUnknown {
+			t.Errorf("pod: %s, ready %s, deleted %v", p.Status.Phase, podReady(p), p.DeletionTimestamp)
 		}
 	})
 }
@@ -274,6 +279,33 @@ func TestPodsOfDeletedNodeAreCollected(t *testing.T) {
 		b.pass(2 * time.Second)
 		if b.exists(api.Pods.Key("default", "p")) {
 			t.Error("the pod of a node that is gone is left")
+		}
+	})
+}
+
+// A node that somebody declares to be off for good loses the pods that are to
+// be deleted, and no others; one that is ready ends them itself.
+func TestOutOfServiceNodeLosesItsPods(t *testing.T) {
+	inBed(t, onlyNodes, func(b *bed) {
+		b.agent("off")
+		on := b.agent("on")
+		stay := corev1.Toleration{Operator: corev1.TolerationOpExists}
+		for _, name := range []string{"off", "on"} {
+			create(b, api.Pods, podOn(name+"-goes", name))
+			create(b, api.Pods, podOn(name+"-stays", name, stay))
+		}
+		on.live(50 * time.Second)
+		for _, name := range []string{"off", "on"} {
+			update(b, nodeKey(name), "", func(n *corev1.Node) {
+				n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: corev1.TaintNodeOutOfService, Value: "nodeshutdown", Effect: corev1.TaintEffectNoExecute})
+			})
+		}
+		b.settle()
+		if got := b.podNames(); got != "off-stays on-goes on-stays" {
+			t.Errorf("pods that are left: %q", got)
+		}
+		if p, _ := get[*corev1.Pod](b, api.Pods.Key("default", "on-goes")); p.DeletionTimestamp == nil {
+			t.Error("the taint evicts nothing from a node that is ready")
 		}
 	})
 }

@@ -52,6 +52,8 @@ type Config struct {
 	Adapters Adapters
 	// NodeGrace is how long a node may be silent; 0: 40 s.
 	NodeGrace time.Duration
+	// EndedPodsKept is how many pods that have ended are kept; 0: 12,500.
+	EndedPodsKept int
 }
 
 // runner is one controller. Most are a *reconcile.Loop.
@@ -83,6 +85,7 @@ func loops(cfg Config) []runner {
 		newTokenSecrets(cfg),
 		newIPAM(cfg),
 		newNodeLifecycle(cfg),
+		newEndedPods(cfg),
 		newNamespaceEnd(cfg),
 		newDisruptions(cfg),
 		newQuotas(cfg),

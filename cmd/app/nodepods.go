@@ -20,6 +20,8 @@ type NodePods struct {
 	// ShutdownCritical the part of it that belongs to critical pods. 0: the API
 	// keeps showing them, and the node starts them again when it is started.
 	ShutdownGrace, ShutdownCritical time.Duration
+	// ImageGC is when images go that no pod uses.
+	ImageGC agent.ImageGC
 }
 
 // addTo makes flags of the settings, in kubelet's names.
@@ -27,6 +29,9 @@ func (p *NodePods) addTo(f *pflag.FlagSet) {
 	f.StringVar(&p.StaticDir, "pod-manifest-path", "", "directory with manifests of static pods, which the node runs by itself")
 	f.DurationVar(&p.ShutdownGrace, "shutdown-grace-period", 0, "how long pods get to end when the node ends; 0 to find them again at the next start")
 	f.DurationVar(&p.ShutdownCritical, "shutdown-grace-period-critical-pods", 0, "the part of --shutdown-grace-period that belongs to critical pods")
+	f.IntVar(&p.ImageGC.High, "image-gc-high-threshold", 85, "percent of the disk in use from which on images go that no pod uses; 100 for never")
+	f.IntVar(&p.ImageGC.Low, "image-gc-low-threshold", 80, "percent of the disk in use that unused images go down to")
+	f.DurationVar(&p.ImageGC.MinAge, "minimum-image-ttl-duration", 2*time.Minute, "how long an image stays after its last use")
 }
 
 // check names what is wrong by its flag, and makes the directory absolute.
@@ -36,7 +41,11 @@ func (p *NodePods) check() error {
 		return fmt.Errorf("--shutdown-grace-period %v: want 0, or at least 1s", p.ShutdownGrace)
 	case p.ShutdownCritical < 0 || p.ShutdownCritical > p.ShutdownGrace:
 		return fmt.Errorf("--shutdown-grace-period-critical-pods %v: want 0s to the %v of --shutdown-grace-period", p.ShutdownCritical, p.ShutdownGrace)
-	case p.StaticDir == "":
+	}
+	if err := p.ImageGC.Check(); err != nil {
+		return fmt.Errorf("--image-gc-high-threshold, --image-gc-low-threshold, --minimum-image-ttl-duration: %w", err)
+	}
+	if p.StaticDir == "" {
 		return nil
 	}
 	var err error
@@ -49,6 +58,7 @@ func (p *NodePods) check() error {
 // configure gives the settings to an agent.
 func (p NodePods) configure(c *agent.Config) {
 	c.Static = agent.StaticPods{Dir: p.StaticDir, Complete: completePod}
+	c.ImageGC = p.ImageGC
 	c.Shutdown = agent.Shutdown{Grace: p.ShutdownGrace, Critical: p.ShutdownCritical}
 }
 

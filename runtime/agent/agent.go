@@ -41,7 +41,6 @@ type Agent struct {
 	addresses            addresses
 	settled              atomic.Bool // addresses may be given out, see settle
 	usage                usage
-	images               imageList
 	claims               claimDirs
 	machine              machine
 	metrics              *figures
@@ -112,7 +111,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		"events": a.recorder.Run, "pod status": a.publisher.loop.Run, "node informer": a.node.Run,
 		"service informer": a.services.Run, "node status": a.keeper.run, "lease": a.keeper.renew,
 		"pods": a.runPods, "static pods": a.statics.run, "collector": a.collect, "housekeeping": a.housekeep,
-		"directories of claims": a.claims.run,
+		"directories of claims": a.claims.run, "image collector": a.collectImages,
 	} {
 		loops.Go(func() { a.logEnd(name, run(ctx)) })
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -22,6 +23,10 @@ import (
 // ("ErrImagePull", "ErrImageNeverPull", "InvalidImageName"); any other error
 // counts as ErrImagePull.
 type Images interface {
+	// List, Join and Collect are as those of *image.Store.
+	List() ([]image.Kept, error)
+	Join(image.User) (leave func())
+	Collect(ctx context.Context, need image.Need) (freed int64, err error)
 	Pull(ctx context.Context, ref string, policy corev1.PullPolicy, creds image.Credentials) (image.Pulled, error)
 	Unpack(ctx context.Context, ref string, policy corev1.PullPolicy, creds image.Credentials) (image.Tree, error)
 }
@@ -55,6 +60,8 @@ type Config struct {
 	Static StaticPods
 	// Shutdown is how the end of the node ends its pods.
 	Shutdown Shutdown
+	// ImageGC is when unused images go. Zero values are replaced.
+	ImageGC ImageGC
 	// Version is the kubeletVersion that the node reports: "v1.37.2+wherry".
 	Version string
 	// RuntimeVersion is the containerRuntimeVersion that the node reports,
@@ -82,6 +89,10 @@ func (c *Config) complete() error {
 	if err := c.Shutdown.check(); err != nil {
 		return err
 	}
+	if err := c.ImageGC.Check(); err != nil {
+		return fmt.Errorf("agent configuration: %w", err)
+	}
+	c.ImageGC.complete()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

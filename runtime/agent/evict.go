@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -123,20 +124,26 @@ func dirSize(dir string) (total int64) {
 	return total
 }
 
-// relieve evicts one pod when the node runs short of something, the one whose
+// relieve reclaims a full disk and evicts one pod when the node runs short of something, the one whose
 // end helps most at the least cost
 // (https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#pod-selection-for-kubelet-eviction).
-func (a *Agent) relieve(all []*worker) {
+func (a *Agent) relieve(ctx context.Context, all []*worker) {
 	h := a.health()
+	if short := h.short(); short != "" {
+		a.recorder.EventFor(a.keeper.ref(), corev1.EventTypeWarning, "EvictionThresholdMet", "Attempting to reclaim %s", short)
+	}
+	if !h.lowMemory && h.lowDisk && a.reclaim(ctx) {
+		return
+	}
 	var resourceName string
 	var threshold, available int64
-	switch {
-	case h.lowMemory:
-		resourceName, threshold, available = "memory", minMemory, h.memory
-	case h.fewInodes:
-		resourceName, threshold, available = "inodes", h.minInodes, h.inodes
-	case h.lowDisk:
-		resourceName, threshold, available = "ephemeral-storage", minDisk, h.disk
+	switch resourceName = h.short(); resourceName {
+	case "memory":
+		threshold, available = minMemory, h.memory
+	case "inodes":
+		threshold, available = h.minInodes, h.inodes
+	case string(corev1.ResourceEphemeralStorage):
+		threshold, available = minDisk, h.disk
 	default:
 		return
 	}
@@ -154,6 +161,19 @@ func (a *Agent) relieve(all []*worker) {
 	first.worker.evict("Evicted", fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %s, available: %s. %s",
 		resourceName, quantity(threshold), quantity(available), first.text(resourceName)))
 	a.log.Warn("evicting a pod, because the node is low on a resource", "pod", first.worker.key, "resource", resourceName, "available", available)
+}
+
+// short names what the node is short of, for which pods have to go.
+func (h health) short() string {
+	switch {
+	case h.lowMemory:
+		return "memory"
+	case h.fewInodes:
+		return "inodes"
+	case h.lowDisk:
+		return string(corev1.ResourceEphemeralStorage)
+	}
+	return ""
 }
 
 func quantity(bytes int64) string { return resource.NewQuantity(bytes, resource.BinarySI).String() }

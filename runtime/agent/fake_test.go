@@ -214,6 +214,32 @@ type fakeImages struct {
 	fail    map[string]error
 	pulls   int
 	block   chan struct{} // not nil: pulls wait until it is closed
+	kept    []image.Kept  // List's answer
+	collect func(image.Need) (int64, error)
+	user    image.User // who joined last
+}
+
+func (f *fakeImages) List() ([]image.Kept, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.kept, nil
+}
+
+func (f *fakeImages) Join(u image.User) (leave func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.user = u
+	return func() {}
+}
+
+func (f *fakeImages) Collect(_ context.Context, need image.Need) (int64, error) {
+	f.mu.Lock()
+	collect := f.collect
+	f.mu.Unlock()
+	if collect == nil {
+		return 0, nil
+	}
+	return collect(need)
 }
 
 func (f *fakeImages) Pull(ctx context.Context, ref string, policy corev1.PullPolicy, _ image.Credentials) (image.Pulled, error) {

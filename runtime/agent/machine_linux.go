@@ -58,7 +58,8 @@ func (a *Agent) machineHealth() health {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(a.cfg.Dir, &fs); err == nil {
 		h.disk = int64(fs.Bavail) * int64(fs.Bsize)
-		h.inodes, h.minInodes = int64(fs.Ffree), int64(fs.Files)*minInodes/100 // both 0 where there is no such bound
+		h.diskSize = (int64(fs.Blocks)-int64(fs.Bfree))*int64(fs.Bsize) + h.disk // without what is root's alone, as df counts
+		h.inodes, h.minInodes = int64(fs.Ffree), int64(fs.Files)*minInodes/100   // both 0 where there is no such bound
 		h.fewInodes = h.inodes < h.minInodes
 		h.lowDisk = h.disk < minDisk || h.fewInodes
 	}

@@ -67,6 +67,7 @@ type health struct {
 	ending                         bool // the node is shutting down
 	lowMemory, lowDisk, fewThreads bool
 	memory, disk                   int64 // bytes that are free; 0: not known
+	diskSize                       int64 // bytes, free or not; 0: not known
 	fewInodes                      bool
 	inodes, minInodes              int64 // that are free, and below which there are few
 }
@@ -82,7 +83,7 @@ func (a *Agent) nodeStatus(old *corev1.NodeStatus, h health, now metav1.Time) co
 		}
 	}
 	s.Addresses = slices.Clone(a.cfg.Addresses)
-	s.Images = a.images.list()
+	s.Images = a.nodeImages()
 	s.NodeInfo = corev1.NodeSystemInfo{
 		KubeletVersion: a.cfg.Version, ContainerRuntimeVersion: a.cfg.RuntimeVersion,
 		OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH,

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -287,7 +286,6 @@ func (w *worker) prepareImage(ctx context.Context, pod *corev1.Pod, c *container
 		}
 		return &failure{reason: "CreateContainerError", message: err.Error(), never: never}
 	}
-	w.agent.images.add(a.wanted.ref, a.image)
 	return nil
 }
 
@@ -328,47 +326,4 @@ func sizeOf(path string) int64 {
 		return 0
 	}
 	return info.Size()
-}
-
-// imageList remembers the images that pods have used, for the node's status.
-type imageList struct {
-	mu     sync.Mutex
-	byName map[string]sandbox.Image
-}
-
-func (l *imageList) add(ref string, img sandbox.Image) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.byName == nil {
-		l.byName = make(map[string]sandbox.Image)
-	}
-	l.byName[ref] = img
-}
-
-// list returns at most 50 images, as kubelet reports by default.
-func (l *imageList) list() []corev1.ContainerImage {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var out []corev1.ContainerImage
-	for _, ref := range sortedKeys(l.byName) {
-		if len(out) == 50 {
-			break
-		}
-		img := l.byName[ref]
-		names := []string{ref}
-		if img.Digest != "" && !strings.Contains(ref, "@") {
-			names = []string{repository(ref) + "@" + img.Digest, ref}
-		}
-		out = append(out, corev1.ContainerImage{Names: names, SizeBytes: sizeOf(img.Module)})
-	}
-	return out
-}
-
-// repository cuts the tag off an image reference.
-func repository(ref string) string {
-	slash := strings.LastIndexByte(ref, '/')
-	if colon := strings.LastIndexByte(ref, ':'); colon > slash {
-		return ref[:colon]
-	}
-	return ref
 }

@@ -205,6 +205,6 @@ func (a *Agent) housekeep(ctx context.Context) error {
 				w.evict("Evicted", reason)
 			}
 		}
-		a.relieve(all)
+		a.relieve(ctx, all)
 	}
 }

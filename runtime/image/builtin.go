@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"wherry.dev/wherry/runtime/sandbox"
@@ -25,8 +26,7 @@ func (s *Store) builtinImage(ref string) (Pulled, bool, error) {
 		if strings.TrimSuffix(ref, ":latest") != b.Ref {
 			continue
 		}
-		sum := sha256.Sum256(b.Module)
-		digest := "sha256:" + hex.EncodeToString(sum[:])
+		digest := b.digest()
 		file := s.modulePath(digest)
 		if _, err := os.Stat(file); err != nil {
 			if err := writeDurably(file, b.Module); err != nil {
@@ -36,4 +36,14 @@ func (s *Store) builtinImage(ref string) (Pulled, bool, error) {
 		return Pulled{Present: true, Image: sandbox.Image{Ref: ref, Digest: digest, Module: file, ModuleSum: digest, Entrypoint: b.Entrypoint}}, true, nil
 	}
 	return Pulled{}, false, nil
+}
+
+func (b *Builtin) digest() string {
+	sum := sha256.Sum256(b.Module)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// isBuiltin says whether a module is that of a built-in image.
+func (s *Store) isBuiltin(moduleSum string) bool {
+	return slices.ContainsFunc(s.builtins, func(b Builtin) bool { return b.digest() == moduleSum })
 }

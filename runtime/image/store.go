@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -52,6 +54,17 @@ type Store struct {
 	log       *slog.Logger
 	pulls     flights[Pulled]
 	trees     flights[Tree]
+
+	// files is held for writing while an image is taken away, for reading by
+	// whoever relies on files being there or puts some there.
+	files      sync.RWMutex
+	collecting sync.Mutex // held by Collect
+
+	mu    sync.Mutex
+	users []*User
+	used  map[string]time.Time // since the last collection, by digest
+	sizes map[string]int64     // of trees, by digest
+	kept  []Kept               // what List found; nil: it has to look
 }
 
 // New makes or opens the store in cfg.Dir.
@@ -73,7 +86,8 @@ func New(cfg Config) (*Store, error) {
 	if cfg.Keychain == nil {
 		cfg.Keychain = authn.DefaultKeychain
 	}
-	return &Store{dir: cfg.Dir, registry: cfg.Registry, transport: cfg.Transport, keychain: cfg.Keychain, builtins: cfg.Builtins, log: cfg.Log}, nil
+	return &Store{dir: cfg.Dir, registry: cfg.Registry, transport: cfg.Transport, keychain: cfg.Keychain, builtins: cfg.Builtins, log: cfg.Log,
+		used: map[string]time.Time{}, sizes: map[string]int64{}}, nil
 }
 
 // Pulled is the outcome of a Pull.
@@ -212,15 +226,13 @@ func (s *Store) fetch(ref string, desc *remote.Descriptor) (Pulled, error) {
 		return Pulled{}, fmt.Errorf("read manifest: %w", err)
 	}
 	pulled := Pulled{Present: true}
-	known, ok := s.byDigest(digest.String())
-	if !ok {
+	known, ok, err := s.adopt(ref, digest.String())
+	if err == nil && !ok {
 		pulled.Present = false
-		if known, err = s.unpack(img, digest.String()); err != nil {
-			return Pulled{}, err
-		}
+		known, err = s.unpack(img, ref, digest.String())
 	}
-	if err := writeDurably(s.refPath(ref), []byte(digest.String())); err != nil {
-		return Pulled{}, fmt.Errorf("keep image: %w", err)
+	if err != nil {
+		return Pulled{}, err
 	}
 	known.Ref = ref
 	pulled.Image = known
@@ -265,9 +277,31 @@ func choose(desc *remote.Descriptor, without func(v1.ImageIndex, []v1.Descriptor
 	return without(index, manifest.Manifests)
 }
 
+// adopt lets ref mean an image that is here already.
+func (s *Store) adopt(ref, digest string) (sandbox.Image, bool, error) {
+	s.files.RLock()
+	defer s.files.RUnlock()
+	img, ok := s.record(digest)
+	if !ok {
+		return img, false, nil
+	}
+	return img, true, s.name(ref, digest)
+}
+
+// name keeps what ref means; s.files is held. A collection that began before
+// does not know it yet, but sees that the image is used.
+func (s *Store) name(ref, digest string) error {
+	if err := writeDurably(s.refPath(ref), []byte(digest)); err != nil {
+		return fmt.Errorf("keep image: %w", err)
+	}
+	s.touch(digest)
+	s.changed()
+	return nil
+}
+
 // unpack saves the module and then the record that names it, so that a record
 // is never there without its module.
-func (s *Store) unpack(img v1.Image, digest string) (sandbox.Image, error) {
+func (s *Store) unpack(img v1.Image, ref, digest string) (sandbox.Image, error) {
 	out := sandbox.Image{Digest: digest}
 	manifest, err := img.Manifest()
 	if err != nil {
@@ -291,6 +325,8 @@ func (s *Store) unpack(img v1.Image, digest string) (sandbox.Image, error) {
 		return out, err
 	}
 	out.ModuleSum = sum
+	s.files.RLock()
+	defer s.files.RUnlock()
 	if err := os.Rename(file, s.modulePath(sum)); err != nil {
 		os.Remove(file)
 		return out, fmt.Errorf("keep module: %w", err)
@@ -303,7 +339,7 @@ func (s *Store) unpack(img v1.Image, digest string) (sandbox.Image, error) {
 		return out, fmt.Errorf("keep image: %w", err)
 	}
 	out.Module = s.modulePath(sum)
-	return out, nil
+	return out, s.name(ref, digest)
 }
 
 func (s *Store) recordPath(digest string) string {
@@ -330,9 +366,16 @@ func (s *Store) local(ref string) (sandbox.Image, bool) {
 	return img, ok
 }
 
-// byDigest reads a record. One that cannot be read, or whose module is gone,
-// counts as absent: the image is pulled again.
+// byDigest is an image that is here, to somebody who uses it then.
 func (s *Store) byDigest(digest string) (sandbox.Image, bool) {
+	s.files.RLock()
+	defer s.files.RUnlock()
+	return s.record(digest)
+}
+
+// record reads a record; s.files is held. One that cannot be read, or whose
+// module is gone, counts as absent: the image is pulled again.
+func (s *Store) record(digest string) (sandbox.Image, bool) {
 	var img sandbox.Image
 	data, err := os.ReadFile(s.recordPath(digest))
 	if err != nil {
@@ -349,5 +392,6 @@ func (s *Store) byDigest(digest string) (sandbox.Image, bool) {
 	if _, err := os.Stat(img.Module); err != nil {
 		return img, false
 	}
+	s.touch(digest)
 	return img, true
 }

@@ -87,8 +87,19 @@ func (s *Store) localTree(ref string) (Tree, bool) {
 		return Tree{}, false
 	}
 	tree := Tree{Dir: s.treePath(digest), Digest: digest, Present: true}
-	_, err := os.Stat(tree.Dir)
-	return tree, err == nil
+	s.files.RLock()
+	defer s.files.RUnlock()
+	return tree, s.hasTree(digest)
+}
+
+// hasTree says whether the files of an image are here, to somebody who uses
+// them then; s.files is held.
+func (s *Store) hasTree(digest string) bool {
+	if _, err := os.Stat(s.treePath(digest)); err != nil {
+		return false
+	}
+	s.touch(digest)
+	return true
 }
 
 // treeRef keeps apart what a name means as files and as a module: an index may
@@ -104,17 +115,25 @@ func (s *Store) fetchTree(ref string, desc *remote.Descriptor) (Tree, error) {
 	if err != nil {
 		return Tree{}, fmt.Errorf("read manifest: %w", err)
 	}
-	tree := Tree{Dir: s.treePath(digest.String()), Digest: digest.String(), Present: true}
-	if _, err := os.Stat(tree.Dir); err != nil {
-		tree.Present = false
-		if err := s.makeTree(img, tree.Dir); err != nil {
-			return Tree{}, err
-		}
+	tree := Tree{Dir: s.treePath(digest.String()), Digest: digest.String()}
+	tree.Present, err = s.adoptTree(ref, tree.Digest)
+	if err == nil && !tree.Present {
+		err = s.makeTree(img, ref, tree.Digest)
 	}
-	if err := writeDurably(s.refPath(treeRef(ref)), []byte(tree.Digest)); err != nil {
-		return Tree{}, fmt.Errorf("keep image: %w", err)
+	if err != nil {
+		return Tree{}, err
 	}
 	return tree, nil
+}
+
+// adoptTree lets ref mean files that are here already.
+func (s *Store) adoptTree(ref, digest string) (bool, error) {
+	s.files.RLock()
+	defer s.files.RUnlock()
+	if !s.hasTree(digest) {
+		return false, nil
+	}
+	return true, s.name(treeRef(ref), digest)
 }
 
 // pickAny prefers the wasm entry of an index, then the first one.
@@ -129,7 +148,7 @@ func pickAny(desc *remote.Descriptor) (v1.Image, error) {
 
 // makeTree unpacks beside the target and renames, so that a tree is there
 // whole or not at all.
-func (s *Store) makeTree(img v1.Image, target string) (err error) {
+func (s *Store) makeTree(img v1.Image, ref, digest string) (err error) {
 	temporary, err := os.MkdirTemp(filepath.Join(s.dir, "trees"), ".pull-")
 	if err != nil {
 		return fmt.Errorf("unpack image: %w", err)
@@ -161,10 +180,12 @@ func (s *Store) makeTree(img v1.Image, target string) (err error) {
 			return fmt.Errorf("unpack layer %d: %w", i, err)
 		}
 	}
-	if err := os.Rename(temporary, target); err != nil {
+	s.files.RLock()
+	defer s.files.RUnlock()
+	if err := os.Rename(temporary, s.treePath(digest)); err != nil {
 		return fmt.Errorf("keep image: %w", err)
 	}
-	return nil
+	return s.name(treeRef(ref), digest)
 }
 
 // unpacking lays one layer over the other. All names go through the Root, so

@@ -46,6 +46,18 @@ type Runtime interface {
 	Recover(ctx context.Context) ([]Sandbox, error)
 }
 
+// Forgetter is a Runtime that keeps what Prepare has made of images.
+type Forgetter interface {
+	// Forget removes all that was made of a module, from memory and from the
+	// disk, and returns how many bytes of the disk that has freed. ErrInUse: a
+	// container runs it, or it is being prepared; then it stays. Prepare makes it
+	// anew.
+	Forget(ctx context.Context, moduleSum string) (int64, error)
+}
+
+// ErrInUse keeps from being removed what somebody needs.
+var ErrInUse = errors.New("it is in use")
+
 // Pod is what a sandbox needs to know of a pod.
 type Pod struct {
 	UID       string

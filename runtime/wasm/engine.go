@@ -97,7 +97,7 @@ func (e *engine) prepare(ctx context.Context, image sandbox.Image) error {
 	if err := e.admit(ctx, image); err != nil {
 		return err
 	}
-	p, err := e.loadPrepared(ctx, image)
+	p, err := e.loadAdmitted(ctx, image)
 	if err != nil {
 		return err
 	}
@@ -134,6 +134,11 @@ func (e *engine) load(ctx context.Context, image sandbox.Image) (*program, error
 	if err != nil {
 		return nil, err
 	}
+	return e.loadAdmitted(ctx, image)
+}
+
+// loadAdmitted admits what nobody has admitted, or what was forgotten since.
+func (e *engine) loadAdmitted(ctx context.Context, image sandbox.Image) (*program, error) {
 	p, err := e.loadPrepared(ctx, image)
 	if !errors.Is(err, module.ErrNotPrepared) {
 		return p, err

@@ -47,7 +47,10 @@ type Runtime struct {
 	closed       bool
 }
 
-var _ sandbox.Runtime = (*Runtime)(nil)
+var (
+	_ sandbox.Runtime   = (*Runtime)(nil)
+	_ sandbox.Forgetter = (*Runtime)(nil)
+)
 
 // New returns a Runtime that keeps its cache in cfg.Dir. Close frees it.
 func New(cfg Config) (*Runtime, error) {
@@ -107,7 +110,7 @@ func (r *Runtime) engineOf(image sandbox.Image) (*engine, error) {
 	}
 	if r.interpreting == nil {
 		cfg := r.cfg
-		cfg.Dir, cfg.Interpret = filepath.Join(cfg.Dir, "interpreted"), true
+		cfg.Dir, cfg.Interpret = filepath.Join(cfg.Dir, interpretedDir), true
 		e, err := newEngine(cfg)
 		if err != nil {
 			return nil, err

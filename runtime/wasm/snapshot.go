@@ -31,7 +31,7 @@ func (s *snapshots) of(ctx context.Context, image sandbox.Image) (sandbox.Image,
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	file := filepath.Join(s.dir, "r"+module.RewriteVersion+"-"+strings.ReplaceAll(image.ModuleSum, ":", "-")+".wasm")
+	file := s.file(image.ModuleSum)
 	code, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		code, err = s.make(ctx, image, file)
@@ -46,6 +46,11 @@ func (s *snapshots) of(ctx context.Context, image sandbox.Image) (sandbox.Image,
 	sum := sha256.Sum256(code)
 	image.Module, image.ModuleSum = file, "sha256:"+hex.EncodeToString(sum[:])
 	return image, nil
+}
+
+// file is where the snapshot of a module is.
+func (s *snapshots) file(moduleSum string) string {
+	return filepath.Join(s.dir, "r"+module.RewriteVersion+"-"+strings.ReplaceAll(moduleSum, ":", "-")+".wasm")
 }
 
 // make takes the snapshot and writes it whole or not at all.

@@ -3,6 +3,8 @@ package wasm
 import (
 	"slices"
 	"sync"
+
+	"wherry.dev/wherry/runtime/sandbox"
 )
 
 // keepUnused is how many modules that no container uses stay in memory: enough
@@ -47,4 +49,16 @@ func (u *uses) release(sum string) {
 		u.unload(u.unused[0])
 		u.unused = slices.Delete(u.unused, 0, 1)
 	}
+}
+
+// exclude calls drop unless the module has users, and keeps them away until it
+// returns.
+func (u *uses) exclude(sum string, drop func() error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.users[sum] > 0 {
+		return sandbox.ErrInUse
+	}
+	u.unused = slices.DeleteFunc(u.unused, func(other string) bool { return other == sum })
+	return drop()
 }

@@ -69,7 +69,8 @@ type Cache struct {
 
 	mu       sync.Mutex
 	closed   bool
-	flights  map[string]*flight // Prepare, by sum
+	flights  map[string]*flight       // Prepare, by sum
+	dropping map[string]chan struct{} // Drop, by sum; closed at its end
 	prepared map[string]prepared
 	modules  map[moduleKey]*loading
 }
@@ -117,7 +118,7 @@ func NewCache(cfg Config) (*Cache, error) {
 	}
 	c := &Cache{
 		cfg: cfg, code: code, turn: make(chan struct{}, 1),
-		flights: map[string]*flight{}, prepared: map[string]prepared{}, modules: map[moduleKey]*loading{},
+		flights: map[string]*flight{}, dropping: map[string]chan struct{}{}, prepared: map[string]prepared{}, modules: map[moduleKey]*loading{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c, nil
@@ -188,6 +189,9 @@ func (c *Cache) Prepare(ctx context.Context, path, sum string) error {
 	if c.closed {
 		c.mu.Unlock()
 		return fmt.Errorf("prepare module %s: %w", sum, context.Canceled)
+	}
+	if c.dropping[sum] != nil {
+		return c.prepareAfter(ctx, path, sum)
 	}
 	f, ok := c.flights[sum]
 	if !ok {
@@ -285,25 +289,6 @@ func (c *Cache) discard(e *entry) {
 			c.cfg.Log.Warn("corrupt file of the module cache stays", "file", path, "err", err)
 		}
 	}
-}
-
-// Drop forgets a module: from memory, for all runtimes, and from disk. No
-// instance of it may be running.
-func (c *Cache) Drop(ctx context.Context, sum string) error {
-	name, err := entryName(sum)
-	if err != nil {
-		return err
-	}
-	c.mu.Lock()
-	p, known := c.prepared[sum]
-	delete(c.prepared, sum)
-	c.mu.Unlock()
-	err = c.Unload(ctx, sum)
-	if !known {
-		p.entry, _ = c.readEntry(sum) // without an entry there is only the directory
-	}
-	c.discard(p.entry)
-	return errors.Join(err, os.RemoveAll(filepath.Join(c.cfg.Dir, name)))
 }
 
 // Unload forgets a module from memory, for all runtimes: its machine code and

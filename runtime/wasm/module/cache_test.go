@@ -53,7 +53,7 @@ func TestPrepareOnce(t *testing.T) {
 	if c.Size(sum) < PageSize {
 		t.Errorf("size %d", c.Size(sum))
 	}
-	if err := again.Drop(context.Background(), sum); err != nil || c.Size(sum) != 0 {
+	if freed, err := again.Drop(context.Background(), sum); err != nil || freed == 0 || c.Size(sum) != 0 {
 		t.Errorf("after Drop: %v, size %d", err, c.Size(sum))
 	}
 }

@@ -68,10 +68,15 @@ func (c *Cache) readEntry(sum string) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := os.ReadFile(filepath.Join(c.cfg.Dir, name, entryMeta))
+	return readMeta(filepath.Join(c.cfg.Dir, name), sum)
+}
+
+// readMeta is readEntry of one directory.
+func readMeta(dir, sum string) (*entry, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, entryMeta))
 	if err != nil {
-		if _, gone := os.Stat(filepath.Join(c.cfg.Dir, name)); gone == nil && errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("%w: %s has no %s", errCorrupt, name, entryMeta)
+		if _, gone := os.Stat(dir); gone == nil && errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("%w: %s has no %s", errCorrupt, filepath.Base(dir), entryMeta)
 		}
 		return nil, err
 	}

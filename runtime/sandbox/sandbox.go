@@ -155,7 +155,7 @@ type Resources struct {
 // Usage is what a container uses.
 type Usage struct {
 	CPU    time.Duration // processor time since its start
-	Memory int64         // bytes it holds now
+	Memory int64         // bytes that it holds now and that are free when it ends
 }
 
 // Mount shows a directory of the host (or one file of it) to the guest, which

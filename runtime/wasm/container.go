@@ -24,6 +24,7 @@ type container struct {
 	guest   *wasi.Guest // set under mu by start
 	meter   *module.Meter
 	memory  *module.Gauge
+	held    held
 	mounts  []wasi.Mount
 	unmount func()
 	tools   bool            // it is the guest of package tools
@@ -62,11 +63,21 @@ func (c *container) Exit() sandbox.Exit { return c.exit }
 
 // Usage implements sandbox.Container.
 func (c *container) Usage() sandbox.Usage {
-	used := c.meter.Used()
-	if c.requests != nil {
-		used += time.Duration(c.requests.used.Load())
+	if q := c.requests; q != nil {
+		return sandbox.Usage{CPU: c.meter.Used() + time.Duration(q.used.Load()), Memory: q.held()}
 	}
-	return sandbox.Usage{CPU: used, Memory: c.memory.Size()}
+	return sandbox.Usage{CPU: c.meter.Used(), Memory: c.held.now(c.progress(), c.memory)}
+}
+
+// progress is how far the guest has come.
+func (c *container) progress() progress {
+	p := progress{fuel: c.meter.Fuel(), trims: c.memory.Trims()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.guest != nil {
+		p.parks = c.guest.Parks()
+	}
+	return p
 }
 
 // Resize implements sandbox.Container.
@@ -124,6 +135,7 @@ func (c *container) start(ctx context.Context) (err error) {
 			c.refused.Store(false)
 		}
 	})
+	guest.OnIdle(c.sandbox.runtime.trimmer.NewTrim(c.memory).Idle)
 	// A start section already runs guest code, so the module is instantiated on
 	// the guest's own goroutine, where it can be killed.
 	ready, left := make(chan error), make(chan struct{})

@@ -44,6 +44,9 @@ type requests struct {
 	ready chan prepared // instances made ahead
 	used  atomic.Int64  // processor time of the instances that have ended
 	log   *slog.Logger
+
+	mu        sync.Mutex
+	instances map[*module.Gauge]struct{} // memories of those that there are
 }
 
 // prepared is an instance that waits for its request.
@@ -66,6 +69,7 @@ func newRequests(c *container) (*requests, error) {
 	return &requests{
 		c: c, want: h, port: c.ports[0].number, log: c.sandbox.net.log.With("container", c.spec.Name),
 		slots: make(chan struct{}, h.Concurrency), ready: make(chan prepared, h.Prepared),
+		instances: map[*module.Gauge]struct{}{},
 	}, nil
 }
 
@@ -102,7 +106,7 @@ func (q *requests) serve() error {
 	close(ended)
 	work.Wait()
 	for len(q.ready) > 0 {
-		_ = (<-q.ready).in.Close(context.Background())
+		q.discard(context.Background(), <-q.ready)
 	}
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		return nil
@@ -121,7 +125,7 @@ func (q *requests) prepare(ctx context.Context) {
 		select {
 		case q.ready <- made:
 		case <-ctx.Done():
-			_ = made.in.Close(context.Background())
+			q.discard(context.Background(), made)
 			return
 		}
 	}
@@ -141,7 +145,30 @@ func (q *requests) instance(ctx context.Context, guest *wasi.Guest) (prepared, e
 	var err error
 	p.in, err = q.c.program.instantiate(ctx, module.Limits{Memory: p.limit, Meter: p.meter})
 	p.meter.Leave()
+	if err == nil {
+		q.mu.Lock()
+		q.instances[p.limit] = struct{}{}
+		q.mu.Unlock()
+	}
 	return p, err
+}
+
+// discard ends an instance that nobody calls any more.
+func (q *requests) discard(ctx context.Context, p prepared) {
+	q.mu.Lock()
+	delete(q.instances, p.limit)
+	q.mu.Unlock()
+	_ = p.in.Close(ctx)
+}
+
+// held is what the memories of all instances hold, in bytes.
+func (q *requests) held() (total int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for memory := range q.instances {
+		total += memory.Held()
+	}
+	return total
 }
 
 // answer is the handler of one request.
@@ -206,7 +233,7 @@ func (q *requests) handle(ctx context.Context, guest *wasi.Guest) error {
 		stop()
 		p.meter.Leave()
 		q.used.Add(int64(p.meter.Used()))
-		_ = p.in.Close(context.WithoutCancel(ctx))
+		q.discard(context.WithoutCancel(ctx), p)
 	}()
 	guestCtx := wasi.WithGuest(module.WithMeter(ctx, p.meter), guest)
 	handle := p.in.ExportedFunction(handleFunction)

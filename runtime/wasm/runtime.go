@@ -41,6 +41,8 @@ type Runtime struct {
 	quotas quotas
 	fds    *wasi.Descriptors
 
+	trimmer module.Trimmer
+
 	mu           sync.Mutex
 	interpreting *engine // of images that are to be interpreted; made for the first one
 	sandboxes    map[*podSandbox]struct{}

@@ -182,9 +182,9 @@ const idleTime = 3 * time.Second
 // of them use while nobody asks. Stock runs fewer: each spins.
 func BenchmarkIdleServers(b *testing.B) {
 	names, images := benchImages(b)
-	measure := func(b *testing.B, n int, start func(i int)) {
+	measure := func(b *testing.B, n int, start func(i int)) (before float64) {
 		debug.FreeOSMemory()
-		before := residentBytes(b)
+		before = residentBytes(b)
 		for i := range n {
 			start(i)
 		}
@@ -194,13 +194,17 @@ func BenchmarkIdleServers(b *testing.B) {
 		<-time.After(idleTime) // the quantity itself
 		b.ReportMetric(100*float64(processorTime(b)-used)/float64(idleTime), "%core")
 		b.ReportMetric(0, "ns/op")
+		return before
 	}
 	rt := shared.harness.Runtime.(*Runtime)
 	for kind, counts := range map[string][]int{names[0]: {1, 100, 1000, 5000}, names[2]: {1, 100, 1000}} {
 		for _, n := range counts {
 			b.Run(fmt.Sprint(kind, "/", n, "/ours"), func(b *testing.B) {
 				var running []*container
-				measure(b, n, func(i int) { running = append(running, startIdle(b, rt, images[kind], 1, awaitPark)...) })
+				before := measure(b, n, func(i int) { running = append(running, startIdle(b, rt, images[kind], 1, awaitPark)...) })
+				if kind == names[2] {
+					awaitTrims(b, running, before)
+				}
 				for _, c := range running {
 					if err := c.sandbox.Close(context.Background()); err != nil {
 						b.Fatal(err)
@@ -223,4 +227,32 @@ func BenchmarkIdleServers(b *testing.B) {
 			})
 		})
 	}
+}
+
+// awaitTrims waits until the memory of all guests has been trimmed, and reports
+// what each holds then, what that has cost, and how long the first request
+// after it takes.
+func awaitTrims(b *testing.B, running []*container, before float64) {
+	used := processorTime(b)
+	for _, c := range running {
+		for c.memory.Trims() == 0 {
+			<-time.After(10 * time.Millisecond)
+		}
+	}
+	n := float64(len(running))
+	b.ReportMetric(float64((processorTime(b)-used).Microseconds())/n, "trim-cpu-us/guest")
+	debug.FreeOSMemory()
+	b.ReportMetric((residentBytes(b)-before)/n/1024, "trimmed-KiB/guest")
+	var first, second []time.Duration
+	for _, c := range running[:min(len(running), 100)] {
+		for _, took := range []*[]time.Duration{&first, &second} {
+			began := time.Now()
+			askOnce(b, c)
+			*took = append(*took, time.Since(began))
+		}
+	}
+	slices.Sort(first)
+	slices.Sort(second)
+	b.ReportMetric(float64(first[len(first)/2].Microseconds()), "first-us")
+	b.ReportMetric(float64(second[len(second)/2].Microseconds()), "second-us")
 }

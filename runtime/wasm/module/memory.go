@@ -19,12 +19,14 @@ type memory struct {
 }
 
 // Gauge shows the size of one instance's memory and bounds it. It is safe for
-// concurrent use.
+// concurrent use, but for what trims.
 type Gauge struct {
-	mu    sync.Mutex
-	size  uint64
-	stack uint64 // of the calls under way, where it is worth counting
-	limit uint64 // bytes, whole pages
+	mu     sync.Mutex
+	size   uint64
+	stack  uint64  // of the calls under way, where it is worth counting
+	limit  uint64  // bytes, whole pages
+	region *region // where the memory is; nil: nowhere
+	trims  uint64
 }
 
 // NewGauge makes a gauge with a limit in bytes, rounded down to pages of 64
@@ -44,11 +46,28 @@ func (g *Gauge) bound() uint64 {
 	return g.limit
 }
 
-// Size is the size of memory and stack in bytes.
+// Size is the size of memory and stack in bytes: what the limit is about.
 func (g *Gauge) Size() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return int64(g.size + g.stack)
+}
+
+// Held is what the system holds for memory and stack and for nobody else, in
+// bytes: the memory's own pages, without those that were never touched and
+// those of an image that were never written. Where the system does not tell, it
+// is Size.
+func (g *Gauge) Held() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.region == nil {
+		return int64(g.stack)
+	}
+	own, ok := g.region.own(g.size)
+	if !ok {
+		own = g.size
+	}
+	return int64(own + g.stack)
 }
 
 // setStack records the size of the stack, and reports whether that is within
@@ -72,10 +91,27 @@ func (g *Gauge) SetLimit(limit int64) error {
 	return nil
 }
 
-func (g *Gauge) freed() {
+// Trims counts how often something of the memory may have been given back: while
+// the guest waited, and at its end.
+func (g *Gauge) Trims() uint64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.size = 0
+	return g.trims
+}
+
+func (g *Gauge) attach(r *region) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.region = r
+}
+
+// free gives the memory back while nobody looks at it.
+func (g *Gauge) free(r *region) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r.release()
+	g.size, g.region = 0, nil
+	g.trims++
 }
 
 // grow records a new size if the limit allows it and do succeeds.
@@ -96,6 +132,7 @@ func newMemory(need, most uint64, gauge *Gauge, img *image) (*memory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map %d bytes of guest memory: %w", need, err)
 	}
+	gauge.attach(r)
 	return &memory{region: r, most: most, gauge: gauge}, nil
 }
 
@@ -115,9 +152,8 @@ func (m *memory) Reallocate(size uint64) []byte {
 // Free implements experimental.LinearMemory and may be called more than once.
 func (m *memory) Free() {
 	if m.region != nil {
-		m.region.release()
+		m.gauge.free(m.region)
 		m.region = nil
-		m.gauge.freed()
 	}
 }
 

@@ -1,6 +1,7 @@
 package module
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -38,10 +39,10 @@ func fillImage(f *os.File, content []byte) error {
 	if err := f.Truncate(int64(len(content))); err != nil {
 		return err
 	}
-	const block = 4096
-	for at := 0; at < len(content); at += block {
-		part := content[at:min(at+block, len(content))]
-		if allZero(part) {
+	zeros := make([]byte, systemPage)
+	for at := 0; at < len(content); at += len(zeros) {
+		part := content[at:min(at+len(zeros), len(content))]
+		if bytes.Equal(part, zeros[:len(part)]) {
 			continue
 		}
 		if _, err := f.WriteAt(part, int64(at)); err != nil {
@@ -50,15 +51,6 @@ func fillImage(f *os.File, content []byte) error {
 	}
 	_, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE|unix.F_SEAL_SEAL)
 	return err
-}
-
-func allZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // close frees the image; memories that map it keep their pages.

@@ -73,6 +73,7 @@ type Guest struct {
 	parks      atomic.Uint64
 	beforePark func()
 	onPark     func(waited time.Duration, patient bool)
+	onIdle     func(waited time.Duration) (again time.Duration)
 	ctx        context.Context // of outbound dials and lookups; ends with the guest
 	cancel     context.CancelFunc
 	iovs       [][]byte // reused from call to call
@@ -124,6 +125,11 @@ func (g *Guest) BeforePark(f func()) { g.beforePark = f }
 // from one that merely takes a nap.
 func (g *Guest) OnPark(f func(waited time.Duration, patient bool)) { g.onPark = f }
 
+// OnIdle sets what is called each time when the guest begins to wait, with 0,
+// and while it goes on waiting each time after so long as the last call has
+// answered, with how long it has waited. It delays what the guest waits for.
+func (g *Guest) OnIdle(f func(waited time.Duration) (again time.Duration)) { g.onIdle = f }
+
 // Parks counts how often the guest has begun to wait: what an idle guest costs.
 func (g *Guest) Parks() uint64 { return g.parks.Load() }
 
@@ -173,19 +179,40 @@ func (g *Guest) checkpoint() {
 
 const forever = time.Duration(math.MaxInt64)
 
-// park waits until the bell rings or the time is over, and returns whether it
-// is over.
-func (g *Guest) park(limit time.Duration) (over bool) {
+// park waits until the bell rings or the time is over.
+func (g *Guest) park(limit time.Duration) {
 	g.parks.Add(1)
 	if g.beforePark != nil {
 		g.beforePark()
 	}
+	start := time.Now()
 	if g.onPark != nil {
-		start := time.Now()
 		defer func() { g.onPark(time.Since(start), limit >= shortNap) }()
 	}
+	if g.onIdle == nil {
+		g.wait(limit)
+		return
+	}
+	for waited := time.Duration(0); ; waited = time.Since(start) {
+		again, left := g.onIdle(waited), limit
+		if limit != forever {
+			left -= time.Since(start)
+		}
+		if again >= left {
+			g.wait(left)
+			return
+		}
+		if !g.wait(again) {
+			return
+		}
+	}
+}
+
+// wait waits until the bell rings or the time is over, and returns whether it
+// is over.
+func (g *Guest) wait(limit time.Duration) (over bool) {
 	if g.watcher.Active() {
-		return g.parkInKernel(limit)
+		return g.waitInKernel(limit)
 	}
 	var expired <-chan time.Time
 	if limit != forever {
@@ -207,8 +234,8 @@ func (g *Guest) park(limit time.Duration) (over bool) {
 	return over
 }
 
-// parkInKernel is park for a guest with connections of the kernel.
-func (g *Guest) parkInKernel(limit time.Duration) (over bool) {
+// waitInKernel is wait for a guest with connections of the kernel.
+func (g *Guest) waitInKernel(limit time.Duration) (over bool) {
 	var until time.Time
 	if limit != forever {
 		until = time.Now().Add(limit)

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,8 +35,9 @@ import (
 //	~ REGEXP $ CMD   repeats a command until it prints that; not recorded
 //
 // What differs from run to run (addresses, ages, digests) is written as what it
-// is. What another version of kubectl words in another way is in a directory
-// of that version. WHERRY_UPDATE=1 writes the transcripts anew.
+// is, and events of one object, which come from several sides, are sorted. What
+// another version of kubectl words in another way is in a directory of that
+// version. WHERRY_UPDATE=1 writes the transcripts anew.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/transcripts/*.txt")
 	if err != nil || len(files) == 0 {
@@ -314,8 +316,15 @@ func (s *transcript) normal(text string) string {
 	for _, v := range varies {
 		text = v.pattern.ReplaceAllString(text, v.name)
 	}
-	return text
+	return eventLines.ReplaceAllStringFunc(text, func(events string) string {
+		lines := strings.SplitAfter(events, "\n")
+		slices.Sort(lines)
+		return strings.Join(lines, "")
+	})
 }
+
+// eventLines are the events that "kubectl describe" shows of an object.
+var eventLines = regexp.MustCompile(`(?m)(?:^  (?:Normal|Warning)  .*\n)+`)
 
 func firstDifference(want, got string) string {
 	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")

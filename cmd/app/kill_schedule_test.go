@@ -23,7 +23,7 @@ func TestKilledWhileScheduling(t *testing.T) {
 	const replicas, nodes = 150, 10
 	dir := filepath.Join(t.TempDir(), "data")
 	networks := clustertest.Claim(t)
-	ctx, cancel := context.WithTimeout(t.Context(), clustertest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*clustertest.Patience)
 	defer cancel()
 	_, kill := startProcess(t, networks, dir, "--nodes=0")
 	client := processClient(t, dir)
@@ -40,7 +40,8 @@ func TestKilledWhileScheduling(t *testing.T) {
 	deployment := &appsv1.Deployment{ObjectMeta: metaNamed("many"), Spec: appsv1.DeploymentSpec{
 		Replicas: new(int32(replicas)), Selector: &metav1.LabelSelector{MatchLabels: labels},
 		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels},
-			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "hello:v1"}}}}}}
+			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "hello:v1"}},
+				Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}}}}} // nobody renews the nodes' leases
 	if _, err := client.AppsV1().Deployments("default").Create(ctx, deployment, createOptions); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,11 +53,21 @@ func TestTwoControlPlanesOnOneStore(t *testing.T) {
 	// Both serve the Services of one cluster, and there is one machine here.
 	first.ExpectWarnings("service address not bound")
 	second.ExpectWarnings("service address not bound")
-	ctx, cancel := context.WithTimeout(t.Context(), clustertest.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*clustertest.Patience)
 	defer cancel()
-	if err := (bench.Crowd{Client: second.Client, Nodes: 3}).Register(ctx); err != nil {
+	crowd := bench.Crowd{Client: second.Client, Nodes: 3}
+	if err := crowd.Register(ctx); err != nil {
 		t.Fatal(err)
 	}
+	alive, die := context.WithCancel(ctx)
+	var nodes sync.WaitGroup
+	nodes.Go(func() {
+		if err := crowd.Run(alive); err != nil {
+			t.Error(err)
+		}
+	})
+	defer nodes.Wait()
+	defer die()
 	leader := func() string {
 		lease, err := api.Get[*coordinationv1.Lease](ctx, second.Client, api.Leases.Key("kube-system", "wherry-control-loops"))
 		if err != nil {

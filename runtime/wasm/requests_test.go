@@ -101,13 +101,19 @@ func TestRequestHandlerDeadline(t *testing.T) {
 			t.Errorf("status %d", code)
 		}
 	}
-	r, err := client.Get("http://pod/fine")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Body.Close()
-	if r.StatusCode != 200 {
-		t.Errorf("status %d", r.StatusCode)
+	// A machine that has other things to do may need more than the deadline.
+	for end := time.Now().Add(2 * time.Minute); ; {
+		r, err := client.Get("http://pod/fine")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode == http.StatusOK {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("status %d", r.StatusCode)
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ import (
 // States are those that a watch shows, so none goes unseen; events are judged
 // in an order of their own, because they are written beside the states.
 func TestLifecycle(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("testdata/lifecycle/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no cases: %v", err)

@@ -28,6 +28,7 @@ import (
 // In the scripts $NS is the namespace. Beside testscript's own commands there
 // is "until PATTERN command...": it repeats a command until its output matches.
 func TestKubectl(t *testing.T) {
+	t.Parallel()
 	c := clustertest.New(t, func(c *app.Config) { c.Autoscaling.Period = 5 * time.Second })
 	c.Push("hello:v1", samples.HelloModule)
 	c.Push("hello:v2", append(append([]byte{}, samples.HelloModule...), 0, 3, 1, 'v', '2'))

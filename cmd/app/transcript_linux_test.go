@@ -39,6 +39,7 @@ import (
 // another version of kubectl words in another way is in a directory of that
 // version. WHERRY_UPDATE=1 writes the transcripts anew.
 func TestTranscripts(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("testdata/transcripts/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no transcripts: %v", err)

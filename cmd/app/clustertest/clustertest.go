@@ -6,6 +6,7 @@ package clustertest
 import (
 	"bytes"
 	"context"
+	"flag"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -39,7 +41,19 @@ func Main(m *testing.M) {
 	if os.Getenv(asCommand) != "" {
 		os.Exit(app.Main(os.Args[1:], app.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 	}
+	waitTogether()
 	os.Exit(m.Run())
+}
+
+// waitTogether lets twice as many parallel tests run as usual, unless the user
+// has said how many: those of clusters wait half of the time.
+func waitTogether() {
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == "test.parallel" })
+	if !said {
+		_ = flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+	}
 }
 
 // Option changes a cluster before it starts.
@@ -61,6 +75,7 @@ type Cluster struct {
 	NodePorts netip.Addr
 
 	t        testing.TB
+	name     string // of its goroutines
 	cfg      app.Config
 	stop     func() error
 	warnings *warnings
@@ -82,7 +97,9 @@ func New(t testing.TB, options ...Option) *Cluster {
 		option(&cfg)
 	}
 	c := &Cluster{t: t, cfg: cfg, DataDir: cfg.DataDir, NodePorts: cfg.NodePortAddress, warnings: log}
-	checkLeaks(t)
+	c.name = t.Name() + " " + networks.Pods.String()
+	label(c.name)
+	checkLeaks(t, c.name)
 	c.start()
 	t.Cleanup(func() {
 		if err := c.stop(); err != nil {
@@ -136,7 +153,10 @@ func (c *Cluster) start() {
 	cluster := app.New(c.cfg)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- cluster.Run(ctx) }()
+	go func() {
+		label(c.name) // whoever starts it again
+		ended <- cluster.Run(ctx)
+	}()
 	c.stop = func() error {
 		cancel()
 		err := <-ended

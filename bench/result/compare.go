@@ -132,12 +132,11 @@ func setupChanges(old, now []Pair) []string {
 	return changes
 }
 
-// Percents renders the change for people, "~" for what may be chance.
+// Percents renders the change for people, "~" for what may be chance; where
+// there are too few repetitions to know, the change as it was seen.
 func (c Change) Percents() string {
 	switch {
-	case c.TooFew:
-		return "? (too few repetitions)"
-	case c.Verdict == Same:
+	case c.Verdict == Same && !c.TooFew:
 		return "~"
 	case c.Infinite:
 		return "from 0"

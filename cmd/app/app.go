@@ -95,6 +95,7 @@ func newRoot(streams Streams) *cobra.Command {
 	for _, cmd := range root.Commands() {
 		showUse(cmd)
 	}
+	addCompletion(root, &at)
 	return root
 }
 

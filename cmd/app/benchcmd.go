@@ -70,7 +70,6 @@ func newBench(at *target, streams Streams) *cobra.Command {
 			defer context.AfterFunc(ctx, stop)() // the second signal ends the process at once
 			return f.run(ctx, at, streams, args)
 		},
-		ValidArgs: scenarioNames(),
 	}
 	flags, s := cmd.Flags(), &f.sizes
 	flags.StringVarP(&f.format, "output", "o", benchGo, "how to answer: go (as Go benchmarks do), table or json")

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -68,10 +69,16 @@ func readBench(streams Streams, path string) (*result.Report, error) {
 // printComparison shows what changed; all: what did not, too.
 func printComparison(c *console.Console, comparison *result.Comparison, all bool) {
 	for _, difference := range comparison.Setup {
-		c.Printf("%s", c.Paint(console.Warn, "set-up differs: "+difference))
+		switch {
+		case !strings.HasPrefix(difference, "noise"):
+			c.Printf("%s", c.Paint(console.Warn, "set-up differs: "+difference))
+		case strings.HasPrefix(difference, "noise-work") || strings.HasPrefix(difference, "noise-load"):
+			// It always differs; whether by much is the reader's to judge.
+			c.Printf("%s", c.Paint(console.Faint, difference))
+		}
 	}
 	var rows [][]console.Cell
-	name, same := "", 0
+	name, same, few := "", 0, false
 	for _, change := range comparison.Changes {
 		if change.Verdict == result.Same && !change.TooFew {
 			same++
@@ -85,11 +92,18 @@ func printComparison(c *console.Console, comparison *result.Comparison, all bool
 		}
 		name = change.Name
 		style := map[result.Verdict]console.Style{result.Better: console.Good, result.Worse: console.Bad, result.Same: console.Faint}[change.Verdict]
+		verdict, chance := string(change.Verdict), fmt.Sprintf("%.3f", change.P)
+		if change.TooFew {
+			few, verdict, chance = true, "?", ""
+		}
 		rows = append(rows, []console.Cell{cell, {Text: change.Unit, Style: console.Faint}, {Text: change.Old.String()}, {Text: change.New.String()},
-			{Text: change.Percents(), Style: style}, {Text: string(change.Verdict), Style: style}, {Text: fmt.Sprintf("p=%.3f", change.P), Style: console.Faint}})
+			{Text: change.Percents(), Style: style}, {Text: verdict, Style: style}, {Text: chance, Style: console.Faint}})
 	}
 	if len(rows) > 0 {
-		c.Table([]string{"RESULT", "UNIT", "OLD", "NEW", "CHANGE", "", ""}, rows)
+		c.Table([]string{"RESULT", "UNIT", "OLD", "NEW", "CHANGE", "VERDICT", "P"}, rows)
+	}
+	if few {
+		c.Printf("%s", c.Paint(console.Warn, "?: too few repetitions to tell a change from chance; measure both sides with --repeat 4 or more"))
 	}
 	if same > 0 && !all {
 		c.Printf("%d figures have not changed by more than chance may; --all shows them.", same)

@@ -22,29 +22,38 @@ func newKubectl(at *target, streams Streams) *cobra.Command {
 		Example:            "  wherry kubectl get pods -A\n  wherry kubectl apply -f app.yaml\n  wherry --data-dir ./other kubectl get nodes",
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
-			nameKubectl()
-			config := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50)
-			if path, context, err := at.file(); err == nil {
-				*config.KubeConfig, *config.Context = path, context
-			} else if at.flags.Changed("data-dir") || needsCluster(args) {
+			command, err := kubectlCommand(at, args, streams)
+			if err != nil {
 				return err
 			}
-			command := kubectl.NewDefaultKubectlCommandWithArgs(kubectl.KubectlOptions{
-				PluginHandler: kubectl.NewDefaultPluginHandler([]string{"kubectl"}),
-				Arguments:     append([]string{"kubectl"}, args...),
-				ConfigFlags:   config,
-				IOStreams:     genericiooptions.IOStreams{In: streams.In, Out: streams.Out, ErrOut: streams.Err},
-			})
-			command.SetArgs(args)
-			command.SetIn(streams.In)
-			command.SetOut(streams.Out)
-			command.SetErr(streams.Err)
 			if err := cli.RunNoErrOutput(command); err != nil {
 				util.CheckErr(err) // prints as kubectl does and ends the process
 			}
 			return nil
 		},
 	}
+}
+
+// kubectlCommand prepares kubectl with its arguments.
+func kubectlCommand(at *target, args []string, streams Streams) (*cobra.Command, error) {
+	nameKubectl()
+	config := genericclioptions.NewConfigFlags(true).WithDeprecatedPasswordFlag().WithDiscoveryBurst(300).WithDiscoveryQPS(50)
+	if path, context, err := at.file(); err == nil {
+		*config.KubeConfig, *config.Context = path, context
+	} else if at.flags.Changed("data-dir") || needsCluster(args) {
+		return nil, err
+	}
+	command := kubectl.NewDefaultKubectlCommandWithArgs(kubectl.KubectlOptions{
+		PluginHandler: kubectl.NewDefaultPluginHandler([]string{"kubectl"}),
+		Arguments:     append([]string{"kubectl"}, args...),
+		ConfigFlags:   config,
+		IOStreams:     genericiooptions.IOStreams{In: streams.In, Out: streams.Out, ErrOut: streams.Err},
+	})
+	command.SetArgs(args)
+	command.SetIn(streams.In)
+	command.SetOut(streams.Out)
+	command.SetErr(streams.Err)
+	return command, nil
 }
 
 // needsCluster says whether the arguments leave kubectl without any cluster:
@@ -61,7 +70,7 @@ func needsCluster(args []string) bool {
 		}
 	}
 	switch args[0] {
-	case "completion", "help", "options", "plugin", "kustomize":
+	case "completion", "help", "options", "plugin", "kustomize", cobra.ShellCompRequestCmd:
 		return false
 	}
 	return true

@@ -103,14 +103,27 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// String is all that was shown.
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
 func (s *screen) await(ctx context.Context, t *testing.T, text string) {
+	t.Helper()
+	s.awaitCount(ctx, t, text, 1)
+}
+
+// awaitCount waits until a text was shown so often.
+func (s *screen) awaitCount(ctx context.Context, t *testing.T, text string, count int) {
 	t.Helper()
 	defer context.AfterFunc(ctx, s.cond.Broadcast)()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !strings.Contains(s.text.String(), text) {
+	for strings.Count(s.text.String(), text) < count {
 		if ctx.Err() != nil {
-			t.Fatalf("the screen never had %q: %q", text, s.text.String())
+			t.Fatalf("the screen never had %q %d times: %q", text, count, s.text.String())
 		}
 		s.cond.Wait()
 	}

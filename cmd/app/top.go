@@ -39,7 +39,7 @@ func newTop(at *target, streams Streams) *cobra.Command {
 		Use:   "top",
 		Short: "Show what nodes and pods use, live",
 		Long: "Show what nodes and pods use of processors and memory, the busiest pods first. On a terminal the picture is\n" +
-			"renewed until Ctrl-C; elsewhere it is printed once.",
+			"renewed in place until Ctrl-C, and the last one stays; elsewhere it is printed once.",
 		Example: "  wherry top\n  wherry top --every 5s --most 50\n  wherry top --output json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -55,36 +55,60 @@ func newTop(at *target, streams Streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := console.New(streams.Out)
-			for {
+			read := func() (*topStatus, error) {
 				status, err := readTop(ctx, client)
-				switch {
-				case ctx.Err() != nil:
-					return nil
-				case err != nil:
-					return fmt.Errorf("ask %s what its nodes use: %w", config.Host, err)
-				case *format == outputJSON:
-					return printJSON(streams.Out, status)
+				if err != nil {
+					err = fmt.Errorf("ask %s what its nodes use: %w", config.Host, err)
 				}
-				if out.Terminal() {
-					fmt.Fprint(streams.Out, "\x1b[H\x1b[2J") // to the upper left corner, and clear
-				}
-				printTop(out, status, most)
-				if !out.Terminal() {
-					return nil
-				}
-				select {
-				case <-ctx.Done():
-					return nil
-				case <-time.After(every):
-				}
+				return status, err
 			}
+			out := console.New(streams.Out)
+			if out.Terminal() && *format != outputJSON {
+				return watchTop(ctx, out, read, every, most)
+			}
+			status, err := read()
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case err != nil:
+				return err
+			case *format == outputJSON:
+				return printJSON(streams.Out, status)
+			}
+			printTop(out, status, most)
+			return nil
 		},
 	}
 	format = bindOutput(cmd.Flags())
 	cmd.Flags().DurationVar(&every, "every", 2*time.Second, "how often the picture is renewed")
 	cmd.Flags().IntVar(&most, "most", 20, "how many pods are shown")
 	return cmd
+}
+
+// watchTop draws the picture until ctx ends, and leaves the last one.
+func watchTop(ctx context.Context, out *console.Console, read func() (*topStatus, error), every time.Duration, most int) error {
+	picture := out.Picture()
+	defer picture.Close()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		status, err := read()
+		switch {
+		case ctx.Err() != nil:
+			return nil // the user has seen enough
+		case err != nil:
+			return err
+		}
+		// Beside the pods: the nodes, two headings, an empty line, and how many
+		// pods there are more.
+		fits := max(1, picture.Rows()-len(status.Nodes)-4)
+		picture.Draw(func(c *console.Console) { printTop(c, status, min(most, fits)) })
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 // readTop asks metrics.k8s.io, so that it works with other clusters too.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
+	"k8s.io/kubectl/pkg/util"
 )
 
 // applier applies objects of any kind, as one field manager.
@@ -60,6 +61,9 @@ func (a *applier) apply(ctx context.Context, object *unstructured.Unstructured) 
 		}
 		door = a.client.Resource(mapping.Resource).Namespace(object.GetNamespace())
 	}
+	if err := rememberApplied(object); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", kind.Kind, object.GetName(), err)
+	}
 	data, err := json.Marshal(object)
 	if err != nil {
 		return nil, err
@@ -70,6 +74,13 @@ func (a *applier) apply(ctx context.Context, object *unstructured.Unstructured) 
 		return nil, fmt.Errorf("apply %s %s: %w", kind.Kind, object.GetName(), err)
 	}
 	return applied, nil
+}
+
+// rememberApplied writes into an object what "kubectl apply" would: without it,
+// whoever applies a changed manifest later is warned, and what the manifest no
+// longer says stays.
+func rememberApplied(object *unstructured.Unstructured) error {
+	return util.CreateApplyAnnotation(object, unstructured.UnstructuredJSONScheme)
 }
 
 // rolledOut waits until a Deployment has nothing but available pods of its

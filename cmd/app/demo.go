@@ -16,6 +16,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/tools/clientcmd"
@@ -77,18 +78,11 @@ func applyDemo(ctx context.Context, c *Cluster) error {
 		if err != nil {
 			return fmt.Errorf("read the sample's manifest: %w", err)
 		}
-		decoded, gvk, err := c.types.Codecs.UniversalDeserializer().Decode(document, nil, nil)
+		obj, kind, err := c.demoObject(document)
 		if err != nil {
 			return fmt.Errorf("read the sample's manifest: %w", err)
 		}
-		obj, ok := decoded.(api.Object)
-		if !ok {
-			return fmt.Errorf("read the sample's manifest: %s has no metadata", gvk)
-		}
-		if obj.GetNamespace() == "" {
-			obj.SetNamespace(metav1.NamespaceDefault)
-		}
-		resource, err := c.resourceOf(gvk.Kind)
+		resource, err := c.resourceOf(kind)
 		if err != nil {
 			return err
 		}
@@ -96,6 +90,33 @@ func applyDemo(ctx context.Context, c *Cluster) error {
 			return err
 		}
 	}
+}
+
+// demoObject reads one object of the sample, as "kubectl apply" would make it.
+func (c *Cluster) demoObject(document []byte) (obj api.Object, kind string, err error) {
+	var plain unstructured.Unstructured
+	if err := yaml.Unmarshal(document, &plain.Object); err != nil {
+		return nil, "", err
+	}
+	if plain.GetNamespace() == "" {
+		plain.SetNamespace(metav1.NamespaceDefault)
+	}
+	if err := rememberApplied(&plain); err != nil {
+		return nil, "", err
+	}
+	data, err := plain.MarshalJSON()
+	if err != nil {
+		return nil, "", err
+	}
+	decoded, gvk, err := c.types.Codecs.UniversalDeserializer().Decode(data, nil, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	obj, ok := decoded.(api.Object)
+	if !ok {
+		return nil, "", fmt.Errorf("%s has no metadata", gvk)
+	}
+	return obj, gvk.Kind, nil
 }
 
 func (c *Cluster) resourceOf(kind string) (api.Resource, error) {

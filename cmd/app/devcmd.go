@@ -216,12 +216,14 @@ func (s *devSession) round(ctx context.Context, rolling *sync.WaitGroup) error {
 	if err != nil {
 		return mistake{err}
 	}
+	done := "is applied" // a job has nothing to serve
 	for _, object := range objects {
 		applied, err := s.applier.apply(ctx, object)
 		if err != nil {
 			return mistake{err}
 		}
 		if applied.GetKind() == "Service" && s.forward.serves(applied) {
+			done = "serves"
 			if !s.flags.once {
 				s.out.Field("Forward", "http://%s to the Service %s", s.forward.address, applied.GetName())
 			}
@@ -237,7 +239,7 @@ func (s *devSession) round(ctx context.Context, rolling *sync.WaitGroup) error {
 				return
 			}
 		}
-		s.out.Printf("%s", s.out.Paint(console.Good, fmt.Sprintf("%s serves, %d ms after the change", ref, time.Since(began).Milliseconds())))
+		s.out.Printf("%s", s.out.Paint(console.Good, fmt.Sprintf("%s %s, %d ms after the change", ref, done, time.Since(began).Milliseconds())))
 	})
 	return nil
 }

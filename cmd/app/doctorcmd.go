@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,8 +29,11 @@ func newDoctor(at *target, streams Streams) *cobra.Command {
 			defer stop()
 			out := console.New(streams.Out)
 			watching := console.New(streams.Err).Progress("examining this machine")
-			findings := doctor.Machine{DataDir: at.dataDir, APIAddress: cfg.APIAddress, Running: at.running(ctx),
-				Services: cfg.ServiceCIDR, Pods: cfg.PodCIDR}.Examine(ctx)
+			machine := doctor.Machine{DataDir: at.dataDir, APIAddress: cfg.APIAddress, Services: cfg.ServiceCIDR, Pods: cfg.PodCIDR}
+			if address, ok := at.running(ctx); ok {
+				machine.Running, machine.APIAddress = true, address
+			}
+			findings := machine.Examine(ctx)
 			watching.Done()
 			bad := false
 			for _, finding := range findings {
@@ -53,17 +57,21 @@ func newDoctor(at *target, streams Streams) *cobra.Command {
 	return cmd
 }
 
-// running says whether the cluster of the data directory answers.
-func (t *target) running(ctx context.Context) bool {
+// running says whether the cluster of the data directory answers, and at
+// which host:port.
+func (t *target) running(ctx context.Context) (address string, ok bool) {
 	own := *t
 	own.kubeconfig, own.context = "", ""
-	client, _, err := own.clientset()
+	client, config, err := own.clientset()
 	if err != nil {
-		return false
+		return "", false
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return client.Discovery().RESTClient().Get().AbsPath("/livez").Do(ctx).Error() == nil
+	if client.Discovery().RESTClient().Get().AbsPath("/livez").Do(ctx).Error() != nil {
+		return "", false
+	}
+	return strings.TrimPrefix(config.Host, "https://"), true
 }
 
 func printFindings(c *console.Console, findings []doctor.Finding) {

@@ -217,6 +217,12 @@ func addresses(ctx context.Context, m Machine) Finding {
 		}
 	}
 	f.Found = fmt.Sprintf("Services in %s and pods in %s can be bound", m.Services, m.Pods)
+	// The first address of the Services is that of the API inside of a cluster.
+	first := netip.AddrPortFrom(m.Services.Masked().Addr().Next(), 443).String()
+	if err := bindable(ctx, first); errors.Is(err, syscall.EADDRINUSE) && !m.Running {
+		f.State, f.Found = Warning, first+" is taken, most likely by another cluster with the same addresses"
+		f.Fix = "end the other one, or start with other networks: --service-cidr 127.33.0.0/16 --pod-cidr 127.128.0.0/10"
+	}
 	return f
 }
 

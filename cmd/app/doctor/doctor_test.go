@@ -88,3 +88,21 @@ func TestLastOf(t *testing.T) {
 		}
 	}
 }
+
+// TestTakenServiceAddress tells of another cluster with the same networks.
+func TestTakenServiceAddress(t *testing.T) {
+	m := machine(t)
+	m.Services = netip.MustParsePrefix("127.250.17.0/24")
+	l, err := net.Listen("tcp", "127.250.17.1:443")
+	if err != nil {
+		t.Skip("this machine has no such address, or its port 443 is not for everybody: ", err)
+	}
+	defer l.Close()
+	if f := addresses(t.Context(), m); f.State != Warning || !strings.Contains(f.Fix, "--service-cidr") {
+		t.Errorf("got %+v", f)
+	}
+	m.Running = true
+	if f := addresses(t.Context(), m); f.State != OK {
+		t.Errorf("its own address is a finding: %+v", f)
+	}
+}

@@ -75,6 +75,7 @@ var mayImport = map[string][]string{
 	"runtime/volume":                {"runtime/sandbox", "control/api"},
 	"bench":                         {"control/api", "runtime/sandbox", "bench/result"},
 	"bench/result":                  {},
+	"bench/figures":                 {"bench/result"},
 	"samples":                       {},
 	"samples/relay":                 {"runtime/guest", "runtime/guest/guesthttp"},
 	"samples/guestbook":             {"runtime/guest", "runtime/guest/guesthttp"},

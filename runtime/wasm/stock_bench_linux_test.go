@@ -25,7 +25,7 @@ import (
 // The benchmarks of this file run the same modules here and in wazero of the
 // same version as it comes, with its own WASI and sockets:
 //
-//	task bench:stock
+//	task bench:go
 //
 // What stock has begun it cannot end (an idle server of its spins, and nothing
 // can interrupt it), so its servers come last and live as long as the process.

@@ -35,6 +35,10 @@ spec: {selector: {app: many}, ports: [{port: 80, targetPort: 8080}]}
 // loaded holds when the page knows all kinds and is connected.
 const loaded = `globalThis.wherry && Object.values(wherry.world).filter((c) => c.records).every((c) => c.loaded) && document.getElementById("link").className === "live"`
 
+// oneLine holds when the header of the page has not wrapped, with its largest
+// numbers in it.
+const oneLine = `document.querySelector("header").offsetHeight < 60`
+
 // TestPage looks at the web page as a person would, in a real Chromium: without
 // a pod and with 100, scaling and deleting them from it by the keys.
 func TestPage(t *testing.T) {
@@ -55,6 +59,7 @@ func TestPage(t *testing.T) {
 	t.Logf("%d pods: loaded after %v, heap %.1f MiB", pods, b.open(link, loaded), b.heap())
 	b.eval(`location.hash = "pods"`)
 	b.until(`document.querySelectorAll(".row").length > 10`)
+	b.until(oneLine)
 	b.shoot("100-pods")
 
 	// The way of a start: of the first pod.
@@ -116,6 +121,7 @@ func TestPageWithManyPods(t *testing.T) {
 	all := fmt.Sprintf(`wherry.world.list("pods", (p) => p.level === "good").length === %d`, pods)
 	b.until(all) // the page that was open has followed
 	t.Logf("%d pods: loaded after %v, heap %.1f MiB", pods, b.open(link, loaded+" && "+all), b.heap())
+	b.until(oneLine)
 	b.shoot("overview")
 	b.eval(`location.hash = "pods"`)
 	b.until(`document.querySelectorAll(".row").length > 10`)

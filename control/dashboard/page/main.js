@@ -26,7 +26,7 @@ class App {
     this.show();
     this.world.start();
     followRates(() => this.view === this.views.services && this.view.update());
-    getJSON("/version").then((v) => (by("link").dataset.version = v.gitVersion), () => {});
+    getJSON("/version").then((v) => (by("link").title = `Connection to the API server, ${v.gitVersion}`), () => {});
   }
 
   show() {
@@ -67,7 +67,7 @@ class App {
       login();
     }
     by("link").className = error ? "lost" : loaded ? "live" : "";
-    by("link").textContent = error ? (error.code ? error.message : "● no connection") : loaded ? `● live${by("link").dataset.version ? ` ${by("link").dataset.version}` : ""}` : "connecting";
+    by("link").textContent = error ? (error.code ? error.message : "● no connection") : loaded ? "● live" : "connecting";
   }
 
   inNamespace = (r) => !by("namespace").value || !r.namespace || r.namespace === by("namespace").value;

@@ -6,7 +6,7 @@ import { serviceRate } from "./rates.js";
 
 const stateCell = (r) => [r.state, `state ${r.level}`];
 const ageColumn = { title: "Age", width: "70px", cell: (r) => [age(r.created), "dim"], sort: (r) => -r.created, number: true };
-const nameColumn = { title: "Name", width: "minmax(180px, 3fr)", cell: (r) => [r.name, "name"], sort: (r) => r.name };
+const nameColumn = { title: "Name", width: "minmax(230px, 3fr)", cell: (r) => [r.name, "name"], sort: (r) => r.name };
 const namespaceColumn = { title: "Namespace", width: "minmax(90px, 1fr)", cell: (r) => [r.namespace, "dim"] };
 
 /** view describes a table over kinds; kind(record) is what the drawer opens. */

@@ -220,3 +220,39 @@ func TestNoTraces(t *testing.T) {
 		t.Errorf("annotated with %q", text)
 	}
 }
+
+// TestTracesOfANodeElsewhere: what a node in a process of its own, reached by
+// the server's relay only, does with a pod is in the trace of the write that
+// led to it, and so is the pod's first response.
+func TestTracesOfANodeElsewhere(t *testing.T) {
+	spans, endpoint := newCollector(t)
+	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint) // for the server
+	b := newRemoteBed(t)
+	b.push()
+	b.flags = []string{"--otlp-endpoint", endpoint}
+	b.start("two")
+	b.apply(webManifest)
+	b.command("kubectl", "rollout", "status", "deployment/web")
+	b.until("Hello from", "kubectl", "get", "--raw", "/api/v1/namespaces/default/services/web/proxy/")
+	place := strings.Split(b.command("kubectl", "get", "deployment", "web", "-o", `jsonpath={.metadata.annotations.wherry\.dev/trace}`), "-")
+	if len(place) < 4 {
+		t.Fatalf("the Deployment's place in a trace is %q", place)
+	}
+	found := spans.wait(place[1], "POST deployments", "create replicasets", "create pods", "schedule",
+		"start pod", "admission", "volumes", "sandbox", "image", "compile", "config", "start", "ready", "first response")
+	if n := count(found, "start pod"); n != 3 {
+		t.Errorf("%d pods were started in the trace, want 3", n)
+	}
+	byID := map[string]string{}
+	for _, span := range found {
+		byID[hex.EncodeToString(span.SpanId)] = span.Name
+	}
+	for name, want := range map[string]string{"start pod": "create pods", "compile": "start pod", "first response": "create pods"} {
+		for _, span := range found {
+			if above := byID[hex.EncodeToString(span.ParentSpanId)]; span.Name == name && above != want {
+				t.Errorf("%s is below %q, want %q", name, above, want)
+			}
+		}
+	}
+}

@@ -39,6 +39,7 @@ func TestSamples(t *testing.T) {
 			t.Run("mixed", bed.mixed)
 		})
 	})
+	t.Run("in Rust", bed.rust)
 	// After the others: their modules take a while to compile.
 	t.Run("in Go", func(t *testing.T) {
 		if raceEnabled {
@@ -208,6 +209,66 @@ func (b *bed) hello(t *testing.T) {
 		t.Errorf("%d answers by cluster address and node port:\n%s", got, out)
 	}
 	says(t, out, "deployment.apps/hello scaled")
+}
+
+// rust runs the program of the documentation.
+func (b *bed) rust(t *testing.T) {
+	target := rustTarget(t)
+	_, text, _ := strings.Cut(string(read(t, "../docs/guests.md")), "```rust\n")
+	program, rest, _ := strings.Cut(text, "```\n")
+	source := filepath.Join(t.TempDir(), "main.rs")
+	if err := os.WriteFile(source, []byte(program), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, command, found := strings.Cut(rest, "    rustc --target wasm32-wasip1 ")
+	command, _, _ = strings.Cut(command, "\n")
+	if !found {
+		t.Fatal("docs/guests.md does not say how to compile it")
+	}
+	build := exec.CommandContext(t.Context(), "rustc", append([]string{"--target", target}, strings.Fields(command)...)...)
+	build.Dir = filepath.Dir(source)
+	if message, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", build.Args, err, message)
+	}
+	b.c.Push("rust:v1", read(t, filepath.Join(build.Dir, "app.wasm")))
+	b.c.Apply(rustManifest)
+	b.until(t, b.get(b.address(t, "rust")), "200 hello")
+	// Its listener ends, and so does it.
+	b.kubectl(t, "delete", "pod", "rust")
+}
+
+const rustManifest = `
+apiVersion: v1
+kind: Pod
+metadata: {name: rust, labels: {app: rust}}
+spec:
+  containers:
+  - {name: app, image: "rust:v1", ports: [{containerPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: rust}
+spec: {selector: {app: rust}, ports: [{port: 80, targetPort: 8080}]}
+`
+
+// rustTarget finds out what the target is called in a Rust toolchain that has
+// its standard library, and skips the test where none has.
+func rustTarget(t *testing.T) string {
+	t.Helper()
+	if _, err := exec.LookPath("rustc"); err != nil {
+		t.Skip("this machine has no rustc")
+	}
+	for _, target := range []string{"wasm32-wasip1", "wasm32-wasi"} {
+		out, err := exec.CommandContext(t.Context(), "rustc", "--print", "target-libdir", "--target", target).Output()
+		if err != nil {
+			continue
+		}
+		if _, err := os.Stat(strings.TrimSpace(string(out))); err == nil {
+			return target
+		}
+	}
+	t.Skip("this machine's rustc has no standard library for WASI preview 1 (rustup target add wasm32-wasip1)")
+	return ""
 }
 
 func (b *bed) guestbook(t *testing.T) {

@@ -8,10 +8,10 @@ import (
 )
 
 // vacancyRest is how long a name stays free after somebody else than its set
-// has deleted a pod. kubectl delete asks for the pod twice, some milliseconds
-// apart, and only the first time whether it is the same one: a successor that
+// has deleted a pod. kubectl delete asks whether it is the same pod and then,
+// a tenth of a second later, whether there is one of that name: a successor that
 // comes in between looks like a pod that does not go.
-const vacancyRest = 100 * time.Millisecond
+const vacancyRest = 300 * time.Millisecond
 
 // vacancies are the names that pods have left not long ago. The zero value is
 // ready; it is safe for concurrent use.

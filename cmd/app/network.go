@@ -124,6 +124,10 @@ func (o *outside) refuseLoopback(_ context.Context, _, address string, _ syscall
 
 var errLoopback = errors.New("the node's loopback addresses cannot be reached from a pod")
 
+// runtimeHandlers are what the nodes of a process run pods with, in the order
+// of their status: modules, and how these are run.
+func runtimeHandlers() []string { return []string{"", "wasm", "wasm-" + wasmRuntime()} }
+
 // processLabels are what a process adds to its nodes.
 func processLabels() map[string]string {
 	labels := map[string]string{scheduler.LabelWasm: wasmRuntime()}

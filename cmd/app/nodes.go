@@ -124,9 +124,10 @@ func (n *nodes) add(name string, runtime *wasm.Runtime, images *image.Store, rea
 		Labels:  processLabels(),
 		Dial:    c.outside.dial,
 		Version: apiserver.DefaultVersion, RuntimeVersion: "wazero://" + moduleVersion("github.com/tetratelabs/wazero"),
-		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeHostName, Address: name}},
-		Log:       c.log("agent").With("node", name),
-		Tracer:    c.tracer,
+		RuntimeHandlers: runtimeHandlers(),
+		Addresses:       []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}, {Type: corev1.NodeHostName, Address: name}},
+		Log:             c.log("agent").With("node", name),
+		Tracer:          c.tracer,
 		OnReady: func() {
 			if c.cfg.OnNodeReady != nil {
 				c.cfg.OnNodeReady(name)

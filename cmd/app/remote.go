@@ -227,10 +227,11 @@ func (n *RemoteNode) makeAgent(out *outside) error {
 		Name: n.cfg.Name, Client: api.Named(n.client, "kubelet"), Runtime: runtime, Images: images, Labels: labels,
 		Dir: filepath.Join(n.cfg.DataDir, "node"), Dial: out.dial,
 		Version: apiserver.DefaultVersion, RuntimeVersion: "wazero://" + moduleVersion("github.com/tetratelabs/wazero"),
-		Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: outboundIP(n.member.server.Host)}, {Type: corev1.NodeHostName, Address: n.cfg.Name}},
-		Metrics:   n.metrics(),
-		Tracer:    n.tracer,
-		Log:       n.log("agent"), OnReady: n.cfg.OnReady,
+		RuntimeHandlers: runtimeHandlers(),
+		Addresses:       []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: outboundIP(n.member.server.Host)}, {Type: corev1.NodeHostName, Address: n.cfg.Name}},
+		Metrics:         n.metrics(),
+		Tracer:          n.tracer,
+		Log:             n.log("agent"), OnReady: n.cfg.OnReady,
 	}
 	n.cfg.NodePods.configure(&config)
 	n.agent = agent.New(config)

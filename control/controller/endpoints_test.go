@@ -39,7 +39,7 @@ func webPod(n int, ready bool) *corev1.Pod {
 	}
 }
 
-func noZone(string) string { return "" }
+func nowhere() places { return places{zone: func(string) string { return "" }} }
 
 func TestTargets(t *testing.T) {
 	going := webPod(2, true)
@@ -83,7 +83,7 @@ func TestSlicesSettle(t *testing.T) {
 		for i := range n {
 			pods = append(pods, webPod(i, true))
 		}
-		plan := planSlices(svc, targetsOf(svc, pods), list(), noZone)
+		plan := planSlices(svc, targetsOf(svc, pods), list(), nowhere())
 		for _, s := range plan.create {
 			made++
 			s.Name = fmt.Sprint("s", made)
@@ -115,7 +115,7 @@ func TestSlicesSettle(t *testing.T) {
 		if len(have) == 0 {
 			t.Fatalf("%d pods: no slice at all", n)
 		}
-		again := planSlices(svc, targetsOf(svc, pods), list(), noZone)
+		again := planSlices(svc, targetsOf(svc, pods), list(), nowhere())
 		if len(again.create)+len(again.update)+len(again.remove) > 0 {
 			t.Fatalf("%d pods: the plan does not settle: %d %d %d", n, len(again.create), len(again.update), len(again.remove))
 		}

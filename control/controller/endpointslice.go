@@ -40,6 +40,18 @@ func newEndpointSlices(cfg Config) runner {
 	}
 	loop := cfg.loop("endpointslice", 8, c)
 	watchServicePods(c.services, c.pods, loop)
+	c.nodes.OnChange(func(old, new api.Object) {
+		before, _ := old.(*corev1.Node)
+		after, _ := new.(*corev1.Node)
+		if before != nil && after != nil && sameForShares(before, after) {
+			return
+		}
+		for _, svc := range reconcile.As[*corev1.Service](c.services.List("")) {
+			if topologyAware(svc) {
+				loop.Enqueue(api.Services.KeyOf(svc))
+			}
+		}
+	})
 	c.slices = newSliceWriter(cfg, sliceManager, loop)
 	return loop
 }
@@ -141,7 +153,12 @@ func (c *endpointSlices) Reconcile(ctx context.Context, key api.Key) (time.Durat
 	}
 	targets := targetsOf(svc, reconcile.As[*corev1.Pod](c.pods.List(svc.Namespace)))
 	c.pace.passed(key, len(targets), time.Now())
-	err := c.slices.apply(ctx, key, planSlices(svc, targets, c.slices.of(key), c.zone))
+	have := c.slices.of(key)
+	plan := planSlices(svc, targets, have, c.places())
+	err := c.slices.apply(ctx, key, plan)
+	if err == nil {
+		c.tell(svc, plan.notes, have)
+	}
 	if err == nil || namespaceGoing(err) {
 		return 0, nil
 	}

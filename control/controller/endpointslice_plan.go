@@ -16,17 +16,29 @@ type slicePlan struct {
 	create []*discoveryv1.EndpointSlice
 	update []*discoveryv1.EndpointSlice
 	remove []*discoveryv1.EndpointSlice
+	notes  []hintNote // of a Service whose endpoints are shared out
 }
 
 // planSlices changes as few slices as it can: an endpoint stays in the slice
 // it is in, a new one goes where there is room, in slices that change anyway
-// first. zone tells a node's zone ("" unknown).
-func planSlices(svc *corev1.Service, targets []target, have []*discoveryv1.EndpointSlice, zone func(node string) string) slicePlan {
-	var groups []*endpointGroup
+// first.
+func planSlices(svc *corev1.Service, targets []target, have []*discoveryv1.EndpointSlice, where places) slicePlan {
+	var all []*endpointGroup
+	var notes []hintNote
 	for _, family := range familiesOf(svc) {
-		groups = append(groups, groupsOf(svc, targets, family, zone)...)
+		groups := groupsOf(svc, targets, family, where.zone)
+		if topologyAware(svc) {
+			shares, why := where.shares()
+			if shares != nil {
+				why = shareOut(groups, shares)
+			}
+			notes = append(notes, hintNote{family, why})
+		}
+		all = append(all, groups...)
 	}
-	return planGroups(serviceParent(svc), groups, have)
+	plan := planGroups(serviceParent(svc), all, have)
+	plan.notes = notes
+	return plan
 }
 
 // planGroups is planSlices for groups of endpoints, whoever their parent is.
@@ -99,7 +111,9 @@ func endpointOf(svc *corev1.Service, t target, address string, zone func(string)
 			e.Zone = &z
 		}
 	}
-	e.Hints = hintsOf(svc, &e)
+	if !topologyAware(svc) { // which comes before what spec says
+		e.Hints = hintsOf(svc, &e)
+	}
 	return e
 }
 

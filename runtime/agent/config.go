@@ -67,6 +67,9 @@ type Config struct {
 	// RuntimeVersion is the containerRuntimeVersion that the node reports,
 	// "wasm://1.12.0".
 	RuntimeVersion string
+	// RuntimeHandlers are what the node reports that it can run pods with, ""
+	// for what pods get that name no RuntimeClass.
+	RuntimeHandlers []string
 	// Addresses of the node, the InternalIP first. Empty: 127.0.0.1.
 	Addresses []corev1.NodeAddress
 	Log       *slog.Logger // nil: no logs

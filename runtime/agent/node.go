@@ -89,6 +89,10 @@ func (a *Agent) nodeStatus(old *corev1.NodeStatus, h health, now metav1.Time) co
 		OperatingSystem: runtime.GOOS, Architecture: runtime.GOARCH,
 	}
 	describeMachine(&s.NodeInfo)
+	s.RuntimeHandlers = nil
+	for _, name := range a.cfg.RuntimeHandlers {
+		s.RuntimeHandlers = append(s.RuntimeHandlers, corev1.NodeRuntimeHandler{Name: name})
+	}
 	for _, c := range nodeConditions(h) {
 		c.LastHeartbeatTime, c.LastTransitionTime = now, now
 		i := slices.IndexFunc(s.Conditions, func(o corev1.NodeCondition) bool { return o.Type == c.Type })

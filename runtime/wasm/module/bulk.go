@@ -4,9 +4,13 @@ package module
 // What is longer than pieceBytes is done in pieces, by a function that the
 // rewriter adds, with a charge before each.
 
-// pieceBytes is less than a millisecond's work, even where pages are touched
-// for the first time.
-const pieceBytes = 256 << 10
+// pieceBytes is some 10 µs' work, a tenth of a millisecond's where pages are
+// touched for the first time, and pieceCost what is charged for it: more than for
+// as much in small operations, which the processor's caches hold.
+const (
+	pieceBytes = 64 << 10
+	pieceCost  = pieceBytes >> 3
+)
 
 // pieces says which of the functions that do an operation in pieces a module
 // needs. They come behind all others, in this order.
@@ -99,7 +103,7 @@ func (w *bodyWriter) appendTurns(dst []byte, step func([]byte) []byte) []byte {
 	dst = append(dst, opBlock, typeEmpty, opLoop, typeEmpty, opLocalGet, pieceLength)
 	dst = appendSigned(append(dst, opI32Const), pieceBytes)
 	dst = append(dst, opI32LeU, opBrIf, 1)
-	dst = w.appendCharge(dst, pieceBytes>>bulkShift, pieceScratch)
+	dst = w.appendCharge(dst, pieceCost, pieceScratch)
 	return append(step(dst), opBr, 0, opEnd, opEnd)
 }
 
@@ -111,7 +115,7 @@ func appendMove(dst []byte, local, op byte) []byte {
 
 // appendLast does what is left.
 func (w *bodyWriter) appendLast(dst []byte, sub uint32) []byte {
-	dst = w.appendCharge(dst, pieceBytes>>bulkShift, pieceScratch)
+	dst = w.appendCharge(dst, pieceCost, pieceScratch)
 	return append(appendOperation(append(dst, opLocalGet, pieceTo, opLocalGet, pieceFrom, opLocalGet, pieceLength), sub), opEnd)
 }
 

@@ -17,13 +17,21 @@ import (
 const KilledExitCode = 137
 
 const (
-	// quantum is the fuel between two yields: some 100 µs of compiled code. A
-	// garbage collection waits that long for each running guest.
+	// quantum is the fuel after which a guest's time is charged, and others get
+	// their turn: some 100 µs of compiled code.
 	quantum = 200_000
+	// largePortion and smallPortion bound the fuel that a guest gets at once. A
+	// garbage collection waits a few times for each running guest, until it has
+	// burned its portion. That is quick, but takes up to a thousand times as long
+	// where every few instructions touch a page for the first time: whose portion
+	// has taken longer than longPortion gets a small one next.
+	largePortion = quantum / 2
+	smallPortion = quantum / 10
+	longPortion  = time.Millisecond
+	// leastPortion is more than any charge: with less, a loop could never go on.
+	leastPortion = mostSplit*maxCopies + 1
 	// throttlePeriod is how long a guest over its CPU limit rests, at least, so
 	// that a small limit does not mean thousands of wake-ups a second.
-	// leastRation is more than any charge: with less, a loop could never go on.
-	leastRation    = 2 * mostSplit * maxCopies
 	throttlePeriod = 10 * time.Millisecond
 	// burstPeriod is the time for which an idle guest saves up its share, as
 	// the period of a Linux CFS quota.
@@ -34,16 +42,19 @@ const (
 // carry it in their context (WithMeter). Its methods are safe for concurrent
 // use.
 type Meter struct {
-	now    func() time.Duration
-	done   chan struct{}
-	killed atomic.Bool
-	used   atomic.Int64 // nanoseconds
-	fuel   atomic.Int64
-	idle   atomic.Int64 // nanoseconds parked since the last yield
-	budget int64        // of fuel; 0: no bound
-	given  int64        // what the last yield of a guest with a budget gave
-	spent  atomic.Bool
-	stack  callStack // of the guest's goroutine
+	now     func() time.Duration
+	done    chan struct{}
+	killed  atomic.Bool
+	used    atomic.Int64 // nanoseconds
+	fuel    atomic.Int64
+	idle    atomic.Int64  // nanoseconds parked since the last yield
+	budget  int64         // of fuel; 0: no bound
+	given   int64         // what was given at the last yield
+	givenAt time.Duration // and when
+	burned  int64         // since time was last charged
+	due     int64         // what may be burned until it is charged again
+	spent   atomic.Bool
+	stack   callStack // of the guest's goroutine
 
 	cpus *Processors // nil: every guest runs at once
 	turn *turn
@@ -136,12 +147,29 @@ func maxTimePerFuel() time.Duration {
 }
 
 // yield is called by the guest with its fuel, below zero, and returns how much
-// it has from now on.
+// it has from now on. That it is called at all lets the collector come to its
+// turn: Go's functions look at their beginning whether they shall stop.
 func (m *Meter) yield(fuel int64) int64 {
 	m.exitIfKilled()
+	portion := int64(smallPortion)
+	if m.now()-m.givenAt < longPortion {
+		portion = min(2*m.given, largePortion)
+	}
+	m.burned += m.given - fuel
+	if m.burned >= m.due {
+		m.settle()
+	}
+	m.given = max(leastPortion, min(portion, m.due-m.burned))
+	m.givenAt = m.now()
+	return m.given
+}
+
+// settle charges what was burned, and lets others run.
+func (m *Meter) settle() {
 	m.stack.check()
 	slept := m.idle.Load() > 0
-	ran, rest := m.account(fuel)
+	ran, rest := m.account(m.burned)
+	m.burned, m.due = 0, quantum
 	if rest > 0 {
 		m.Leave()
 		m.rest(rest)
@@ -157,13 +185,12 @@ func (m *Meter) yield(fuel int64) int64 {
 	m.last = m.now()
 	m.mu.Unlock()
 	m.idle.Store(0)
-	if m.budget == 0 {
-		return quantum
+	if m.budget != 0 {
+		m.due = m.ration()
 	}
-	return m.ration()
 }
 
-// ration is the fuel until the next yield of a guest with a budget.
+// ration is the fuel until the next charge of a guest with a budget.
 func (m *Meter) ration() int64 {
 	left := m.budget - m.fuel.Load()
 	if left <= 0 {
@@ -171,8 +198,7 @@ func (m *Meter) ration() int64 {
 		m.Kill()
 		m.exitIfKilled()
 	}
-	m.given = min(quantum, max(left, leastRation))
-	return m.given
+	return min(quantum, left)
 }
 
 func (m *Meter) exitIfKilled() {
@@ -181,17 +207,13 @@ func (m *Meter) exitIfKilled() {
 	}
 }
 
-// account charges the time since the last yield and says how long to rest.
-func (m *Meter) account(fuel int64) (slice, rest time.Duration) {
+// account charges the fuel burned since it was last called, and the time that
+// took, and says how long to rest.
+func (m *Meter) account(burned int64) (slice, rest time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
-	burned := -fuel
 	if m.last > 0 {
-		if m.given == 0 {
-			m.given = quantum
-		}
-		burned += m.given
 		slice = now - m.last - time.Duration(m.idle.Swap(0))
 		slice = max(0, min(slice, time.Duration(burned)*maxTimePerFuel()))
 	}
@@ -260,7 +282,7 @@ func InstantiateHost(ctx context.Context, rt wazero.Runtime) error {
 			return
 		}
 		runtime.Gosched()
-		stack[0] = quantum
+		stack[0] = smallPortion
 	})
 	i64 := []api.ValueType{api.ValueTypeI64}
 	_, err := rt.NewHostModuleBuilder(hostModule).NewFunctionBuilder().

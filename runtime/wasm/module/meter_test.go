@@ -59,24 +59,31 @@ func TestMeterAccounts(t *testing.T) {
 	var now time.Duration
 	m.now = func() time.Duration { return now }
 	now = time.Second
-	if got := m.yield(-5); got != quantum || m.Used() != 0 || m.Fuel() != 5 {
+	if got := m.yield(-5); got != smallPortion || m.Used() != 0 || m.Fuel() != 5 {
 		t.Fatalf("first yield: fuel %d, used %v", m.Fuel(), m.Used())
 	}
 	now += 100 * time.Microsecond
-	m.yield(-15)
-	if m.Used() != 100*time.Microsecond || m.Fuel() != quantum+20 {
+	for _, want := range []int64{2 * smallPortion, 4 * smallPortion, 3 * smallPortion, 5 * smallPortion} { // the first three come to a quantum
+		if got := m.yield(0); got != want {
+			t.Errorf("%d given, want %d", got, want)
+		}
+	}
+	if m.Used() != 100*time.Microsecond || m.Fuel() != quantum+5 {
 		t.Errorf("used %v, fuel %d", m.Used(), m.Fuel())
 	}
 	m.Idle(300 * time.Microsecond)
 	now += 400 * time.Microsecond
-	m.yield(-1)
+	m.yield(-quantum)
 	if m.Used() != 200*time.Microsecond {
 		t.Errorf("idle time was charged: %v", m.Used())
 	}
 	now += time.Hour // parked, and nobody said so
-	m.yield(-1)
-	if most := 200*time.Microsecond + (quantum+1)*maxTimePerFuel(); m.Used() > most {
+	m.yield(-quantum)
+	if most := 200*time.Microsecond + (quantum+largePortion)*maxTimePerFuel(); m.Used() > most {
 		t.Errorf("used %v, at most %v", m.Used(), most)
+	}
+	if got := m.yield(0); got != 2*smallPortion {
+		t.Errorf("%d given after the first portion that was quick again", got)
 	}
 }
 

@@ -59,6 +59,10 @@ func busy() map[string]*asm {
 		a.memory = []uint32{8192}
 		run("\x03\x40\x41\x01\x41\x00\x41\xff\xff\xff\xff\x01\xfc\x0a\x00\x00\x0c\x00\x0b")(a)
 	})
+	guest("first touches", func(a *asm) { // one byte of each page of a gigabyte, and then for ever
+		a.memory = []uint32{16384}
+		run("\x03\x40\x20\x00\x41\x01\x36\x02\x00\x20\x00\x41\x80\x20\x6a\x41\xff\xff\xff\xff\x03\x71\x21\x00\x0c\x00\x0b")(a)
+	})
 	guest("memory.grow", run("\x03\x40\x41\x7f\x40\x00\x1a\x0c\x00\x0b"))
 	guest("start section", func(a *asm) { a.start = a.fn("run", "", "", "", codeSpin) })
 	guest("a throw and a catch", func(a *asm) {

@@ -8,50 +8,65 @@ import (
 )
 
 const (
-	// maxWaiting bounds how many requests of one user wait for a place; more
-	// are told to come again.
+	// maxWaiting bounds how many requests of one flow wait for a place, where no
+	// priority level says it; more are told to come again.
 	maxWaiting = 128
-	// maxWaitingAll bounds the same for all users together.
+	// maxWaitingAll bounds the same for all flows together.
 	maxWaitingAll = 4096
 )
 
-// seats are the places for requests at work. When all are taken, each user has
-// a queue of its own and the users take turns, so that one who sends a
-// thousand requests waits for them, and not the others. It is safe for
-// concurrent use.
+// seats are the places for requests at work. When all are taken, each flow (the
+// requests of a user, most often) has a queue of its own and the flows take
+// turns, so that one who sends a thousand requests waits for them, and not the
+// others. It is safe for concurrent use.
 type seats struct {
-	mu      sync.Mutex
-	free    int
-	queues  map[string][]*seatWaiter
-	turns   []string // users with a queue, whose turn is next first
-	waiting int
+	mu       sync.Mutex
+	free     int // below 0: more are at work than there are places, since these became fewer
+	places   int
+	each     int // how many of a flow may wait
+	together int // how many of all flows may wait
+	queues   map[string][]*seatWaiter
+	turns    []string // flows with a queue, whose turn is next first
+	waiting  int
 }
 
 type seatWaiter struct {
 	given chan struct{} // closed when the place is there
 }
 
-func newSeats(n int) *seats { return &seats{free: n, queues: map[string][]*seatWaiter{}} }
+func newSeats(n int) *seats {
+	return &seats{free: n, places: n, each: maxWaiting, together: maxWaitingAll, queues: map[string][]*seatWaiter{}}
+}
 
-// take waits for a place for a user's request until ctx ends. A StatusError
+// resize changes how many places there are, and how many requests may wait for
+// one, of each flow and together.
+func (s *seats) resize(places, each, together int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free += places - s.places
+	s.places, s.each, s.together = places, each, together
+	s.seat()
+}
+
+// take waits for a place for a request of a flow until ctx ends. A StatusError
 // says that there are too many who wait.
-func (s *seats) take(ctx context.Context, user string) error {
+func (s *seats) take(ctx context.Context, flow string) error {
 	s.mu.Lock()
 	if s.free > 0 {
 		s.free--
 		s.mu.Unlock()
 		return nil
 	}
-	queue := s.queues[user]
-	if len(queue) >= maxWaiting || s.waiting >= maxWaitingAll {
+	queue := s.queues[flow]
+	if len(queue) >= s.each || s.waiting >= s.together {
 		s.mu.Unlock()
 		return errTooMany()
 	}
 	w := &seatWaiter{given: make(chan struct{})}
 	if len(queue) == 0 {
-		s.turns = append(s.turns, user)
+		s.turns = append(s.turns, flow)
 	}
-	s.queues[user] = append(queue, w)
+	s.queues[flow] = append(queue, w)
 	s.waiting++
 	s.mu.Unlock()
 	select {
@@ -59,7 +74,7 @@ func (s *seats) take(ctx context.Context, user string) error {
 		return nil
 	case <-ctx.Done():
 	}
-	if s.forget(user, w) {
+	if s.forget(flow, w) {
 		return ctx.Err()
 	}
 	// It was given at the same moment.
@@ -67,50 +82,55 @@ func (s *seats) take(ctx context.Context, user string) error {
 	return ctx.Err()
 }
 
-// leave gives a place back: to the first request of the user whose turn it is.
+// leave gives a place back: to the first request of the flow whose turn it is.
 func (s *seats) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.turns) == 0 {
-		s.free++
-		return
+	s.free++
+	s.seat()
+}
+
+// seat gives free places to those who wait. The lock is held.
+func (s *seats) seat() {
+	for s.free > 0 && len(s.turns) > 0 {
+		s.free--
+		flow := s.turns[0]
+		s.turns = s.turns[1:]
+		queue := s.queues[flow]
+		first := queue[0]
+		queue[0] = nil
+		if s.queues[flow] = queue[1:]; len(queue) > 1 {
+			s.turns = append(s.turns, flow)
+		} else {
+			delete(s.queues, flow)
+		}
+		s.waiting--
+		close(first.given)
 	}
-	user := s.turns[0]
-	s.turns = s.turns[1:]
-	queue := s.queues[user]
-	first := queue[0]
-	queue[0] = nil
-	if s.queues[user] = queue[1:]; len(queue) > 1 {
-		s.turns = append(s.turns, user)
-	} else {
-		delete(s.queues, user)
-	}
-	s.waiting--
-	close(first.given)
 }
 
 // forget takes a request that no longer waits out of its queue. false: it has
 // been given a place.
-func (s *seats) forget(user string, w *seatWaiter) bool {
+func (s *seats) forget(flow string, w *seatWaiter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	queue := s.queues[user]
+	queue := s.queues[flow]
 	for i, other := range queue {
 		if other != w {
 			continue
 		}
 		s.waiting--
 		if len(queue) == 1 {
-			delete(s.queues, user)
+			delete(s.queues, flow)
 			for j, name := range s.turns {
-				if name == user {
+				if name == flow {
 					s.turns = append(s.turns[:j:j], s.turns[j+1:]...)
 					break
 				}
 			}
 			return true
 		}
-		s.queues[user] = append(queue[:i:i], queue[i+1:]...)
+		s.queues[flow] = append(queue[:i:i], queue[i+1:]...)
 		return true
 	}
 	return false

@@ -120,6 +120,9 @@ func (c *call) serve() {
 		open.Inc()
 		defer open.Dec()
 		c.clearDeadlines()
+		if c.t.verb == "watch" {
+			c.flow()
+		}
 		c.t.handler(c)
 		return
 	}
@@ -138,12 +141,12 @@ func (c *call) bounded() {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), lasts)
 	defer cancel()
-	if !c.exempt() {
-		seats := c.s.reading
+	if f := c.flow(); !f.level.exempt && !c.probes() {
+		seats := f.level.reading
 		if c.changes() {
-			seats = c.s.writing
+			seats = f.level.writing
 		}
-		if err := c.sit(ctx, seats); err != nil {
+		if err := c.sit(ctx, seats, f); err != nil {
 			if c.r.Context().Err() == nil {
 				c.fail(err)
 			}
@@ -163,18 +166,34 @@ func (c *call) bounded() {
 	c.t.handler(c)
 }
 
+// flow finds the priority level of the request, and says it in the answer.
+func (c *call) flow() flow {
+	f := c.s.levels.classify(c.r.Context(), c.digest())
+	if f.level.uid != "" {
+		c.w.Header().Set(flowSchemaHeader, string(f.schema.UID))
+		c.w.Header().Set(priorityLevelHeader, f.level.uid)
+	}
+	return f
+}
+
 // sit waits for a place, for a sixth of the time that a request may take.
-func (c *call) sit(ctx context.Context, s *seats) error {
+func (c *call) sit(ctx context.Context, s *seats, f flow) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.s.cfg.RequestTimeout/6, errTooMany())
 	defer cancel()
-	err := s.take(ctx, c.user.Name)
-	if err != nil && errors.Is(err, context.DeadlineExceeded) {
-		c.s.metrics.rejected.WithLabelValues("time-out").Inc()
-		return errTooMany()
+	err := s.take(ctx, f.of)
+	if err == nil {
+		return nil
 	}
-	if err != nil {
-		c.s.metrics.rejected.WithLabelValues("queue-full").Inc()
+	reason := "queue-full"
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		reason, err = "time-out", errTooMany()
+	case errors.Is(err, context.Canceled):
+		reason = "cancelled"
+	case f.level.refuses:
+		reason = "concurrency-limit"
 	}
+	c.s.metrics.rejected.WithLabelValues(f.level.name, f.schema.Name, reason).Inc()
 	return err
 }
 
@@ -194,14 +213,14 @@ func (c *call) timeout() (time.Duration, error) {
 	return min(asked, c.s.cfg.RequestTimeout), nil
 }
 
-// exempt says that a request does not wait for others: probes, which ask
-// whether the server can keep up, and the administrators who come to help.
-func (c *call) exempt() bool {
-	if c.t.res == nil {
-		first, _, _ := strings.Cut(strings.TrimPrefix(c.r.URL.Path, "/"), "/")
-		return first == "healthz" || first == "livez" || first == "readyz"
+// probes says that the request asks whether the server can keep up, which
+// never waits for others.
+func (c *call) probes() bool {
+	if c.t.res != nil {
+		return false
 	}
-	return c.user.In(auth.GroupMasters)
+	first, _, _ := strings.Cut(strings.TrimPrefix(c.r.URL.Path, "/"), "/")
+	return first == "healthz" || first == "livez" || first == "readyz"
 }
 
 // changes tells writes from reads.

@@ -51,7 +51,7 @@ func newMetrics(version string) *metrics {
 		}, []string{"group", "version", "resource"}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "apiserver_flowcontrol_rejected_requests_total", Help: "Requests that found too many others at work.",
-		}, []string{"reason"}),
+		}, []string{"priority_level", "flow_schema", "reason"}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "kubernetes_build_info", Help: "1, labelled by the version that is served.",

@@ -95,8 +95,7 @@ type Server struct {
 	derived  atomic.Pointer[kinds]
 	openapi  *openapi.Handler
 	metrics  *metrics
-	reading  *seats
-	writing  *seats
+	levels   *levels
 	handlers sync.WaitGroup // running ServeHTTP calls
 	gzips    sync.Pool      // of *gzip.Writer
 	chunks   sync.Pool      // of *bufio.Writer
@@ -130,7 +129,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, codecs: newCodecs(cfg.Types),
-		reading: newSeats(cfg.MaxInFlight), writing: newSeats(cfg.MaxMutating),
+		levels: newLevels(cfg.Client, cfg.MaxInFlight, cfg.MaxMutating),
 	}
 	_, err := s.kinds()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -84,6 +85,19 @@ func (r *Registry) ensureBasics(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ensureFlows creates what Kubernetes suggests for flow control, all at once: a
+// cluster starts without waiting for it.
+func (r *Registry) ensureFlows(ctx context.Context) error {
+	var all errgroup.Group
+	for _, level := range kinds.SuggestedPriorityLevels() {
+		all.Go(func() error { return r.ensure(ctx, api.PriorityLevelConfigurations, level) })
+	}
+	for _, schema := range kinds.SuggestedFlowSchemas() {
+		all.Go(func() error { return r.ensure(ctx, api.FlowSchemas, schema) })
+	}
+	return all.Wait()
 }
 
 // basic is an object that every cluster has.

@@ -54,7 +54,7 @@ func (r *Registry) Run(ctx context.Context) error {
 
 // Sweep cleans up once: see Run.
 func (r *Registry) Sweep(ctx context.Context) error {
-	return errors.Join(r.ensureBasics(ctx), r.expireEvents(ctx), r.recordServices(ctx), r.ips.repair(ctx), r.reseal(ctx))
+	return errors.Join(r.ensureBasics(ctx), r.ensureFlows(ctx), r.expireEvents(ctx), r.recordServices(ctx), r.ips.repair(ctx), r.reseal(ctx))
 }
 
 // expireEvents deletes Events whose last sighting is longer ago than the TTL.

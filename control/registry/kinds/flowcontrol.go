@@ -116,25 +116,14 @@ func MandatoryPriorityLevels() []*flowcontrolv1.PriorityLevelConfiguration {
 // MandatoryFlowSchemas lead administrators to the one mandatory level and
 // everybody else to the other, when no other schema takes them.
 func MandatoryFlowSchemas() []*flowcontrolv1.FlowSchema {
-	everything := func(groups ...string) []flowcontrolv1.PolicyRulesWithSubjects {
-		rule := flowcontrolv1.PolicyRulesWithSubjects{
-			ResourceRules: []flowcontrolv1.ResourcePolicyRule{{Verbs: []string{"*"}, APIGroups: []string{"*"}, Resources: []string{"*"},
-				ClusterScope: true, Namespaces: []string{flowcontrolv1.NamespaceEvery}}},
-			NonResourceRules: []flowcontrolv1.NonResourcePolicyRule{{Verbs: []string{"*"}, NonResourceURLs: []string{"*"}}},
-		}
-		for _, group := range groups {
-			rule.Subjects = append(rule.Subjects, flowcontrolv1.Subject{Kind: flowcontrolv1.SubjectKindGroup, Group: &flowcontrolv1.GroupSubject{Name: group}})
-		}
-		return []flowcontrolv1.PolicyRulesWithSubjects{rule}
-	}
 	return []*flowcontrolv1.FlowSchema{
 		{ObjectMeta: metav1.ObjectMeta{Name: exemptFlow}, Spec: flowcontrolv1.FlowSchemaSpec{
 			PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: exemptFlow},
-			MatchingPrecedence:         1, Rules: everything("system:masters")}},
+			MatchingPrecedence:         1, Rules: []flowcontrolv1.PolicyRulesWithSubjects{allOf(flowGroup("system:masters"))}}},
 		{ObjectMeta: metav1.ObjectMeta{Name: catchAllFlow}, Spec: flowcontrolv1.FlowSchemaSpec{
 			PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: catchAllFlow},
 			MatchingPrecedence:         flowcontrolv1.FlowSchemaMaxMatchingPrecedence,
 			DistinguisherMethod:        &flowcontrolv1.FlowDistinguisherMethod{Type: flowcontrolv1.FlowDistinguisherMethodByUserType},
-			Rules:                      everything("system:unauthenticated", "system:authenticated")}},
+			Rules:                      []flowcontrolv1.PolicyRulesWithSubjects{allOf(flowGroup("system:unauthenticated"), flowGroup("system:authenticated"))}}},
 	}
 }

@@ -289,6 +289,7 @@ func TestNodesKeepToThemselves(t *testing.T) {
 		{http.MethodGet, ns + "/persistentvolumeclaims/y", "", false},
 		{http.MethodPost, ns + "/serviceaccounts/x/token", `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest"}`, true},
 		{http.MethodPost, ns + "/serviceaccounts/y/token", `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest"}`, false},
+		{http.MethodGet, "/api/v1/namespaces", "", false},
 		{http.MethodPatch, "/api/v1/nodes/node-b/status", "{}", false},
 		{http.MethodPut, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-b", `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"node-b"}}`, false},
 		{http.MethodGet, ns + "/pods/y/log", "", false},

@@ -16,6 +16,7 @@ import (
 
 	"wherry.dev/wherry/control/admission"
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/api/apitest"
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/registry"
@@ -27,8 +28,15 @@ type everybody struct{}
 
 func (everybody) Authenticate(*http.Request) (auth.User, bool, error) { return auth.Admin(), true, nil }
 
-// FuzzRequest sends whatever comes as a request: the server answers, and it is
-// never its own fault (5xx).
+// What an answer may take: the documents of the API are the largest, and a patch
+// may name a place for a few bytes of its own.
+const (
+	fuzzMemory  = 128 << 20
+	fuzzPerByte = 16 << 10
+)
+
+// FuzzRequest sends whatever comes as a request: the server answers, it is
+// never its own fault (5xx), and its memory is bounded.
 func FuzzRequest(f *testing.F) {
 	const pods, maps = "/api/v1/namespaces/default/pods", "/api/v1/namespaces/default/configmaps"
 	pod := `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"name":"a","image":"a"}]}}`
@@ -95,7 +103,7 @@ func FuzzRequest(f *testing.F) {
 		defer cancel()
 		log.Reset()
 		answer := httptest.NewRecorder()
-		server.ServeHTTP(answer, request.WithContext(ctx))
+		apitest.Bounded(t, fuzzMemory+fuzzPerByte*uint64(len(body)+len(query)), func() { server.ServeHTTP(answer, request.WithContext(ctx)) })
 		if answer.Code >= 500 && answer.Code != http.StatusServiceUnavailable && answer.Code != http.StatusGatewayTimeout || strings.Contains(log.String(), "panicked") {
 			t.Errorf("%s %s?%s: %d %s\n%s", method, path, query, answer.Code, answer.Body, log.String())
 		}

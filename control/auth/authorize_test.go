@@ -84,6 +84,9 @@ func TestAuthorize(t *testing.T) {
 	onNode := func(n string) func(*Attributes) {
 		return func(a *Attributes) { a.Fields = fields.OneTermEqualSelector("spec.nodeName", n) }
 	}
+	named := func(n string) func(*Attributes) {
+		return func(a *Attributes) { a.Fields = fields.OneTermEqualSelector("metadata.name", n) }
+	}
 	onDisk := func(host string) func(*Attributes) {
 		return func(a *Attributes) { a.Labels = labels.SelectorFromSet(labels.Set{corev1.LabelHostname: host}) }
 	}
@@ -100,7 +103,14 @@ func TestAuthorize(t *testing.T) {
 		{"somebody lists pods", res(somebody, "list", "pods", "default", ""), false},
 		{"somebody named like a node", res(User{Name: "system:node:a"}, "get", "nodes", "", "a"), false},
 		{"node lists services", res(node, "list", "services", "", ""), true},
-		{"node watches slices", with(res(node, "watch", "endpointslices", "", ""), group("discovery.k8s.io")), true},
+		{"node reads itself", res(node, "get", "nodes", "", "a"), true},
+		{"node reads another", res(node, "get", "nodes", "", "b"), false},
+		{"node watches itself", with(res(node, "watch", "nodes", "", ""), named("a")), true},
+		{"node watches another", with(res(node, "watch", "nodes", "", ""), named("b")), false},
+		{"node lists all nodes", res(node, "list", "nodes", "", ""), false},
+		{"node lists namespaces", res(node, "list", "namespaces", "", ""), false},
+		{"node asks whose token that is", with(res(node, "create", "tokenreviews", "", ""), group("authentication.k8s.io")), true},
+		{"node asks what somebody may", with(res(node, "create", "subjectaccessreviews", "", ""), group("authorization.k8s.io")), true},
 		{"node writes services", res(node, "update", "services", "default", "x"), false},
 		{"node lists its pods", with(res(node, "list", "pods", "", ""), onNode("a")), true},
 		{"node lists foreign pods", with(res(node, "list", "pods", "", ""), onNode("b")), false},

@@ -11,13 +11,14 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
-// Nodes lets each node's agent do its work and no more: read what is needed to
-// serve, change its own Node, Lease and pods, and read the Secrets, ConfigMaps,
-// ServiceAccounts and claims (of volumes and of devices) that pods bound to it refer to, and the volumes
-// behind those claims or on its own disk. It has the scope of
-// Kubernetes' Node authorizer and, as far as names are concerned, of
-// NodeRestriction; what a node writes into its own Node and its own pods'
-// status (labels, taints) is not looked into.
+// Nodes lets each node's agent do its work and no more: read and change its own
+// Node, Lease and pods, read the Services, and the Secrets, ConfigMaps,
+// ServiceAccounts and claims (of volumes and of devices) that pods bound to it
+// refer to, and the volumes behind those claims or on its own disk. It has the
+// scope of Kubernetes' Node authorizer as of 1.34, where a node lists its own
+// Node and its own pods only, and, as far as names are concerned, of
+// NodeRestriction, which looks into what a node writes. That a node's proxy sees
+// all nodes and endpoint slices is the role system:node-proxier's.
 //
 // The name of an object that is created is in the body: the caller asks once
 // without it, to answer early, and again with the name that it has read.
@@ -55,11 +56,13 @@ func (n *Nodes) Authorize(ctx context.Context, a Attributes) (bool, string, erro
 	switch a.Group {
 	case "":
 		return n.core(ctx, node, a)
-	case "discovery.k8s.io":
-		return a.Resource == "endpointslices" && reads(a.Verb), "", nil
 	case "coordination.k8s.io":
 		own := a.Name == node || a.Verb == "create" && a.Name == ""
 		return a.Resource == "leases" && a.Namespace == leaseNamespace && own && a.Verb != "deletecollection", "a node may use its own lease only", nil
+	case "authentication.k8s.io": // who asks the node's own port, and may they
+		return a.Resource == "tokenreviews" && a.Verb == "create", "", nil
+	case "authorization.k8s.io":
+		return a.Resource == "subjectaccessreviews" && a.Verb == "create", "", nil
 	case "certificates.k8s.io":
 		// Whether it gets what it asks for is decided by the request's content.
 		return a.Resource == "certificatesigningrequests" && a.Subresource == "" && (reads(a.Verb) || a.Verb == "create"), "", nil
@@ -75,7 +78,7 @@ func (n *Nodes) Authorize(ctx context.Context, a Attributes) (bool, string, erro
 
 func (n *Nodes) core(ctx context.Context, node string, a Attributes) (bool, string, error) {
 	switch a.Resource {
-	case "services", "endpoints", "namespaces":
+	case "services", "endpoints":
 		return reads(a.Verb) && a.Subresource == "", "", nil
 	case "events":
 		return records(a.Verb), "", nil
@@ -93,7 +96,8 @@ func (n *Nodes) core(ctx context.Context, node string, a Attributes) (bool, stri
 
 func ownNode(node string, a Attributes) (bool, string, error) {
 	if reads(a.Verb) {
-		return a.Subresource == "", "", nil
+		own := a.Name == node || a.Name == "" && selects(a.Fields, "metadata.name", node)
+		return own && a.Subresource == "", "a node may read its own Node only", nil
 	}
 	if a.Verb == "create" && a.Subresource == "" {
 		return a.Name == "" || a.Name == node, "a node may create its own Node only", nil

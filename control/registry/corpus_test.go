@@ -9,7 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,8 +21,11 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
-// corpusCases is how many cases the corpus has at least.
-const corpusCases = 1500
+// How many cases the corpus has at least: of all kinds, and of each.
+const (
+	corpusCases = 1500
+	kindCases   = 5
+)
 
 // corpus is one file of testdata/corpus: the rules of a kind as objects that
 // are accepted and refused. Everything is said as a difference from Base, by
@@ -63,13 +66,15 @@ type inclusion struct {
 }
 
 // TestCorpus holds each kind to its documented rules. What is accepted is read
-// back, and patched with nothing, which changes nothing.
+// back, and patched with nothing, which changes nothing. -v tells how many cases
+// each kind has.
 func TestCorpus(t *testing.T) {
 	files, err := filepath.Glob("testdata/corpus/*.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var total atomic.Int64
+	var mu sync.Mutex
+	cases, total := map[string]int{}, 0 // by resource; a resource may have several files
 	t.Run("files", func(t *testing.T) {
 		for _, file := range files {
 			c := readCorpus(t, file)
@@ -80,13 +85,22 @@ func TestCorpus(t *testing.T) {
 				t.Parallel()
 				run := newCorpusRun(t, c)
 				run.all(c)
-				total.Add(int64(run.n))
+				mu.Lock()
+				defer mu.Unlock()
+				cases[c.Resource] += run.n
+				total += run.n
 			})
 		}
 	})
-	t.Logf("%d cases", total.Load())
-	if total.Load() < corpusCases && !t.Failed() {
-		t.Errorf("%d cases, want at least %d", total.Load(), corpusCases)
+	for _, resource := range slices.Sorted(maps.Keys(cases)) {
+		t.Logf("%5d %s", cases[resource], resource)
+		if cases[resource] < kindCases && !t.Failed() {
+			t.Errorf("%s has %d cases, want at least %d", resource, cases[resource], kindCases)
+		}
+	}
+	t.Logf("%5d cases", total)
+	if total < corpusCases && !t.Failed() {
+		t.Errorf("%d cases, want at least %d", total, corpusCases)
 	}
 }
 

@@ -9,6 +9,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/api/apitest"
+)
+
+// What one input may take. The first apply unpacks the schema of all kinds.
+const (
+	fuzzMemory  = 128 << 20
+	fuzzPerByte = 16 << 10
 )
 
 // FuzzPatch applies arbitrary patches: the answer may be any, but it must be a
@@ -30,7 +37,10 @@ func FuzzPatch(f *testing.F) {
 		_, _ = r.Patch(t.Context(), key, api.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"finalizers":null}}`)}, api.PatchOptions{})
 		_, _ = r.Delete(t.Context(), key, api.DeleteOptions{})
 		create(t, r, api.ConfigMaps, testConfigMap("a", "1"))
-		_, err := r.Patch(t.Context(), key, api.Patch{Type: formats[int(format)%len(formats)], Data: data}, api.PatchOptions{FieldManager: "fuzz", Force: true})
+		var err error
+		apitest.Bounded(t, fuzzMemory+fuzzPerByte*uint64(len(data)), func() {
+			_, err = r.Patch(t.Context(), key, api.Patch{Type: formats[int(format)%len(formats)], Data: data}, api.PatchOptions{FieldManager: "fuzz", Force: true})
+		})
 		if err != nil && !isStatus(err) {
 			t.Errorf("not a Status: %v", err)
 		}
@@ -63,13 +73,16 @@ func FuzzContinue(f *testing.F) {
 	create(f, r, api.ConfigMaps, testConfigMap("b", "1"))
 	f.Fuzz(func(t *testing.T, token, selector string, limit int64) {
 		opts := api.ListOptions{Continue: token, Limit: max(limit, 0)}
+		var list *api.List
 		var err error
 		if opts.Fields, err = fields.ParseSelector(selector); err != nil {
 			if opts.Labels, err = labels.Parse(selector); err != nil {
 				return
 			}
 		}
-		list, err := r.List(t.Context(), api.ConfigMaps.Key("default", ""), opts)
+		apitest.Bounded(t, fuzzMemory+fuzzPerByte*uint64(len(token)+len(selector)), func() {
+			list, err = r.List(t.Context(), api.ConfigMaps.Key("default", ""), opts)
+		})
 		if err != nil {
 			if !isStatus(err) {
 				t.Errorf("not a Status: %v", err)

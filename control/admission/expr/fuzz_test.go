@@ -12,6 +12,7 @@ import (
 
 	"wherry.dev/wherry/control/admission/expr"
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/api/apitest"
 	"wherry.dev/wherry/control/auth"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/registry/registrytest"
@@ -50,14 +51,17 @@ func FuzzExpression(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		checker.Check(expr.Text(text), true, false, at)
-		checker.Check(expr.JSONPatch(text), true, true, at)
-		checker.Check(expr.ApplyConfiguration(text), true, true, at)
+		apitest.Bounded(t, 64<<20+64<<10*uint64(len(text)), func() {
+			checker.Check(expr.Text(text), true, false, at)
+			checker.Check(expr.JSONPatch(text), true, true, at)
+			checker.Check(expr.ApplyConfiguration(text), true, true, at)
+		})
 		if len(env.CheckConditions(conditions(text), nil, at)) > 0 {
 			return
 		}
 		begun := time.Now()
-		_, _, err := env.Conditions(conditions(text)).Match(t.Context(), in)
+		var err error
+		apitest.Bounded(t, 1<<30, func() { _, _, err = env.Conditions(conditions(text)).Match(t.Context(), in) }) // CEL's budget bounds it
 		if lasted := time.Since(begun); lasted > time.Minute {
 			t.Errorf("it took %s, and gave %v", lasted, err)
 		}

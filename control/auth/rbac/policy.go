@@ -259,6 +259,7 @@ func systemBindings() []*rbacv1.ClusterRoleBinding {
 		bind("system:public-info-viewer", group(auth.GroupAuthenticated), group(auth.GroupUnauthenticated)),
 		bind("system:service-account-issuer-discovery", group(auth.GroupServiceAccounts)),
 		bind("system:node-proxier", user("system:kube-proxy")),
+		named("wherry:node-proxier", bind("system:node-proxier", group(auth.GroupNodes))), // a node is its own kube-proxy
 		bind("system:kube-controller-manager", user(auth.ControllerUser)),
 		bind("system:kube-dns", account("kube-dns")),
 		bind("system:kube-scheduler", user(auth.SchedulerUser)),

@@ -66,27 +66,40 @@ func (c *collected) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait blocks until the spans of a trace have all of the names, and returns the
-// spans.
-func (c *collected) wait(trace string, names ...string) []*tracev1.Span {
+// wait blocks until the spans of a trace have all of the names, each as often as
+// it is said, and returns the spans. They come in batches, and what is below a
+// span ends before it: but for those with the name top, each one's parent has
+// come as well; with top "" parents do not matter. Again and again it asks the
+// Service: an answer that came before the proxy knew of the pod is not drawn.
+func (c *collected) wait(trace string, ask func(), top string, names ...string) []*tracev1.Span {
 	c.t.Helper()
 	patience := time.After(clustertest.Patience)
 	for {
 		var spans []*tracev1.Span
-		missing := slices.Clone(names)
+		missing, there := slices.Clone(names), map[string]bool{}
 		c.mu.Lock()
 		for _, span := range c.spans {
 			if hex.EncodeToString(span.TraceId) == trace {
 				spans = append(spans, span)
-				missing = slices.DeleteFunc(missing, func(name string) bool { return name == span.Name })
+				there[hex.EncodeToString(span.SpanId)] = true
+				if i := slices.Index(missing, span.Name); i >= 0 {
+					missing = slices.Delete(missing, i, i+1)
+				}
 			}
 		}
 		c.mu.Unlock()
+		for _, span := range spans {
+			if parent := hex.EncodeToString(span.ParentSpanId); top != "" && span.Name != top && !there[parent] {
+				missing = append(missing, "what is above "+span.Name)
+			}
+		}
 		if len(missing) == 0 {
 			return spans
 		}
+		ask()
 		select {
 		case <-c.news:
+		case <-time.After(100 * time.Millisecond): // to ask again
 		case <-patience:
 			c.t.Fatalf("the trace lacks %q", missing)
 		}
@@ -134,8 +147,7 @@ func TestTraces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answersFrom(t, clusterURL(svc), 3)
-	found := spans.wait(trace, "PATCH deployments", "store write", "create replicasets", "create pods", "schedule", "pick", "bind",
+	found := spans.wait(trace, func() { answersFrom(t, clusterURL(svc), 3) }, "PATCH deployments", "PATCH deployments", "store write", "create replicasets", "create pods", "schedule", "pick", "bind",
 		"start pod", "admission", "volumes", "sandbox", "image", "compile", "config", "start", "ready", "first response")
 	checkTree(t, found, client)
 
@@ -146,7 +158,6 @@ func TestTraces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answersFrom(t, clusterURL(scaled), 5)
 	made, err := set.AppsV1().Deployments("default").Get(t.Context(), "web", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +166,7 @@ func TestTraces(t *testing.T) {
 	if len(parts) < 4 || parts[1] == trace {
 		t.Fatalf("after it was scaled, the Deployment has %v", made.Annotations)
 	}
-	scaling := spans.wait(parts[1], "create pods", "start pod", "first response")
+	scaling := spans.wait(parts[1], func() { answersFrom(t, clusterURL(scaled), 5) }, "", "create pods", "create pods", "start pod", "first response")
 	if n := count(scaling, "create pods"); n != 2 {
 		t.Errorf("scaling from 3 to 5 made %d pods in its trace", n)
 	}
@@ -234,13 +245,15 @@ func TestTracesOfANodeElsewhere(t *testing.T) {
 	b.start("two")
 	b.apply(webManifest)
 	b.command("kubectl", "rollout", "status", "deployment/web")
-	b.until("Hello from", "kubectl", "get", "--raw", "/api/v1/namespaces/default/services/web/proxy/")
 	place := strings.Split(b.command("kubectl", "get", "deployment", "web", "-o", `jsonpath={.metadata.annotations.wherry\.dev/trace}`), "-")
 	if len(place) < 4 {
 		t.Fatalf("the Deployment's place in a trace is %q", place)
 	}
-	found := spans.wait(place[1], "POST deployments", "create replicasets", "create pods", "schedule",
-		"start pod", "admission", "volumes", "sandbox", "image", "compile", "config", "start", "ready", "first response")
+	ask := func() {
+		b.until("Hello from", "kubectl", "get", "--raw", "/api/v1/namespaces/default/services/web/proxy/")
+	}
+	found := spans.wait(place[1], ask, "POST deployments", "POST deployments", "create replicasets", "create pods", "schedule",
+		"start pod", "start pod", "start pod", "admission", "volumes", "sandbox", "image", "compile", "config", "start", "ready", "first response")
 	if n := count(found, "start pod"); n != 3 {
 		t.Errorf("%d pods were started in the trace, want 3", n)
 	}

@@ -131,7 +131,7 @@ func (c *Cluster) openRegistry(ctx context.Context) error {
 	}
 	c.registry, err = registry.New(registry.Config{Store: memory, Shared: c.shared(), Types: c.types, Log: c.log("registry"), ServiceCIDR: c.cfg.ServiceCIDR,
 		Admission: slices.Concat(c.access.admission(func() *api.Catalog { return c.registry.Catalog() }), marking(c.tracer)), Reviews: c.access.reviews.Answer, Tokens: c.access.tokens,
-		Keyring: keyring, Conversions: c.callouts.Convert})
+		Keyring: keyring, Conversions: c.callouts.Convert, EventTTL: c.cfg.EventTTL})
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,8 @@ type Config struct {
 	// EncryptionKeyFile has the keys that Secrets are encrypted with in the
 	// store; empty: one in DataDir, which is made when absent.
 	EncryptionKeyFile string
+	// EventTTL is how long Events are kept; 0: an hour.
+	EventTTL time.Duration
 	// Issuers are about who else vouches for users.
 	Issuers Issuers
 	// NodePods is about the nodes of this process.

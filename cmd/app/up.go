@@ -55,6 +55,7 @@ func newUp(at *target, streams Streams) *cobra.Command {
 	f.StringVar(&cfg.SchedulerConfig, "scheduler-config", "", "YAML file with a KubeSchedulerConfiguration: profiles and plugins of the scheduler")
 	f.StringVar(&cfg.AuditLog, "audit-log-path", "", "file that says who asked the API for what, - for standard output; empty for none")
 	f.StringVar(&flags.auditLevel, "audit-level", string(cfg.AuditLevel), "what the audit log says of a request: None, Metadata, or Request for what was sent too (never secrets)")
+	f.DurationVar(&cfg.EventTTL, "event-ttl", time.Hour, "how long events are kept")
 	cfg.Issuers.addTo(f)
 	addAutoscaling(f, &cfg.Autoscaling)
 	cfg.NodePods.addTo(f)
@@ -82,6 +83,9 @@ func (f upFlags) config(cfg Config, streams Streams) (Config, error) {
 	}
 	if cfg.AuditLevel, err = audit.ParseLevel(f.auditLevel); err != nil {
 		return cfg, fmt.Errorf("--audit-level: %w", err)
+	}
+	if cfg.EventTTL <= 0 {
+		return cfg, fmt.Errorf("--event-ttl %v: want more than 0s", cfg.EventTTL)
 	}
 	if cfg.Log, err = newLog(streams.Err, f.logLevel); err != nil {
 		return cfg, err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -141,6 +142,44 @@ func TestEventsExpire(t *testing.T) {
 	list, err := r.List(t.Context(), api.Events.Key("", ""), api.ListOptions{})
 	if err != nil || len(list.Items) != 1 || list.Items[0].GetName() != "seen-again" {
 		t.Errorf("left: %v, %v", list.Items, err)
+	}
+}
+
+// TestSweepsLookAtOldEventsOnly: what was written after a sweep is not looked
+// at again before the TTL is over, and then in time.
+func TestSweepsLookAtOldEventsOnly(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	var s sweeps
+	for _, step := range []struct {
+		minute   int
+		revision uint64
+		want     uint64
+	}{
+		{0, 100, 100}, // nothing is known of what is there
+		{1, 110, 100},
+		{59, 200, 100},
+		{60, 210, 100},
+		{61, 220, 110},
+		{118, 300, 110},
+		{119, 310, 200},
+		{500, 400, 310},
+	} {
+		if got := s.begin(sweep{start.Add(time.Duration(step.minute) * time.Minute), step.revision}, time.Hour); got != step.want {
+			t.Errorf("after %d minutes up to %d, want %d", step.minute, got, step.want)
+		}
+	}
+	if len(s) != 2 {
+		t.Errorf("%d sweeps are kept", len(s))
+	}
+}
+
+// TestEventsAreNotKeptDecoded: an hour's events are many.
+func TestEventsAreNotKeptDecoded(t *testing.T) {
+	r := newRegistry(t)
+	made := create(t, r, api.Events, &corev1.Event{ObjectMeta: meta("one"), InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: "default", Name: "p"}})
+	got, err := r.Get(t.Context(), api.Events.KeyOf(made), api.GetOptions{})
+	if err != nil || got == made || !equality.Semantic.DeepEqual(got, made) {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
 

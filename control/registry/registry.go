@@ -71,6 +71,7 @@ type Registry struct {
 	ips       *addresses
 	ports     *nodePorts
 	eventTTL  time.Duration
+	sweeps    sweeps
 	admission Admission
 	scales    *managed.Tracker
 	reviews   kinds.Answer
@@ -203,26 +204,32 @@ func storePrefix(key api.Key) string {
 // decode returns the object of an entry: decoded once, then shared. It has its
 // TypeMeta and, as resourceVersion, the entry's revision.
 func (r *Registry) decode(k *kind, entry *store.Entry) (api.Object, error) {
-	memo, err := entry.Memo(k, func(e *store.Entry) (any, error) {
-		data, err := r.unseal(k, e)
-		if err != nil {
-			return nil, err
-		}
-		obj, err := k.codec.Decode(data)
-		if err != nil {
-			return nil, fmt.Errorf("entry %s: %w", e.Key, err)
-		}
-		obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
-		obj.SetResourceVersion(api.FormatRevision(e.Revision))
-		if entries := obj.GetManagedFields(); len(entries) > 0 {
-			r.common.Share(entries)
-		}
-		return obj, nil
-	})
+	if k.fleeting {
+		return r.read(k, entry)
+	}
+	memo, err := entry.Memo(k, func(e *store.Entry) (any, error) { return r.read(k, e) })
 	if err != nil {
 		return nil, err
 	}
 	return memo.(api.Object), nil
+}
+
+// read is decode without a memory.
+func (r *Registry) read(k *kind, e *store.Entry) (api.Object, error) {
+	data, err := r.unseal(k, e)
+	if err != nil {
+		return nil, err
+	}
+	obj, err := k.codec.Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("entry %s: %w", e.Key, err)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
+	obj.SetResourceVersion(api.FormatRevision(e.Revision))
+	if entries := obj.GetManagedFields(); len(entries) > 0 {
+		r.common.Share(entries)
+	}
+	return obj, nil
 }
 
 // encode renders an object for the store: without its resourceVersion, which

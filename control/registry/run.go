@@ -7,9 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
@@ -18,10 +16,6 @@ import (
 
 // sweepEvery is how often the registry cleans up.
 const sweepEvery = time.Minute
-
-// sweepers is how many Events are deleted at the same time: the store syncs the
-// disk once for all that wait, so that a burst of them is gone in a moment.
-const sweepers = 16
 
 // Run serves the kinds that CustomResourceDefinitions define, as they come and
 // go, and cleans up, until ctx ends, which is no error: Events past their time,
@@ -55,39 +49,6 @@ func (r *Registry) Run(ctx context.Context) error {
 // Sweep cleans up once: see Run.
 func (r *Registry) Sweep(ctx context.Context) error {
 	return errors.Join(r.ensureBasics(ctx), r.ensureFlows(ctx), r.expireEvents(ctx), r.recordServices(ctx), r.ips.repair(ctx), r.reseal(ctx))
-}
-
-// expireEvents deletes Events whose last sighting is longer ago than the TTL.
-func (r *Registry) expireEvents(ctx context.Context) error {
-	list, err := r.List(ctx, api.Events.Key("", ""), api.ListOptions{})
-	if err != nil {
-		return err
-	}
-	now := r.now()
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(sweepers)
-	for _, obj := range list.Items {
-		event, ok := obj.(*corev1.Event)
-		if !ok {
-			continue
-		}
-		_, seen := kinds.EventSeen(event)
-		if seen.Before(&event.CreationTimestamp) {
-			seen = event.CreationTimestamp
-		}
-		if now.Sub(seen.Time) <= r.eventTTL {
-			continue
-		}
-		group.Go(func() error {
-			revision, uid := event.ResourceVersion, event.UID
-			_, err := r.Delete(ctx, api.Events.KeyOf(event), api.DeleteOptions{UID: &uid, ResourceVersion: &revision})
-			if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-				return nil
-			}
-			return err
-		})
-	}
-	return group.Wait()
 }
 
 // recordServices restores records that services should have and have not, for

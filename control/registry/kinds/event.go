@@ -23,6 +23,7 @@ func Events() Strategy[*corev1.Event] {
 		Versions:       []Version[*corev1.Event]{eventVersion()},
 		CreateOnUpdate: true,
 		NoDependents:   true,
+		Fleeting:       true,
 		Columns: columns("Last Seen", "Type", "Reason", "Object", "+Subobject", "+Source", "Message",
 			"+First Seen", "+#Count", "+Name"),
 		Row: eventRow,

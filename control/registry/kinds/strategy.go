@@ -59,6 +59,9 @@ type Strategy[T api.Object] struct {
 	ConditionalUpdate bool
 	// NoDependents keeps the garbage collector's finalizers off the kind.
 	NoDependents bool
+	// Fleeting objects are written once and seldom read: they are not kept
+	// decoded, which takes several times the memory of their bytes.
+	Fleeting bool
 	// AnyFinalizer lets finalizers be without a domain. Kubernetes lets
 	// definitions and custom resources have such.
 	AnyFinalizer bool

@@ -210,10 +210,14 @@ func (m *membership) transport() *http.Transport {
 
 // connect opens a bare connection to the server, for what is no HTTP/2.
 func (m *membership) connect(ctx context.Context) (net.Conn, error) {
-	host := m.server.Host
-	if m.server.Port() == "" {
-		host = net.JoinHostPort(host, "443")
-	}
 	dialer := tls.Dialer{Config: m.tls("http/1.1")}
-	return dialer.DialContext(ctx, "tcp", host)
+	return dialer.DialContext(ctx, "tcp", m.address())
+}
+
+// address is the server's host and port, as this node reaches it.
+func (m *membership) address() string {
+	if m.server.Port() == "" {
+		return net.JoinHostPort(m.server.Hostname(), "443")
+	}
+	return m.server.Host
 }

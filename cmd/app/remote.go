@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -165,9 +167,10 @@ func (n *RemoteNode) startParts() error {
 		return tunnel.DialRelay(ctx, n.member.connect, to)
 	}}
 	recorder := reconcile.NewRecorder(n.client, "service-proxy", n.cfg.Name, n.log("events"))
-	n.proxy = netproxy.New(netproxy.Config{Dial: way.dial, NodePortAddresses: []netip.Addr{n.cfg.NodePortAddress},
+	endpoints := informers.For(api.EndpointSlices)
+	n.proxy = netproxy.New(netproxy.Config{Dial: n.dialEndpoint(way, endpoints), NodePortAddresses: []netip.Addr{n.cfg.NodePortAddress},
 		Listen: listenOrStandBy, Report: netproxy.RecordTo(recorder), Log: n.log("proxy")})
-	follow := n.proxy.Follow(informers.For(api.Services), informers.For(api.EndpointSlices), nodes, n.cfg.Name)
+	follow := n.proxy.Follow(informers.For(api.Services), endpoints, nodes, n.cfg.Name)
 	out := &outside{proxy: n.proxy, paths: way, pods: n.network.Pods, services: n.network.Services,
 		address: func(from netip.Addr) net.Addr { return guestAddr(from, n.dialled.Add(1)) }}
 	listener := newMemListener()
@@ -193,6 +196,34 @@ func (n *RemoteNode) startParts() error {
 	n.actors.start("node", one.run)
 	n.actors.start("tunnel", link.Run)
 	return nil
+}
+
+// dialEndpoint connects to an endpoint of a Service. That of the API server's
+// own Service may name an address that leads nowhere from here; the node has
+// another way to it, or it would not be one.
+func (n *RemoteNode) dialEndpoint(way *paths, known *reconcile.Informer) func(context.Context, netip.AddrPort, net.Addr) (net.Conn, error) {
+	return func(ctx context.Context, to netip.AddrPort, peer net.Addr) (net.Conn, error) {
+		if obj, ok := known.Get(api.EndpointSlices.Key(metav1.NamespaceDefault, apiService)); ok && isEndpoint(obj, to) {
+			var dialer net.Dialer
+			return dialer.DialContext(ctx, "tcp", n.member.address())
+		}
+		return way.dial(ctx, to, peer)
+	}
+}
+
+// apiService is the Service of the API server, and its EndpointSlice.
+const apiService = "kubernetes"
+
+// isEndpoint says whether an EndpointSlice has an address and port.
+func isEndpoint(obj api.Object, at netip.AddrPort) bool {
+	slice, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return false
+	}
+	port := slices.ContainsFunc(slice.Ports, func(p discoveryv1.EndpointPort) bool { return p.Port != nil && *p.Port == int32(at.Port()) })
+	return port && slices.ContainsFunc(slice.Endpoints, func(e discoveryv1.Endpoint) bool {
+		return slices.Contains(e.Addresses, at.Addr().Unmap().String())
+	})
 }
 
 func (n *RemoteNode) makeAgent(out *outside) error {

@@ -29,13 +29,19 @@ type process struct {
 
 func startCommand(t *testing.T, until *regexp.Regexp, args ...string) (*process, []string) {
 	t.Helper()
+	return startCommandBy(t, (*exec.Cmd).Start, until, args...)
+}
+
+// startCommandBy is startCommand with a way of starting of its own.
+func startCommandBy(t *testing.T, start func(*exec.Cmd) error, until *regexp.Regexp, args ...string) (*process, []string) {
+	t.Helper()
 	p := &process{cmd: clustertest.Command(t, args...), errors: newScreen()}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.cmd.Stderr = p.errors
-	if err := p.cmd.Start(); err != nil {
+	if err := start(p.cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.kill)
@@ -75,6 +81,12 @@ func newWire(t *testing.T, to string) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newWireFrom(t, l, to)
+}
+
+// newWireFrom is newWire with an end that somebody has made.
+func newWireFrom(t *testing.T, l net.Listener, to string) *wire {
+	t.Helper()
 	w := &wire{to: to, l: l, conns: map[net.Conn]bool{}}
 	w.work.Go(func() {
 		for {

@@ -169,6 +169,37 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// While nothing was heard of the node, its pods were declared to be in phase
+// Unknown: it says what they are, also one that has begun anew meanwhile.
+func TestNodeSaysWhatItsPodsAre(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		c.create(newPod("web", "web"))
+		c.waitPod("web", "is ready", isReady)
+		declare := func() {
+			pod := c.pod("web").DeepCopy()
+			pod.Status.Phase = corev1.PodUnknown
+			for i := range pod.Status.Conditions {
+				if pod.Status.Conditions[i].Type == corev1.PodReady {
+					pod.Status.Conditions[i].Status = corev1.ConditionFalse
+				}
+			}
+			_, err := c.client.Update(c.Context(), api.Pods.KeyOf(pod), pod, api.UpdateOptions{Subresource: "status"})
+			c.must(err)
+		}
+		running := func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodRunning && isReady(p) }
+		declare()
+		if pod := c.waitPod("web", "is running", running); pod.Status.ContainerStatuses[0].RestartCount != 0 {
+			c.Errorf("restarted: %+v", pod.Status.ContainerStatuses[0])
+		}
+		c.stop()
+		declare()
+		c.startAgent()
+		c.waitPod("web", "is running after a restart", func(p *corev1.Pod) bool {
+			return running(p) && p.Status.ContainerStatuses[0].RestartCount == 1
+		})
+	})
+}
+
 func TestLogs(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		release := make(chan struct{})

@@ -79,7 +79,7 @@ func (f *figures) add(report *result.Report) {
 
 func (f *figures) write(out io.Writer, text string) error {
 	t, err := template.New("benchmarks.md").Funcs(template.FuncMap{
-		"v": f.value, "n": f.number, "percent": f.percent, "ratio": f.ratio, "geomean": f.geomean, "setup": f.line,
+		"v": f.value, "n": f.number, "geomean": f.geomean, "setup": f.line,
 	}).Parse(text)
 	if err != nil {
 		return err
@@ -125,25 +125,6 @@ func (f *figures) number(key, unit string) string {
 		return "-"
 	}
 	return number(m)
-}
-
-// percent writes a share of 1 as a percentage.
-func (f *figures) percent(key, unit string) string {
-	m, ok := f.median(key, unit)
-	if !ok {
-		return "-"
-	}
-	return number(100*m) + " %"
-}
-
-// ratio writes one figure as a multiple of another.
-func (f *figures) ratio(key, unit, of string) string {
-	a, first := f.median(key, unit)
-	b, second := f.median(of, unit)
-	if !first || !second || b == 0 {
-		return "-"
-	}
-	return strconv.FormatFloat(a/b, 'f', 2, 64)
 }
 
 // geomean is the geometric mean of a unit over all results below a name.

@@ -83,6 +83,9 @@ func (c *Cluster) Run(ctx context.Context) error {
 
 // start brings the parts up from the disk to the nodes.
 func (c *Cluster) start(ctx context.Context) error {
+	if _, err := c.schedulerSettings(); err != nil {
+		return err
+	}
 	if err := c.cfg.check(); err != nil {
 		return err
 	}
@@ -169,9 +172,6 @@ func (c *Cluster) while(ctx context.Context, what string, wait func(context.Cont
 
 // startLoops starts everything that brings the world in line with the API.
 func (c *Cluster) startLoops(context.Context) error {
-	if _, err := c.schedulerSettings(); err != nil {
-		return err
-	}
 	var err error
 	if c.images, err = c.openImages(); err != nil {
 		return err

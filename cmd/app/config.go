@@ -93,6 +93,8 @@ func (c Config) check() error {
 		return fmt.Errorf("--nodes is %d: want 0 to 250", c.Nodes)
 	case !within(c.ServiceCIDR):
 		return fmt.Errorf("--service-cidr %s is not a network inside 127.0.0.0/8", c.ServiceCIDR)
+	case c.ServiceCIDR.Bits() > 30:
+		return fmt.Errorf("--service-cidr %s has no room for Services: want a network of /30 or larger", c.ServiceCIDR)
 	case !within(c.PodCIDR):
 		return fmt.Errorf("--pod-cidr %s is not a network inside 127.0.0.0/8", c.PodCIDR)
 	case c.ServiceCIDR.Overlaps(ownLoopback) || c.PodCIDR.Overlaps(ownLoopback):

@@ -150,7 +150,11 @@ func (c *Cluster) schedulerSettings() (*scheduler.Settings, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--scheduler-config: %w", err)
 	}
-	return scheduler.ParseSettings(c.cfg.SchedulerConfig, data)
+	settings, err := scheduler.ParseSettings(c.cfg.SchedulerConfig, data)
+	if err != nil {
+		return nil, fmt.Errorf("--scheduler-config: %w", err)
+	}
+	return settings, nil
 }
 
 // runAll runs parts that belong together until ctx ends. One that fails ends

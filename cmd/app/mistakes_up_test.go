@@ -42,7 +42,9 @@ func TestUpMistakes(t *testing.T) {
 		{"c", []string{"--encryption-key-file", filepath.Join(dir, "none")}, "restore it from a backup"},
 		{"d", []string{"--audit-log-path", filepath.Join(dir, "none", "log")}, "--audit-log-path"},
 		{"e", []string{"--otlp-endpoint", "nonsense"}, "is not a URL such as http://127.0.0.1:4318"},
+		{"f", []string{"--scheduler-config", filepath.Join(dir, "scheduler.yaml")}, "--scheduler-config: "},
 		{"f", []string{"--scheduler-config", filepath.Join(dir, "scheduler.yaml")}, "scheduler.yaml:1:1"},
+		{"g", []string{"--service-cidr", "127.32.0.0/31"}, "--service-cidr 127.32.0.0/31 has no room for Services"},
 	} {
 		data := test.data
 		if !filepath.IsAbs(data) {

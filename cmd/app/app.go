@@ -85,10 +85,12 @@ func newRoot(streams Streams) *cobra.Command {
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
 	at.bind(root.PersistentFlags())
-	root.AddCommand(newUp(&at, streams), newServer(&at, streams), newNode(&at, streams), newToken(&at, streams), newPush(&at, streams), newKubectl(&at, streams),
-		newStatus(&at, streams), newTop(&at, streams), newDoctor(&at, streams), newReset(&at, streams), newKubeconfig(&at, streams),
-		newLogs(&at, streams), newNew(streams), newDev(&at, streams), newDashboard(&at, streams), newVersion(streams))
-	root.AddCommand(newRun(streams), newInspect(streams), newBench(&at, streams))
+	addGroup(root, "A cluster:", newUp(&at, streams), newServer(&at, streams), newNode(&at, streams), newToken(&at, streams), newKubeconfig(&at, streams),
+		newReset(&at, streams))
+	addGroup(root, "Guests:", newNew(streams), newDev(&at, streams), newPush(&at, streams), newRun(streams), newInspect(streams))
+	addGroup(root, "What runs:", newKubectl(&at, streams), newLogs(&at, streams), newTop(&at, streams), newDashboard(&at, streams))
+	addGroup(root, "How well it runs:", newStatus(&at, streams), newDoctor(&at, streams), newBench(&at, streams))
+	root.AddCommand(newVersion(streams))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see \"%s --help\"", err, cmd.CommandPath())
 	})
@@ -97,6 +99,15 @@ func newRoot(streams Streams) *cobra.Command {
 	}
 	addCompletion(root, &at)
 	return root
+}
+
+// addGroup adds commands that the help shows together.
+func addGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, cmd := range commands {
+		cmd.GroupID = title
+	}
+	root.AddCommand(commands...)
 }
 
 // showUse makes a command that has got too few or too many arguments say which

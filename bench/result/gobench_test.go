@@ -32,7 +32,7 @@ func TestCompare(t *testing.T) {
 		c := Compare(read(pair[0]), read(pair[1]))
 		var got strings.Builder
 		for _, change := range c.Changes {
-			fmt.Fprintf(&got, "%s %s: %s -> %s, %s, %s\n", change.Name, change.Unit, change.Old, change.New, change.Percents(), change.Verdict)
+			fmt.Fprintf(&got, "%s %s: %s -> %s, %s, %s, too few %v\n", change.Name, change.Unit, change.Old, change.New, change.Percents(), change.Verdict, change.TooFew)
 		}
 		fmt.Fprintf(&got, "only old %v\nonly new %v\nset-up %v\n", c.OnlyOld, c.OnlyNew, c.Setup)
 		golden := filepath.Join("testdata", strings.ReplaceAll(pair[0], ".", "-")+"_"+strings.ReplaceAll(pair[1], ".", "-")+".golden")

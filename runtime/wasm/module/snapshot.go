@@ -26,7 +26,8 @@ const (
 var hooks = [...]string{"wherry_snapshot", "wizer.initialize"}
 
 const (
-	// snapshotTime bounds the initialisation.
+	// snapshotTime bounds the initialisation, which begins when the module is
+	// compiled.
 	snapshotTime = 30 * time.Second
 	// snapshotPages bounds its memory, 512 MiB.
 	snapshotPages = imageMaxBytes / PageSize
@@ -144,10 +145,6 @@ func (p *parsed) initialize(ctx context.Context, wasm []byte, run []string, glob
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
-	defer cancel()
-	meter := NewMeter(0)
-	defer context.AfterFunc(ctx, meter.Kill)()
 	rt := wazero.NewRuntimeWithConfig(ctx, runtimeConfig().WithMemoryLimitPages(snapshotPages))
 	defer rt.Close(context.WithoutCancel(ctx))
 	calls := &initCalls{free: p.exportsFunction(ResumeFunction)}
@@ -157,8 +154,16 @@ func (p *parsed) initialize(ctx context.Context, wasm []byte, run []string, glob
 	if err := calls.offer(ctx, rt, p); err != nil {
 		return nil, err
 	}
+	compiled, err := rt.CompileModule(ctx, out.Wasm)
+	if err != nil {
+		return nil, invalid("no snapshot: the module cannot be compiled: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, snapshotTime)
+	defer cancel()
+	meter := NewMeter(0)
+	defer context.AfterFunc(ctx, meter.Kill)()
 	ctx = WithMeter(ctx, meter)
-	mod, err := rt.InstantiateWithConfig(ctx, out.Wasm, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	mod, err := rt.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	for i := 0; err == nil && i < len(run); i++ {
 		_, err = mod.ExportedFunction(run[i]).Call(ctx)
 	}

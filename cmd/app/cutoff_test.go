@@ -63,7 +63,7 @@ spec:
 // control plane away meanwhile: no call may fail.
 func (b *remoteBed) testLoad(t *testing.T) {
 	b.apply(callers)
-	b.command("kubectl", "wait", "--for=condition=Ready", "pod/near-1", "pod/near-2", "pod/caller", "--timeout=120s")
+	b.command("kubectl", "wait", "--for=condition=Ready", "pod/near-1", "pod/near-2", "pod/caller", "--timeout=180s")
 	names := []string{"a", "b", "c", "d"}
 	for _, name := range names {
 		b.answered(t, name, "near-1", 1)

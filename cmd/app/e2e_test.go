@@ -60,7 +60,7 @@ func served(t *testing.T, options ...clustertest.Option) (*clustertest.Cluster, 
 	c := clustertest.New(t, options...)
 	c.Push("hello:v1", samples.HelloModule)
 	c.Apply(webManifest)
-	c.Kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+	c.Kubectl("rollout", "status", "deployment/web", "--timeout=180s")
 	service, err := api.Get[*corev1.Service](t.Context(), c.Client, api.Services.Key("default", "web"))
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +222,7 @@ func TestRollingUpdateLosesNoRequest(t *testing.T) {
 		})
 	}
 	c.Kubectl("set", "image", "deployment/web", "web=hello:v2")
-	c.Kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+	c.Kubectl("rollout", "status", "deployment/web", "--timeout=180s")
 	eventually(t, c, api.Pods, "app=web", "only new pods", func(pods map[string]api.Object) bool {
 		for _, pod := range pods {
 			if pod.(*corev1.Pod).Spec.Containers[0].Image != "hello:v2" {
@@ -325,13 +325,13 @@ spec:
   terminationGracePeriodSeconds: 1
   containers: [{name: spin, image: "spin:v1"}]
 `)
-	c.Kubectl("wait", "--for=condition=Ready", "pod/spin", "--timeout=60s")
+	c.Kubectl("wait", "--for=condition=Ready", "pod/spin", "--timeout=180s")
 	for range 20 {
 		if _, err := ask(fresh, clusterURL(service)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.Kubectl("delete", "pod", "spin", "--timeout=60s")
+	c.Kubectl("delete", "pod", "spin", "--timeout=180s")
 }
 
 // spinModule is (module (memory (export "memory") 1) (func (export "_start") (loop br 0))).

@@ -68,7 +68,7 @@ func spinCluster(b *testing.B, pods ...string) *clustertest.Cluster {
 func startSpinners(b *testing.B, c *clustertest.Cluster, pods ...string) {
 	b.Helper()
 	c.Apply(strings.Join(pods, "\n"))
-	c.Kubectl("wait", "--for=condition=Ready", "pod", "-l", "app=spin", "--timeout=60s")
+	c.Kubectl("wait", "--for=condition=Ready", "pod", "-l", "app=spin", "--timeout=180s")
 }
 
 // BenchmarkFairness shares processors among pods that never stop by
@@ -94,7 +94,7 @@ func BenchmarkFairness(b *testing.B) {
 		c.Push("spin:v1", spinModule)
 		c.Push("hello:v1", samples.HelloModule)
 		c.Apply(webManifest)
-		c.Kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+		c.Kubectl("rollout", "status", "deployment/web", "--timeout=180s")
 		service, err := api.Get[*corev1.Service](b.Context(), c.Client, api.Services.Key("default", "web"))
 		if err != nil {
 			b.Fatal(err)

@@ -189,7 +189,7 @@ func TestPodsThatCannotRun(t *testing.T) {
 		})
 	}
 	answersFrom(t, clusterURL(service), 3)
-	c.Kubectl("delete", "pods", "--all", "--timeout=60s")
+	c.Kubectl("delete", "pods", "--all", "--timeout=180s")
 }
 
 // TestPushRefusesWhatCannotRun: nothing of it reaches the cluster.
@@ -325,7 +325,7 @@ spec:
 	if _, err := ask(fresh, clusterURL(service)); err != nil {
 		t.Errorf("the Service beside them: %v", err)
 	}
-	c.Kubectl("delete", "pod", "twice", "--timeout=60s")
+	c.Kubectl("delete", "pod", "twice", "--timeout=180s")
 }
 
 // TestLogFlood: a guest that writes a hundred megabytes ends, its log stays

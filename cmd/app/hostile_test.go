@@ -84,7 +84,7 @@ spec:
 	if size := logSize(t, c.DataDir, "default_flood_"); size > mostLog {
 		t.Errorf("the log has %d bytes", size)
 	}
-	c.Kubectl("delete", "pods", "--selector=is=hostile", "--timeout=60s")
+	c.Kubectl("delete", "pods", "--selector=is=hostile", "--timeout=180s")
 	eventually(t, c, api.Pods, "is=hostile", "all are gone", func(pods map[string]api.Object) bool { return len(pods) == 0 })
 }
 

@@ -55,7 +55,7 @@ func TestManyReplicasUnderLoad(t *testing.T) {
 	const replicas = 20
 	c.Push("hello:v2", append(append([]byte{}, samples.HelloModule...), 0, 3, 1, 'v', '2'))
 	c.Kubectl("scale", "deployment/web", "--replicas=20")
-	c.Kubectl("rollout", "status", "deployment/web", "--timeout=120s")
+	c.Kubectl("rollout", "status", "deployment/web", "--timeout=180s")
 	newPods := func(image string, old map[string]bool) func(map[string]api.Object) bool {
 		return func(pods map[string]api.Object) bool {
 			for name, pod := range pods {

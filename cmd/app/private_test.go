@@ -77,11 +77,11 @@ func TestPrivateImages(t *testing.T) {
 	defer private.Close()
 	c := clustertest.New(t)
 	c.Apply(fmt.Sprintf(privatePods, strings.TrimPrefix(private.URL, "http://"), base64.StdEncoding.EncodeToString([]byte("ann:secret"))))
-	c.Kubectl("wait", "--for=condition=Ready", "pod/own", "pod/account", "--timeout=120s")
+	c.Kubectl("wait", "--for=condition=Ready", "pod/own", "pod/account", "--timeout=180s")
 	if out := c.Kubectl("exec", "account", "--", "ls", "/files"); out != "module.wasm\n" {
 		t.Errorf("the volume has %q", out)
 	}
-	c.Kubectl("wait", `--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull`, "pod/none", "--timeout=120s")
+	c.Kubectl("wait", `--for=jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull`, "pod/none", "--timeout=180s")
 	if out := c.Kubectl("describe", "pod", "own"); !strings.Contains(out, "Unable to retrieve some image pull secrets (nowhere); attempting to pull the image may not succeed.") {
 		t.Error(out)
 	}

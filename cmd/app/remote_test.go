@@ -278,7 +278,7 @@ func TestNodesElsewhere(t *testing.T) {
 		b.apply(fmt.Sprintf(remotePods, name))
 	}
 	b.apply(remoteService)
-	b.command("kubectl", "wait", "--for=condition=Ready", "pod/one", "pod/two", "--timeout=120s")
+	b.command("kubectl", "wait", "--for=condition=Ready", "pod/one", "pod/two", "--timeout=180s")
 	if out := b.command("kubectl", "get", "node", "one", "-o", "jsonpath={.metadata.labels}"); !strings.Contains(out, `"zone":"z-one"`) {
 		t.Errorf("labels: %s", out)
 	}
@@ -339,7 +339,7 @@ func (b *remoteBed) testStatic(t *testing.T) {
 	b.start("two")
 	writeFile(t, filepath.Join(manifests, "own.yaml"), []byte(staticPod))
 	b.until("pod/own-two", "kubectl", "get", "pod", "own-two", "-o", "name")
-	b.command("kubectl", "wait", "--for=condition=Ready", "pod/own-two", "--timeout=120s")
+	b.command("kubectl", "wait", "--for=condition=Ready", "pod/own-two", "--timeout=180s")
 	if out := b.command("kubectl", "exec", "own-two", "--", "sh", "-c", "echo from $POD_NAME"); out != "from static\n" {
 		t.Errorf("exec in a static pod: %q", out)
 	}
@@ -349,8 +349,8 @@ func (b *remoteBed) testStatic(t *testing.T) {
 	}
 	uid := b.command("kubectl", "get", "pod", "own-two", "-o", "jsonpath={.metadata.uid}")
 	b.command("kubectl", "delete", "pod", "own-two")
-	b.command("kubectl", "wait", "--for=create", "pod/own-two", "--timeout=120s")
-	b.command("kubectl", "wait", "--for=condition=Ready", "pod/own-two", "--timeout=120s")
+	b.command("kubectl", "wait", "--for=create", "pod/own-two", "--timeout=180s")
+	b.command("kubectl", "wait", "--for=condition=Ready", "pod/own-two", "--timeout=180s")
 	if again := b.command("kubectl", "get", "pod", "own-two", "-o", "jsonpath={.metadata.uid} {.status.containerStatuses[0].restartCount}"); again == uid+" 0" || !strings.HasSuffix(again, " 0") {
 		t.Errorf("the mirror is %q, before %q", again, uid)
 	}

@@ -44,7 +44,7 @@ func TestStreams(t *testing.T) {
 	}
 	c.Push("tools:v1", module)
 	c.Apply(streamPods)
-	c.Kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=120s")
+	c.Kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=180s")
 	for name, dial := range executors {
 		t.Run(name, func(t *testing.T) {
 			t.Run("terminal", func(t *testing.T) { testTerminal(t, c, dial) })
@@ -287,7 +287,7 @@ spec:
 // the next one finds.
 func testAttach(t *testing.T, c *clustertest.Cluster) {
 	c.Apply(attachPod)
-	c.Kubectl("wait", "--for=condition=Ready", "pod/talk", "--timeout=120s")
+	c.Kubectl("wait", "--for=condition=Ready", "pod/talk", "--timeout=180s")
 	for i, name := range []string{"websocket", "spdy"} {
 		size := remotecommand.TerminalSize{Width: uint16(90 + i), Height: 30}
 		keys := fmt.Sprintf("x=$x.; until test \"$(stty size)\" = '30 %d'; do :; done; echo $x seen\r", size.Width)

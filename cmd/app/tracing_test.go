@@ -142,7 +142,7 @@ func TestTraces(t *testing.T) {
 		metav1.PatchOptions{FieldManager: "test"}); err != nil {
 		t.Fatal(err)
 	}
-	c.Kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+	c.Kubectl("rollout", "status", "deployment/web", "--timeout=180s")
 	svc, err := api.Get[*corev1.Service](t.Context(), c.Client, api.Services.Key("default", "web"))
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestTraces(t *testing.T) {
 
 	// The next one brings no trace: it gets one, and so do the pods that it leads to.
 	c.Kubectl("scale", "deployment/web", "--replicas=5")
-	c.Kubectl("rollout", "status", "deployment/web", "--timeout=60s")
+	c.Kubectl("rollout", "status", "deployment/web", "--timeout=180s")
 	scaled, err := api.Get[*corev1.Service](t.Context(), c.Client, api.Services.Key("default", "web"))
 	if err != nil {
 		t.Fatal(err)

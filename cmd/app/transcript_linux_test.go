@@ -49,8 +49,8 @@ func TestTranscripts(t *testing.T) {
 	c.Push("said:v1", printerModule("one\ntwo\nthree\n", 0))
 	c.Push("spin:v1", spinModule)
 	c.Apply(transcriptImages) // nobody pulls later on
-	c.Kubectl("wait", "--for=jsonpath={.status.containerStatuses[1].containerID}", "pod/images", "--timeout=120s")
-	c.Kubectl("wait", "--for=jsonpath={.status.containerStatuses[2].containerID}", "pod/images", "--timeout=120s")
+	c.Kubectl("wait", "--for=jsonpath={.status.containerStatuses[1].containerID}", "pod/images", "--timeout=180s")
+	c.Kubectl("wait", "--for=jsonpath={.status.containerStatuses[2].containerID}", "pod/images", "--timeout=180s")
 	for who, bin := range map[string]string{"builtin": builtinKubectl(t), "installed": installedKubectl(t)} {
 		if bin == "" || who != "builtin" && clustertest.Race { // the server is the same for both
 			continue

@@ -89,7 +89,7 @@ func TestKubectl(t *testing.T) {
 		{"describe", "", "describe deploy web", false, []string{"RollingUpdate", "example.com/web:2"}},
 		{"scale", "", "scale deploy web --replicas=5", false, []string{"deployment.apps/web scaled"}},
 		{"scaled", "", "get deploy web -o jsonpath={.spec.replicas}", false, []string{"5"}},
-		{"wait", "", "wait deploy/web --for=jsonpath={.spec.replicas}=5 --timeout=20s", false, []string{"condition met"}},
+		{"wait", "", "wait deploy/web --for=jsonpath={.spec.replicas}=5 --timeout=180s", false, []string{"condition met"}},
 		{"rollout status", "", "rollout status deploy/web --timeout=1s", true, []string{"Waiting for deployment spec update to be observed"}},
 		{"watch", "", "get deploy -w --request-timeout=1s", false, []string{"NAME", "web", "0/5"}},
 		{"label", "", "label deploy web tier=front", false, []string{"labeled"}},

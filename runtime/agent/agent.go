@@ -56,7 +56,7 @@ func New(cfg Config) *Agent {
 	a := &Agent{cfg: cfg}
 	a.log, a.health = a.cfg.Log, a.machineHealth
 	a.recorder = reconcile.NewRecorder(a.cfg.Client, "kubelet", cfg.Name, a.log)
-	a.logs = podlog.NewStore(a.path("logs"), podlog.Limits{}, a.log)
+	a.logs = podlog.NewStore(a.path("logs"), cfg.Logs, a.log)
 	for _, address := range a.cfg.Addresses {
 		if ip, err := netip.ParseAddr(address.Address); err == nil && !a.hostIP.IsValid() {
 			a.hostIP = ip

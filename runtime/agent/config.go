@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/runtime/agent/podlog"
 	"wherry.dev/wherry/runtime/image"
 	"wherry.dev/wherry/runtime/sandbox"
 )
@@ -60,6 +61,8 @@ type Config struct {
 	Static StaticPods
 	// Shutdown is how the end of the node ends its pods.
 	Shutdown Shutdown
+	// Logs are the bounds of each container's logs on the disk.
+	Logs podlog.Limits
 	// ImageGC is when unused images go. Zero values are replaced.
 	ImageGC ImageGC
 	// Version is the kubeletVersion that the node reports: "v1.37.2+wherry".

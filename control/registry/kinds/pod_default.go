@@ -94,6 +94,7 @@ func defaultPodSpec(spec *corev1.PodSpec) {
 			}
 		}
 	}
+	defaultPodResources(spec)
 	roundResources(spec.Overhead)
 }
 
@@ -262,28 +263,4 @@ func tolerate(spec *corev1.PodSpec, taint string) {
 	seconds := defaultTolerateFor
 	spec.Tolerations = append(spec.Tolerations, corev1.Toleration{
 		Key: taint, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &seconds})
-}
-
-// qosClass sorts a pod by its cpu and memory: Guaranteed when every container
-// has limits equal to its requests, BestEffort when none has any.
-func qosClass(spec *corev1.PodSpec) corev1.PodQOSClass {
-	guaranteed, any := true, false
-	for c := range eachContainer(spec) {
-		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			request, limit := c.Resources.Requests[name], c.Resources.Limits[name]
-			if !request.IsZero() || !limit.IsZero() {
-				any = true
-			}
-			if limit.IsZero() || request.Cmp(limit) != 0 {
-				guaranteed = false
-			}
-		}
-	}
-	switch {
-	case !any:
-		return corev1.PodQOSBestEffort
-	case guaranteed:
-		return corev1.PodQOSGuaranteed
-	}
-	return corev1.PodQOSBurstable
 }

@@ -55,6 +55,7 @@ func (v *podValidator) all(at *field.Path) (errs field.ErrorList) {
 	errs = append(errs, v.security(at)...)
 	errs = append(errs, v.host(at)...)
 	errs = append(errs, v.resourceClaims(at.Child("resourceClaims"))...)
+	errs = append(errs, validatePodResources(v.spec, at)...)
 	errs = append(errs, validateOverhead(v.spec.Overhead, at.Child("overhead"))...)
 	for i, gate := range v.spec.ReadinessGates {
 		for _, text := range validation.IsQualifiedName(string(gate.ConditionType)) {

@@ -64,6 +64,11 @@ type bed struct {
 // command that knows the cluster.
 func (b *bed) checkOut(t *testing.T) {
 	t.Helper()
+	for _, program := range []string{"bash", "curl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("the READMEs need %s, which this machine has not", program)
+		}
+	}
 	b.checkout = t.TempDir()
 	root, err := filepath.Abs("..")
 	if err != nil {

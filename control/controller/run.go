@@ -95,6 +95,7 @@ func loops(cfg Config) []runner {
 		newVolumeProtection(cfg),
 		newEphemeralVolumes(cfg),
 		newPolicyStatus(cfg),
+		newFlowSchemaStatus(cfg),
 		newGC(cfg),
 	}
 }

@@ -35,7 +35,7 @@ func TestEveryServedKindIsDescribed(t *testing.T) {
 		}
 	}
 	docs := map[string]*spec3.OpenAPI{}
-	for _, res := range r.Catalog().Resources() {
+	for _, res := range append(r.Catalog().Resources(), api.NodeMetrics, api.PodMetrics) {
 		path, root := "apis/"+res.GroupVersion(), "/apis/"+res.GroupVersion()
 		if res.Group == "" {
 			path, root = "api/"+res.Version, "/api/"+res.Version

@@ -32,13 +32,14 @@ import (
 )
 
 // served are the resources that get paths; what they consist of gets
-// definitions. They are those of the registry, so that no kind is forgotten.
+// definitions. They are those of the registry, so that no kind is forgotten, and
+// what the nodes are asked for.
 func served(types *api.Types) ([]api.Resource, error) {
 	r, err := registry.New(registry.Config{Types: types, Store: store.New(store.NewMemory(), store.Options{})})
 	if err != nil {
 		return nil, err
 	}
-	return r.Catalog().Resources(), nil
+	return append(r.Catalog().Resources(), api.NodeMetrics, api.PodMetrics), nil
 }
 
 // builder makes the documents.

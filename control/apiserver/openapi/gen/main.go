@@ -61,7 +61,7 @@ func packagesOf(t reflect.Type, seen map[reflect.Type]bool, packages map[string]
 		return
 	}
 	seen[t] = true
-	if path := t.PkgPath(); strings.HasPrefix(path, "k8s.io/api") {
+	if path := t.PkgPath(); strings.HasPrefix(path, "k8s.io/api") || strings.HasPrefix(path, "k8s.io/metrics/") {
 		packages[path] = true
 	}
 	switch t.Kind() {

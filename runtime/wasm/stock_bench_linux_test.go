@@ -243,6 +243,15 @@ func awaitTrims(b *testing.B, running []*container, before float64) {
 	b.ReportMetric(float64((processorTime(b)-used).Microseconds())/n, "trim-cpu-us/guest")
 	debug.FreeOSMemory()
 	b.ReportMetric((residentBytes(b)-before)/n/1024, "trimmed-KiB/guest")
+	worst, collections := time.Duration(0), debug.GCStats{}
+	for range 5 {
+		began := time.Now()
+		runtime.GC()
+		worst = max(worst, time.Since(began))
+	}
+	debug.ReadGCStats(&collections)
+	b.ReportMetric(float64(worst.Microseconds())/1e3, "gc-ms")
+	b.ReportMetric(float64(slices.Max(collections.Pause[:5]).Microseconds())/1e3, "gc-pause-ms")
 	var first, second []time.Duration
 	for _, c := range running[:min(len(running), 100)] {
 		for _, took := range []*[]time.Duration{&first, &second} {

@@ -117,10 +117,11 @@ func (r *Registry) listStart(ctx context.Context, opts api.ListOptions, prefix s
 			return start, err
 		}
 		start.After = c.Start
-		if c.Revision > 0 {
-			start.Revision = uint64(c.Revision)
+		if c.Revision <= 0 {
+			return start, nil
 		}
-		return start, nil
+		start.Revision = uint64(c.Revision)
+		return start, r.notYet(ctx, start.Revision) // another server may be ahead
 	}
 	revision, err := parseVersion(opts.ResourceVersion)
 	if err != nil {

@@ -122,6 +122,18 @@ func TestSlicesSettle(t *testing.T) {
 	}
 }
 
+// addWebPod creates a webPod that is ready, with its status as an agent reports it.
+func (b *bed) addWebPod(i int) {
+	b.t.Helper()
+	p := webPod(i, true)
+	status := p.Status
+	p.UID, p.Status = "", corev1.PodStatus{}
+	create(b, api.Pods, p)
+	update(b, api.Pods.KeyOf(p), "status", func(p *corev1.Pod) {
+		p.Status.Phase, p.Status.PodIP, p.Status.Conditions = status.Phase, status.PodIP, status.Conditions
+	})
+}
+
 func TestServiceFollowsPods(t *testing.T) {
 	which := func(cfg Config) []runner { return []runner{newEndpointSlices(cfg), newEndpoints(cfg)} }
 	inBed(t, which, func(b *bed) {
@@ -131,13 +143,7 @@ func TestServiceFollowsPods(t *testing.T) {
 			t.Fatalf("an empty service has %d slices", len(s))
 		}
 		for i := range 3 {
-			p := webPod(i, true)
-			status := p.Status
-			p.UID, p.Status = "", corev1.PodStatus{}
-			create(b, api.Pods, p)
-			update(b, api.Pods.KeyOf(p), "status", func(p *corev1.Pod) {
-				p.Status.Phase, p.Status.PodIP, p.Status.Conditions = status.Phase, status.PodIP, status.Conditions
-			})
+			b.addWebPod(i)
 		}
 		b.settle()
 		s := b.slices()

@@ -151,13 +151,7 @@ func TestTopologyAwareService(t *testing.T) {
 		svc.Annotations = map[string]string{corev1.AnnotationTopologyMode: "Auto"}
 		create(b, api.Services, svc)
 		for i := range 4 {
-			p := webPod(i, true)
-			status := p.Status
-			p.UID, p.Status = "", corev1.PodStatus{}
-			create(b, api.Pods, p)
-			update(b, api.Pods.KeyOf(p), "status", func(p *corev1.Pod) {
-				p.Status.Phase, p.Status.PodIP, p.Status.Conditions = status.Phase, status.PodIP, status.Conditions
-			})
+			b.addWebPod(i)
 		}
 		b.settle()
 		hints := func() string {

@@ -48,7 +48,7 @@ func routeConnect(r *http.Request, t *target) error {
 		t.handler = (*call).proxy
 	}
 	if t.name == "" || !slices.Contains(methods, r.Method) {
-		return notAllowed(t, r)
+		return errNotAllowed()
 	}
 	return nil
 }

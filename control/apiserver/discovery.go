@@ -160,7 +160,7 @@ func (c *call) discover() {
 	case parts[0] == "apis" && len(parts) == 3:
 		c.sendResources(parts[1], parts[2], f)
 	default:
-		c.fail(errUnknownPath())
+		c.fail(errNoPath)
 	}
 }
 
@@ -241,7 +241,7 @@ func (c *call) sendGroup(name string, f format) {
 	named := c.kinds.disco.named
 	i := slices.IndexFunc(named, func(g discoveryv2.APIGroupDiscovery) bool { return g.Name == name })
 	if i < 0 {
-		c.fail(errUnknownPath())
+		c.fail(errNoPath)
 		return
 	}
 	out := legacyOf(named[i])
@@ -267,7 +267,7 @@ func (c *call) sendResources(groupName, versionName string, f format) {
 		c.send(http.StatusOK, out, f)
 		return
 	}
-	c.fail(errUnknownPath())
+	c.fail(nowhere(c.kinds, groupName))
 }
 
 // legacyResources is a resource and its subresources as the lists show them.

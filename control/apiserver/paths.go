@@ -99,7 +99,7 @@ func (c *call) health() {
 		fmt.Fprintf(&report, "[+]%s ok\n", check.Name)
 	}
 	if !found {
-		c.fail(errUnknownPath())
+		c.fail(errNoPath)
 		return
 	}
 	if len(excluded) > 0 {

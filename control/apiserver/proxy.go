@@ -44,7 +44,7 @@ func (c *call) proxy() {
 	case "services":
 		host, err = callout.Resolve(c.r.Context(), c.s.cfg.Client, c.t.namespace, name, port)
 	default:
-		err = errUnknownPath()
+		err = errNoResource()
 	}
 	if err != nil {
 		c.fail(err)

@@ -156,16 +156,14 @@ func (c *call) checkPlace(obj api.Object) error {
 		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", name, c.t.name))
 	}
 	if obj.GetName() == "" && c.t.verb == "update" {
-		return apierrors.NewBadRequest("the name of the object must be set on update")
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", c.t.name))
 	}
 	if !c.t.res.Namespaced {
-		if obj.GetNamespace() != "" {
-			return apierrors.NewBadRequest("namespace may not be set on an object of the cluster")
-		}
+		obj.SetNamespace("") // what manifests say there has no meaning, as in Kubernetes
 		return nil
 	}
 	if ns := obj.GetNamespace(); ns != "" && ns != c.t.namespace {
-		return apierrors.NewBadRequest(fmt.Sprintf("the namespace of the provided object does not match the namespace sent on the request (%s, not %s)", ns, c.t.namespace))
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
 	return nil
 }

@@ -75,6 +75,12 @@ func (c *call) sendWith(code int, f format, encode func(*body) error) {
 
 // fail answers with an error as a Status in the negotiated format.
 func (c *call) fail(err error) {
+	if errors.Is(err, errNoPath) {
+		if c.w.code == 0 {
+			http.NotFound(c.w, c.r)
+		}
+		return
+	}
 	status := c.status(err)
 	if c.w.code != 0 {
 		return

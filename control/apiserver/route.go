@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -35,8 +36,21 @@ func (t target) as() schema.GroupVersion {
 // key returns the store key the target names.
 func (t target) key() api.Key { return t.res.Key(t.namespace, t.name) }
 
-func errUnknownPath() error {
-	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "404 page not found", 0, true)
+// errNoPath says that there is nothing at a path, where no API is. It is
+// answered as text, as by Kubernetes.
+var errNoPath = errors.New("404 page not found")
+
+// errNoResource says that a group has nothing of that name or version.
+func errNoResource() error {
+	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false)
+}
+
+// nowhere is the error of a path below a group that leads nowhere.
+func nowhere(served *kinds, group string) error {
+	if _, ok := served.disco.group(group); ok {
+		return errNoResource()
+	}
+	return errNoPath
 }
 
 // route finds the handler of a request. An error is a 404 or a 405.
@@ -82,7 +96,7 @@ func (s *Server) routeResource(r *http.Request, served *kinds, gv schema.GroupVe
 		t.rest, parts = afterProxy(r.URL.Path, parts), parts[:3]
 	}
 	if res == nil || len(parts) > 3 || slices.Contains(parts[1:], "") {
-		return t, errUnknownPath()
+		return t, nowhere(served, gv.Group)
 	}
 	if len(parts) > 1 {
 		t.name = parts[1]
@@ -90,14 +104,14 @@ func (s *Server) routeResource(r *http.Request, served *kinds, gv schema.GroupVe
 	if len(parts) > 2 {
 		sub, ok := res.Subresource(parts[2])
 		if !ok {
-			return t, errUnknownPath()
+			return t, errNoResource()
 		}
 		t.sub = sub
 	}
 	// Objects of namespaces are reached through their namespace; only
 	// collections span all of them.
 	if scoped != res.Namespaced && (scoped || t.name != "") || scoped && t.namespace == "" {
-		return t, errUnknownPath()
+		return t, errNoResource()
 	}
 	t.res = res
 	if res.Name == "namespaces" && res.Group == "" {
@@ -120,7 +134,7 @@ func (s *Server) chooseVerb(r *http.Request, t *target, oldWatch bool) error {
 	watch := oldWatch || all && isTrue(r.URL.Query(), "watch")
 	switch {
 	case oldWatch && r.Method != http.MethodGet:
-		return notAllowed(t, r)
+		return errNotAllowed()
 	case t.sub.Connect:
 		return routeConnect(r, t)
 	case r.Method == http.MethodGet && watch:
@@ -140,20 +154,20 @@ func (s *Server) chooseVerb(r *http.Request, t *target, oldWatch bool) error {
 	case r.Method == http.MethodDelete:
 		t.verb, t.handler = "delete", (*call).delete
 	default:
-		return notAllowed(t, r)
+		return errNotAllowed()
 	}
 	if t.sub.Name == "" && !t.res.Can(t.verb) || t.sub.Name != "" && !slices.Contains(t.sub.Verbs, t.verb) {
-		return notAllowed(t, r)
+		return errNotAllowed()
 	}
 	// A namespaced object is created in a namespace.
 	if t.verb == "create" && t.res.Namespaced && t.namespace == "" {
-		return notAllowed(t, r)
+		return errNotAllowed()
 	}
 	return nil
 }
 
-func notAllowed(t *target, r *http.Request) error {
-	return apierrors.NewMethodNotSupported(t.res.GroupResource(), strings.ToLower(r.Method))
+func errNotAllowed() error {
+	return apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, "", schema.GroupResource{}, "", "", 0, false)
 }
 
 // routePath finds the handlers of paths that are no resources.
@@ -177,7 +191,7 @@ func (s *Server) routePath(r *http.Request, parts []string) (target, error) {
 	}
 	if t.handler != nil {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			return t, apierrors.NewGenericServerResponse(http.StatusMethodNotAllowed, r.Method, schema.GroupResource{}, "", "", 0, true)
+			return t, errNotAllowed()
 		}
 		return t, nil
 	}
@@ -189,5 +203,5 @@ func (s *Server) routePath(r *http.Request, parts []string) (target, error) {
 			return t, nil
 		}
 	}
-	return t, errUnknownPath()
+	return t, errNoPath
 }

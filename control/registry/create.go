@@ -112,9 +112,7 @@ func (r *Registry) adopt(k *kind, key api.Key, obj api.Object) (api.Object, api.
 	obj = copyOf(obj)
 	obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
 	if !k.resource.Namespaced {
-		if obj.GetNamespace() != "" {
-			return nil, key, apierrors.NewBadRequest("namespace may not be set on a cluster-scoped object")
-		}
+		obj.SetNamespace("") // what manifests say there has no meaning, as in Kubernetes
 	} else {
 		if obj.GetNamespace() == "" {
 			obj.SetNamespace(key.Namespace)

@@ -122,13 +122,17 @@ func (r *Registry) createByApply(ctx context.Context, k *kind, key api.Key, w wr
 	return r.insert(ctx, k, key, obj, w)
 }
 
-// appliedTo checks that an applied object is what the request named.
+// appliedTo checks that an applied object is what the request named. The
+// namespace of an object of the cluster has no meaning.
 func appliedTo(key api.Key, obj api.Object) error {
 	if obj.GetName() == "" {
 		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", key.Name))
 	}
 	if obj.GetName() != key.Name {
 		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), key.Name))
+	}
+	if key.Namespace == "" {
+		obj.SetNamespace("")
 	}
 	if ns := obj.GetNamespace(); ns != "" && ns != key.Namespace {
 		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")

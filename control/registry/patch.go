@@ -84,6 +84,10 @@ func (r *Registry) patched(ctx context.Context, old api.Object, patch api.Patch,
 	if err != nil {
 		return nil, fmt.Errorf("render %T: %w", old, err)
 	}
+	twice, err := readPatch(patch, check)
+	if err != nil {
+		return nil, err
+	}
 	var after []byte
 	switch patch.Type {
 	case types.JSONPatchType:
@@ -105,7 +109,44 @@ func (r *Registry) patched(ctx context.Context, old api.Object, patch api.Patch,
 	if err != nil {
 		return nil, err
 	}
-	return r.decodePatched(ctx, old, after, check)
+	return r.decodePatched(ctx, old, after, check, twice)
+}
+
+// operation is one of a JSON patch, for what is unknown in it.
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	From  string `json:"from"`
+	Value any    `json:"value"`
+}
+
+// readPatch tells what a patch has twice, or what its operations do not have,
+// unless nobody wants to know. The error is that it cannot be read at all.
+func readPatch(patch api.Patch, check api.FieldValidation) (strict []error, err error) {
+	if check == api.ValidationIgnore {
+		return nil, nil
+	}
+	switch patch.Type {
+	case types.JSONPatchType:
+		var operations []operation
+		if strict, err = sigsjson.UnmarshalStrict(patch.Data, &operations); err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+		for i := range strict {
+			strict[i] = fmt.Errorf("json patch %w", strict[i])
+		}
+	case types.MergePatchType:
+		var fields map[string]any
+		if strict, err = sigsjson.UnmarshalStrict(patch.Data, &fields); err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
+	case types.StrategicMergePatchType:
+		var fields map[string]any
+		if strict, err = sigsjson.UnmarshalStrict(patch.Data, &fields); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+	}
+	return strict, nil
 }
 
 // strategicMerge applies a strategic merge patch. The library compares what
@@ -125,15 +166,16 @@ func strategicMerge(before, data []byte, kind api.Object) (after []byte, err err
 	return after, nil
 }
 
-// decodePatched reads the result of a patch. It must be of the same kind.
-func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byte, check api.FieldValidation) (api.Object, error) {
+// decodePatched reads the result of a patch. It must be of the same kind. twice
+// is what was wrong with the patch itself.
+func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byte, check api.FieldValidation, twice []error) (api.Object, error) {
 	gvk := old.GetObjectKind().GroupVersionKind()
 	obj := reflect.New(reflect.TypeOf(old).Elem()).Interface().(api.Object)
 	strict, err := sigsjson.UnmarshalStrict(data, obj)
 	if err != nil {
 		return nil, invalidPatch(data, err)
 	}
-	if len(strict) > 0 {
+	if strict = append(twice, strict...); len(strict) > 0 {
 		switch check {
 		case api.ValidationStrict:
 			return nil, invalidPatch(data, runtime.NewStrictDecodingError(strict))
@@ -152,6 +194,9 @@ func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byt
 	}
 	if obj.GetName() != old.GetName() {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), old.GetName()))
+	}
+	if old.GetNamespace() == "" {
+		obj.SetNamespace("")
 	}
 	if obj.GetNamespace() != old.GetNamespace() {
 		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")

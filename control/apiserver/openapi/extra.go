@@ -26,6 +26,7 @@ type state struct {
 	from  []*map[string][]byte
 	made  map[string]*document
 	index []byte // of all documents, the embedded ones too
+	tag   string // of the index
 	v2    *merged
 }
 
@@ -77,6 +78,8 @@ func (h *Handler) now() (*state, error) {
 	if next.index, err = json.Marshal(map[string]any{"paths": paths}); err != nil {
 		return nil, fmt.Errorf("openapi: index: %w", err)
 	}
+	sum := sha256.Sum256(next.index)
+	next.tag = hex.EncodeToString(sum[:])
 	h.state.Store(next)
 	return next, nil
 }

@@ -80,6 +80,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/openapi/v2":
 		h.document(w, r, "v2", h.v2)
 	case path == "/openapi/v3":
+		if unchanged(w, r, now.tag) {
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(now.index)
 	default:

@@ -111,6 +111,15 @@ func TestIndexLeadsToDocuments(t *testing.T) {
 	if len(index.Paths) < 4 {
 		t.Fatalf("paths %v", index.Paths)
 	}
+	for _, path := range []string{"api", "api/v1", "apis", "apis/apps", "apis/apps/v1", "version", ".well-known/openid-configuration", "openid/v1/jwks"} {
+		if index.Paths[path].URL == "" {
+			t.Errorf("the index has no %s", path)
+		}
+	}
+	tag := get(t, "/openapi/v3").Header().Get("Etag")
+	if again := get(t, "/openapi/v3", "If-None-Match: "+tag); tag == "" || again.Code != http.StatusNotModified {
+		t.Errorf("known index (%s): %d", tag, again.Code)
+	}
 	for path, entry := range index.Paths {
 		w := get(t, entry.URL)
 		if w.Code != 200 || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") || !json.Valid(w.Body.Bytes()) {

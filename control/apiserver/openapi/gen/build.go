@@ -126,14 +126,11 @@ func secondPass(dir string) error {
 		return err
 	}
 	byPath := map[string]*container{}
+	for path, routes := range rootRoutes(b.served) {
+		byPath[path] = &container{root: "/" + path, routes: routes}
+	}
 	for _, res := range b.served {
-		path := "apis/" + res.GroupVersion()
-		if res.Group == "" {
-			path = "api/" + res.Version
-		}
-		if byPath[path] == nil {
-			byPath[path] = &container{root: "/" + path}
-		}
+		path := documentOf(res)
 		routes, err := b.resourceRoutes(res)
 		if err != nil {
 			return err

@@ -135,13 +135,17 @@ func bodyParam(required bool) common.Parameter {
 	return param{name: "body", dataType: "string", kind: common.BodyParameterKind, required: required}
 }
 
-// groupTitle is a group in operation names: "Core", "Apps", "Discovery".
+// groupTitle is a group in operation names: "Core", "Apps", "Discovery",
+// "RbacAuthorization".
 func groupTitle(group string) string {
 	if group == "" {
 		return "Core"
 	}
-	name, _, _ := strings.Cut(group, ".")
-	return title(name)
+	var out strings.Builder
+	for word := range strings.SplitSeq(strings.TrimSuffix(group, ".k8s.io"), ".") {
+		out.WriteString(title(word))
+	}
+	return out.String()
 }
 
 func title(s string) string {
@@ -161,7 +165,7 @@ func streamTypes() []string {
 
 func patchTypes() []string {
 	return []string{"application/json-patch+json", "application/merge-patch+json",
-		"application/strategic-merge-patch+json", "application/apply-patch+yaml"}
+		"application/strategic-merge-patch+json", "application/apply-patch+yaml", "application/apply-patch+cbor"}
 }
 
 // resourceRoutes are all operations of one resource.

@@ -208,7 +208,7 @@ func TestNodeRestriction(t *testing.T) {
 	if _, err := b.api.Update(b.ctx(), api.Nodes.Key("", "a"), changed, api.UpdateOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("a node took its taints away: %v", err)
 	}
-	b.refused(api.Pods, pod("any", func(p *corev1.Pod) { p.Spec.NodeName = "a" }), "can only create pods with the")
+	b.refused(api.Pods, pod("any", func(p *corev1.Pod) { p.Spec.NodeName = "a" }), "can only create mirror pods")
 	for name, allowed := range map[string]bool{"mine": true, "theirs": false} {
 		key := api.Pods.Key("default", name)
 		_, err := b.api.Patch(b.ctx(), key, api.Patch{Type: "application/merge-patch+json", Data: []byte(`{"status":{"message":"x"}}`)}, api.PatchOptions{Subresource: "status"})

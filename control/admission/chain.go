@@ -103,7 +103,7 @@ func New(cfg Config) Chain {
 		namespaceLifecycle(),
 		limitRanger(),
 		serviceAccount(cfg.MountTokens),
-		nodeRestriction(),
+		nodeRestriction(cfg.Authorizer),
 		podSecurity(cfg.PodSecurity),
 		priority(),
 		defaultStorageClass(),

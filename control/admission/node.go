@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -17,9 +17,12 @@ import (
 )
 
 // nodeRestriction looks into what a node writes: its own Node without
-// restricted labels and taints, its own pods, tokens for its own pods
+// restricted labels and taints, its own pods, tokens for its own pods, its own
+// Lease, CSINode and ResourceSlices, and the size of its claims
 // (https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction).
-func nodeRestriction() Plugin {
+// The authorizer, which may be nil, says which audiences tokens may have beside
+// those that a pod names.
+func nodeRestriction(authorizer auth.Authorizer) Plugin {
 	return Plugin{Name: "NodeRestriction", Validate: func(ctx context.Context, r *api.AdmissionRequest) error {
 		who := auth.SenderOf(ctx)
 		node, ok := strings.CutPrefix(who.Name, auth.NodeUserPrefix)
@@ -27,15 +30,25 @@ func nodeRestriction() Plugin {
 			return nil
 		}
 		n := restricted{node: node, request: r}
-		switch {
-		case r.Key.Group == "" && r.Key.Resource == api.Nodes.Name:
+		switch of := r.Key.GroupResource(); of {
+		case api.Nodes.GroupResource():
 			return n.nodes()
-		case r.Key.Group == "" && r.Key.Resource == api.Pods.Name:
-			return n.pods()
-		case r.IsSub(api.ServiceAccounts, "token", api.Create):
-			return n.token(ctx)
-		case r.Key.Group == api.Leases.Group && r.Key.Resource == api.Leases.Name && r.Key.Name != node:
-			return n.refuse("can only access lease with the same name as the requesting node")
+		case api.Pods.GroupResource():
+			return n.pods(ctx)
+		case api.PersistentVolumeClaims.GroupResource():
+			return n.claims()
+		case api.ServiceAccounts.GroupResource():
+			if r.Subresource == "token" && r.Operation == api.Create {
+				return n.token(ctx, authorizer)
+			}
+		case api.Leases.GroupResource():
+			return n.lease()
+		case api.CSINodes.GroupResource():
+			if r.Key.Name != node {
+				return n.forbid("can only access CSINode with the same name as the requesting node")
+			}
+		case api.ResourceSlices.GroupResource():
+			return n.slices()
 		}
 		return nil
 	}}
@@ -47,9 +60,55 @@ type restricted struct {
 	request *api.AdmissionRequest
 }
 
+// refuse is forbid of a sentence about the node.
 func (n restricted) refuse(format string, args ...any) error {
-	return apierrors.NewForbidden(n.request.Key.GroupResource(), n.request.Key.Name,
-		fmt.Errorf("node %q "+format, append([]any{n.node}, args...)...))
+	return n.forbid("node %q "+format, append([]any{n.node}, args...)...)
+}
+
+func (n restricted) forbid(format string, args ...any) error {
+	return apierrors.NewForbidden(n.request.Key.GroupResource(), n.request.Key.Name, fmt.Errorf(format, args...))
+}
+
+func (n restricted) lease() error {
+	switch key := n.request.Key; {
+	case key.Namespace != corev1.NamespaceNodeLease:
+		return n.forbid("can only access leases in the %q system namespace", corev1.NamespaceNodeLease)
+	case key.Name != n.node:
+		return n.forbid("can only access node lease with the same name as the requesting node")
+	}
+	return nil
+}
+
+// slices lets a node say which devices are its own, never those of others.
+func (n restricted) slices() error {
+	for _, obj := range []api.Object{n.request.Object, n.request.Old} {
+		slice, ok := obj.(*resourcev1.ResourceSlice)
+		if ok && (slice.Spec.NodeName == nil || *slice.Spec.NodeName != n.node) {
+			return n.forbid("can only create, change or delete ResourceSlices with spec.nodeName %q", n.node)
+		}
+	}
+	return nil
+}
+
+// claims lets a node report how large the volume of a claim has become.
+func (n restricted) claims() error {
+	r := n.request
+	now, ok := r.Object.(*corev1.PersistentVolumeClaim)
+	before, had := r.Old.(*corev1.PersistentVolumeClaim)
+	if r.Subresource != "status" || !ok || !had {
+		return n.forbid("may only update PVC status")
+	}
+	without := func(c *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
+		c = c.DeepCopy()
+		c.ResourceVersion, c.ManagedFields = "", nil
+		c.Status.Capacity, c.Status.Conditions = nil, nil
+		c.Status.AllocatedResources, c.Status.AllocatedResourceStatuses = nil, nil
+		return c
+	}
+	if !apiequality.Semantic.DeepEqual(without(now), without(before)) {
+		return n.refuse("is not allowed to update fields other than status.capacity and status.conditions")
+	}
+	return nil
 }
 
 func (n restricted) nodes() error {
@@ -115,48 +174,4 @@ func mayLabel(key string) bool {
 		return true
 	}
 	return slices.Contains(nodeLabels, key) || within("kubelet.kubernetes.io") || within("node.kubernetes.io")
-}
-
-func (n restricted) pods() error {
-	r := n.request
-	if pod, ok := r.Object.(*corev1.Pod); ok && r.Operation == api.Create && r.Subresource == "" {
-		if _, mirror := pod.Annotations[mirrorPod]; !mirror {
-			return n.refuse("can only create pods with the %q annotation set", mirrorPod)
-		}
-		if pod.Spec.NodeName != n.node {
-			return n.refuse("can only create pods with spec.nodeName set to itself")
-		}
-		return nil
-	}
-	old, _ := r.Old.(*corev1.Pod)
-	if old != nil && old.Spec.NodeName != n.node {
-		return n.refuse("can only change pods with spec.nodeName set to itself")
-	}
-	if pod, ok := r.Object.(*corev1.Pod); ok && old != nil && !maps.Equal(pod.Labels, old.Labels) {
-		return n.refuse("cannot update labels through pod status")
-	}
-	return nil
-}
-
-// token lets a node ask for tokens of the accounts of its pods, bound to them.
-func (n restricted) token(ctx context.Context) error {
-	request, ok := n.request.Object.(*authenticationv1.TokenRequest)
-	if !ok {
-		return nil
-	}
-	ref := request.Spec.BoundObjectRef
-	if ref == nil || ref.Kind != "Pod" || ref.APIVersion != "v1" || ref.Name == "" {
-		return n.refuse("cannot create a token that is not bound to a pod")
-	}
-	pod, err := api.Get[*corev1.Pod](ctx, n.request.Client, api.Pods.Key(n.request.Key.Namespace, ref.Name))
-	if err != nil {
-		return err
-	}
-	if ref.UID == "" || ref.UID != pod.UID {
-		return n.refuse("cannot request a token bound to a pod of another uid")
-	}
-	if pod.Spec.NodeName != n.node {
-		return n.refuse("cannot request a token bound to a pod scheduled on a different node")
-	}
-	return nil
 }

@@ -294,7 +294,8 @@ func TestNodesKeepToThemselves(t *testing.T) {
 		{http.MethodPut, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-b", `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"node-b"}}`, false},
 		{http.MethodGet, ns + "/pods/y/log", "", false},
 		{http.MethodPost, ns + "/pods/x/exec?command=sh", "", false},
-		{http.MethodPost, ns + "/pods/x/eviction", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"x"}}`, false},
+		{http.MethodPost, ns + "/pods/y/eviction", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"y"}}`, false},
+		{http.MethodPost, ns + "/pods/x/eviction", `{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"x"}}`, true}, // last: x is gone then
 	} {
 		if got := c.lets("node", test.method, test.path, test.body); got != test.want {
 			t.Errorf("%s %s: %t, want %t", test.method, test.path, got, test.want)

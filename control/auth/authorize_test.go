@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -18,6 +20,7 @@ type pods struct {
 	api.Client
 	all     []*corev1.Pod
 	volumes []*corev1.PersistentVolume
+	others  map[api.Key]api.Object
 }
 
 func (p pods) Get(_ context.Context, key api.Key, _ api.GetOptions) (api.Object, error) {
@@ -30,6 +33,9 @@ func (p pods) Get(_ context.Context, key api.Key, _ api.GetOptions) (api.Object,
 		if api.PersistentVolumes.KeyOf(pv) == key {
 			return pv, nil
 		}
+	}
+	if obj := p.others[key]; obj != nil {
+		return obj, nil
 	}
 	return nil, apierrors.NewNotFound(key.GroupResource(), key.Name)
 }
@@ -72,9 +78,18 @@ func persistent(name, host, claim string) *corev1.PersistentVolume {
 		Spec: corev1.PersistentVolumeSpec{ClaimRef: &corev1.ObjectReference{Namespace: "default", Name: claim}}}
 }
 
+func slice(node string) *resourcev1.ResourceSlice {
+	return &resourcev1.ResourceSlice{Spec: resourcev1.ResourceSliceSpec{NodeName: &node}}
+}
+
 func TestAuthorize(t *testing.T) {
 	client := pods{all: []*corev1.Pod{pod("mine", "a"), pod("theirs", "b")}, volumes: []*corev1.PersistentVolume{
-		persistent("of-claim", "", "claim-a"), persistent("of-foreign-claim", "", "claim-b"), persistent("of-disk", "a", "claim-b")}}
+		persistent("of-claim", "", "claim-a"), persistent("of-foreign-claim", "", "claim-b"), persistent("of-disk", "a", "claim-b")},
+		others: map[api.Key]api.Object{
+			api.VolumeAttachments.Key("", "here"):  &storagev1.VolumeAttachment{Spec: storagev1.VolumeAttachmentSpec{NodeName: "a"}},
+			api.VolumeAttachments.Key("", "there"): &storagev1.VolumeAttachment{Spec: storagev1.VolumeAttachmentSpec{NodeName: "b"}},
+			api.ResourceSlices.Key("", "here"):     slice("a"), api.ResourceSlices.Key("", "there"): slice("b"),
+		}}
 	authorizer := Any(Masters{}, NewNodes(client))
 	node, admin, somebody := NodeUser("a"), Admin(), User{Name: "jane", Groups: []string{GroupAuthenticated}}
 	res := func(u User, verb, resource, ns, name string) Attributes {
@@ -161,6 +176,28 @@ func TestAuthorize(t *testing.T) {
 		{"node lists another's volumes", with(res(node, "list", "persistentvolumes", "", ""), onDisk("b")), false},
 		{"node lists all volumes", res(node, "list", "persistentvolumes", "", ""), false},
 		{"node writes a volume", res(node, "update", "persistentvolumes", "", "of-disk"), false},
+		{"node evicts its pod", with(res(node, "create", "pods", "default", "mine"), sub("eviction")), true},
+		{"node evicts a foreign pod", with(res(node, "create", "pods", "default", "theirs"), sub("eviction")), false},
+		{"node reports on its claim", with(res(node, "patch", "persistentvolumeclaims", "default", "claim-a"), sub("status")), true},
+		{"node reports on a foreign claim", with(res(node, "patch", "persistentvolumeclaims", "default", "claim-b"), sub("status")), false},
+		{"node writes its claim", res(node, "patch", "persistentvolumeclaims", "default", "claim-a"), false},
+		{"node asks what somebody may here", with(res(node, "create", "localsubjectaccessreviews", "default", ""), group("authorization.k8s.io")), true},
+		{"node watches runtimes", with(res(node, "watch", "runtimeclasses", "", ""), group("node.k8s.io")), true},
+		{"node writes runtimes", with(res(node, "update", "runtimeclasses", "", "x"), group("node.k8s.io")), false},
+		{"node watches drivers", with(res(node, "watch", "csidrivers", "", ""), group("storage.k8s.io")), true},
+		{"node makes its CSINode", with(res(node, "create", "csinodes", "", "a"), group("storage.k8s.io")), true},
+		{"node makes another's CSINode", with(res(node, "create", "csinodes", "", "b"), group("storage.k8s.io")), false},
+		{"node deletes its CSINode", with(res(node, "delete", "csinodes", "", "a"), group("storage.k8s.io")), true},
+		{"node reads another's CSINode", with(res(node, "get", "csinodes", "", "b"), group("storage.k8s.io")), false},
+		{"node lists CSINodes", with(res(node, "list", "csinodes", "", ""), group("storage.k8s.io")), false},
+		{"node reads what is attached to it", with(res(node, "get", "volumeattachments", "", "here"), group("storage.k8s.io")), true},
+		{"node reads what is attached elsewhere", with(res(node, "get", "volumeattachments", "", "there"), group("storage.k8s.io")), false},
+		{"node lists attachments", with(res(node, "list", "volumeattachments", "", ""), group("storage.k8s.io")), false},
+		{"node tells of devices", with(res(node, "create", "resourceslices", "", "any"), group("resource.k8s.io")), true},
+		{"node changes its slice", with(res(node, "update", "resourceslices", "", "here"), group("resource.k8s.io")), true},
+		{"node changes another's slice", with(res(node, "update", "resourceslices", "", "there"), group("resource.k8s.io")), false},
+		{"node drops its slices", with(with(res(node, "deletecollection", "resourceslices", "", ""), group("resource.k8s.io")), onNode("a")), true},
+		{"node drops all slices", with(res(node, "deletecollection", "resourceslices", "", ""), group("resource.k8s.io")), false},
 		{"node pulls", Attributes{User: node, Verb: "get", Path: "/v2/hello/manifests/v1"}, true},
 		{"node pushes", Attributes{User: node, Verb: "put", Path: "/v2/hello/manifests/v1"}, false},
 		{"node scales", with(res(node, "update", "deployments", "default", "x"), group("apps")), false},

@@ -39,6 +39,9 @@ func (n *Nodes) Observe(old, new api.Object) {
 	n.known.observe(before, after)
 }
 
+// unrelated is the reason to keep a node from what is none of its.
+const unrelated = "no relationship found between the node and this object"
+
 // leaseNamespace is where nodes renew their leases.
 const leaseNamespace = "kube-node-lease"
 
@@ -62,16 +65,18 @@ func (n *Nodes) Authorize(ctx context.Context, a Attributes) (bool, string, erro
 	case "authentication.k8s.io": // who asks the node's own port, and may they
 		return a.Resource == "tokenreviews" && a.Verb == "create", "", nil
 	case "authorization.k8s.io":
-		return a.Resource == "subjectaccessreviews" && a.Verb == "create", "", nil
+		return (a.Resource == "subjectaccessreviews" || a.Resource == "localsubjectaccessreviews") && a.Verb == "create", "", nil
 	case "certificates.k8s.io":
 		// Whether it gets what it asks for is decided by the request's content.
 		return a.Resource == "certificatesigningrequests" && a.Subresource == "" && (reads(a.Verb) || a.Verb == "create"), "", nil
 	case "events.k8s.io":
 		return a.Resource == "events" && records(a.Verb), "", nil
+	case "node.k8s.io":
+		return a.Resource == "runtimeclasses" && reads(a.Verb), "", nil
+	case "storage.k8s.io":
+		return n.storage(ctx, node, a)
 	case "resource.k8s.io":
-		if a.Resource == "resourceclaims" && a.Verb == "get" {
-			return n.referred(ctx, node, a)
-		}
+		return n.devices(ctx, node, a)
 	}
 	return false, "", nil
 }
@@ -116,7 +121,8 @@ func (n *Nodes) pods(ctx context.Context, node string, a Attributes) (bool, stri
 		return true, "", nil // a mirror pod; admission (NodeRestriction) looks into it
 	case a.Verb == "list" || a.Verb == "watch":
 		return selects(a.Fields, "spec.nodeName", node), foreign, nil
-	case a.Verb == "get" && a.Subresource == "",
+	case a.Verb == "create" && a.Subresource == "eviction",
+		a.Verb == "get" && a.Subresource == "",
 		a.Verb == "delete" && a.Subresource == "",
 		(a.Verb == "update" || a.Verb == "patch" || a.Verb == "get") && a.Subresource == "status":
 		pod, err := api.Get[*corev1.Pod](ctx, n.client, api.Pods.Key(a.Namespace, a.Name))
@@ -132,17 +138,17 @@ func (n *Nodes) pods(ctx context.Context, node string, a Attributes) (bool, stri
 	return false, "", nil
 }
 
-// referred allows to read one object that a pod of this node refers to, and to
-// ask for tokens of its service account.
+// referred allows to read one object that a pod of this node refers to, to ask
+// for tokens of its service account and to report on its claim.
 func (n *Nodes) referred(ctx context.Context, node string, a Attributes) (bool, string, error) {
-	const reason = "no relationship found between the node and this object"
 	name := a.Name
 	if (a.Verb == "list" || a.Verb == "watch") && a.Fields != nil {
 		name, _ = a.Fields.RequiresExactMatch("metadata.name")
 	}
 	token := a.Resource == "serviceaccounts" && a.Subresource == "token" && a.Verb == "create" // for a pod's volume
-	if !token && (!reads(a.Verb) || a.Subresource != "") || name == "" || a.Namespace == "" {
-		return false, reason, nil
+	grown := a.Resource == "persistentvolumeclaims" && a.Subresource == "status" && (a.Verb == "update" || a.Verb == "patch")
+	if !token && !grown && (!reads(a.Verb) || a.Subresource != "") || name == "" || a.Namespace == "" {
+		return false, unrelated, nil
 	}
 	if n.known.has(reference{node, a.Resource, a.Namespace, name}) {
 		return true, "", nil
@@ -163,22 +169,21 @@ func (n *Nodes) referred(ctx context.Context, node string, a Attributes) (bool, 
 			return true, "", nil
 		}
 	}
-	return false, reason, nil
+	return false, unrelated, nil
 }
 
 // volumes allows to read the volumes of a node's own disk, which have its name
 // as a label, and those behind the claims of its pods.
 func (n *Nodes) volumes(ctx context.Context, node string, a Attributes) (bool, string, error) {
-	const reason = "no relationship found between the node and this object"
 	if a.Subresource != "" || !reads(a.Verb) {
-		return false, reason, nil
+		return false, unrelated, nil
 	}
 	if a.Verb != "get" {
 		if a.Labels == nil {
-			return false, reason, nil
+			return false, unrelated, nil
 		}
 		host, ok := a.Labels.RequiresExactMatch(corev1.LabelHostname)
-		return ok && host == node, reason, nil
+		return ok && host == node, unrelated, nil
 	}
 	pv, err := api.Get[*corev1.PersistentVolume](ctx, n.client, api.PersistentVolumes.Key("", a.Name))
 	switch {
@@ -189,7 +194,7 @@ func (n *Nodes) volumes(ctx context.Context, node string, a Attributes) (bool, s
 	case pv.Labels[corev1.LabelHostname] == node:
 		return true, "", nil
 	case pv.Spec.ClaimRef == nil:
-		return false, reason, nil
+		return false, unrelated, nil
 	}
 	return n.referred(ctx, node, Attributes{Verb: "get", Resource: "persistentvolumeclaims", Namespace: pv.Spec.ClaimRef.Namespace, Name: pv.Spec.ClaimRef.Name})
 }

@@ -55,7 +55,7 @@ func (r *references) add(pod *corev1.Pod, n int) {
 	if r.count == nil {
 		r.count = map[reference]int{}
 	}
-	eachReference(pod, func(resource, name string) bool {
+	EachReference(pod, func(resource, name string) bool {
 		is := reference{pod.Spec.NodeName, resource, pod.Namespace, name}
 		if r.count[is] += n; r.count[is] <= 0 {
 			delete(r.count, is)
@@ -68,16 +68,16 @@ func (r *references) add(pod *corev1.Pod, n int) {
 // ServiceAccount or claim.
 func refers(pod *corev1.Pod, resource, name string) bool {
 	found := false
-	eachReference(pod, func(r, n string) bool {
+	EachReference(pod, func(r, n string) bool {
 		found = r == resource && n == name
 		return !found
 	})
 	return found
 }
 
-// eachReference calls yield with what a pod refers to, until it returns false.
-// The same object may come several times.
-func eachReference(pod *corev1.Pod, yield func(resource, name string) bool) {
+// EachReference calls yield with what a pod refers to in its namespace, until it
+// returns false. The same object may come several times.
+func EachReference(pod *corev1.Pod, yield func(resource, name string) bool) {
 	on := true
 	visit := func(resource, name string) {
 		if on && name != "" {

@@ -206,7 +206,7 @@ func schedulerRules() []rbacv1.PolicyRule {
 func nodeRoles() []*rbacv1.ClusterRole {
 	const csr = "certificates.k8s.io"
 	return []*rbacv1.ClusterRole{
-		clusterRole("system:node"),
+		clusterRole("system:node", nodeRules()...),
 		clusterRole("system:node-bootstrapper", rule("create get list watch", csr, "certificatesigningrequests")),
 		clusterRole("system:node-problem-detector", rule("get", "core", "nodes"), rule("patch", "core", "nodes/status"), eventRule()),
 		clusterRole("system:node-proxier", rule("list watch", "core", "services endpoints"), rule(reads, "core", "nodes"), eventRule(),
@@ -220,6 +220,33 @@ func nodeRoles() []*rbacv1.ClusterRole {
 			rule("approve", csr, "signers", "kubernetes.io/kube-apiserver-client-kubelet")),
 		clusterRole("system:certificates.k8s.io:kubelet-serving-approver", rule("approve", csr, "signers", "kubernetes.io/kubelet-serving")),
 		clusterRole("system:certificates.k8s.io:legacy-unknown-approver", rule("approve", csr, "signers", "kubernetes.io/legacy-unknown")),
+	}
+}
+
+// nodeRules are those that Kubernetes' role for nodes has. Nobody is bound to it:
+// the node authorizer lets nodes do less. Whoever binds it knows that.
+func nodeRules() []rbacv1.PolicyRule {
+	return []rbacv1.PolicyRule{
+		rule("create", "authentication.k8s.io", "tokenreviews"),
+		rule("create", "authorization.k8s.io", "localsubjectaccessreviews subjectaccessreviews"),
+		rule(reads, "core", "services"),
+		rule("create get list watch patch update", "core", "nodes"),
+		rule("patch update", "core", "nodes/status"),
+		eventRule(),
+		rule("create delete get list watch", "core", "pods"),
+		rule("patch update", "core", "pods/status"),
+		rule("create", "core", "pods/eviction serviceaccounts/token"),
+		rule(reads, "core", "configmaps secrets"),
+		rule("get", "core", "endpoints persistentvolumeclaims persistentvolumes"),
+		rule("get patch update", "core", "persistentvolumeclaims/status"),
+		rule("create get list watch", "certificates.k8s.io", "certificatesigningrequests"),
+		rule("create delete get patch update", "coordination.k8s.io", "leases"),
+		rule("get", "storage.k8s.io", "volumeattachments"),
+		rule(reads, "storage.k8s.io", "csidrivers"),
+		rule("create delete get patch update", "storage.k8s.io", "csinodes"),
+		rule(reads, "node.k8s.io", "runtimeclasses"),
+		rule("get", "resource.k8s.io", "resourceclaims"),
+		rule(all, "resource.k8s.io", "resourceslices"),
 	}
 }
 

@@ -192,7 +192,10 @@ func (w *worker) free(in input) {
 	w.agent.addresses.free(ip, string(w.uid))
 	w.agent.usage.release(w.uid)
 	w.agent.refs.release(w)
-	if err := volume.NewSet(w.agent.podDir(w.uid), nil).Remove(); err != nil {
+	if w.vols == nil { // it may have had some in an earlier life of the agent
+		w.vols = volume.NewSet(w.agent.podDir(w.uid), nil)
+	}
+	if err := w.vols.Remove(); err != nil {
 		w.log.Error("cannot remove the pod's volumes; they are removed at the next start", "err", err)
 	}
 }

@@ -153,6 +153,13 @@ func (b *fakeBox) Start(_ context.Context, c sandbox.ContainerSpec) (sandbox.Con
 			return nil, err
 		}
 	}
+	for _, m := range c.Mounts { // its guests look at all that they have
+		if m.Later != nil {
+			if err := m.Later.Make(); err != nil {
+				return nil, err
+			}
+		}
+	}
 	r.mu.Lock()
 	run := r.programs[c.Name]
 	g := &guest{runtime: r, spec: c, pod: b.pod, told: make(chan struct{}), done: make(chan struct{})}

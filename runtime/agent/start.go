@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -49,11 +50,10 @@ func (w *worker) containerSpec(ctx context.Context, pod *corev1.Pod, c *containe
 			return sandbox.ContainerSpec{}, err
 		}
 	}
-	if c.message, err = w.messageFile(spec); err != nil {
-		return sandbox.ContainerSpec{}, err
-	}
-	if c.message != "" {
-		out.Mounts = append(out.Mounts, sandbox.Mount{Source: c.message, Target: spec.TerminationMessagePath, MaxBytes: maxMessage})
+	if spec.TerminationMessagePath != "" {
+		c.message = w.messageFile(c)
+		out.Mounts = append(out.Mounts, sandbox.Mount{Source: c.message, Target: spec.TerminationMessagePath, MaxBytes: maxMessage,
+			Later: &sandbox.Later{File: true, Make: makeFile(c.message)}})
 	}
 	return out, nil
 }
@@ -116,21 +116,25 @@ func argv(spec *corev1.Container, img sandbox.Image, name string, lookup func(st
 	return append(slices.Clone(head), img.Cmd...)
 }
 
-// messageFile makes the file that the guest may leave its last words in. One
-// directory has those of all pods, so that a pod without volumes needs none of
-// its own.
-func (w *worker) messageFile(spec *corev1.Container) (string, error) {
-	if spec.TerminationMessagePath == "" {
-		return "", nil
-	}
-	f, err := os.CreateTemp(w.agent.path(messagesDir), string(w.uid)+"-"+spec.Name+"-")
-	if err != nil {
-		return "", fmt.Errorf("make terminationMessagePath: %w", err)
-	}
-	return f.Name(), f.Close()
+// messageFile is the file that this run of a container may leave its last
+// words in. One directory has those of all pods, so that a pod without volumes
+// needs none of its own; few guests ever write one.
+func (w *worker) messageFile(c *container) string {
+	return filepath.Join(w.agent.path(messagesDir), fmt.Sprintf("%s-%s-%d", w.uid, c.name, c.number))
 }
 
-// messagesDir has a file for each running container.
+// makeFile makes an empty file where there is none.
+func makeFile(path string) func() error {
+	return func() error {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		return f.Close()
+	}
+}
+
+// messagesDir has a file for each running container that has looked for it.
 const messagesDir = "messages"
 
 // dropMessage removes the file once its message has been read.
@@ -178,9 +182,14 @@ func (w *worker) start(ctx context.Context, pod *corev1.Pod, c *container, spec 
 		p, state := w.prober(pod, c), c.probes
 		w.agent.tasks.run(func() { w.postStart(p, hook, state) })
 	}
+	// The files say how often a container was started when the API has not heard
+	// of it. For one that is to run on, and has never run, that is no matter.
+	counts := c.number > 1 || pod.Spec.RestartPolicy != corev1.RestartPolicyAlways
 	w.agent.tasks.run(func() {
-		if err := writer.Prepare(); err != nil {
-			w.log.Warn("cannot make the container's log; its output may be lost", "container", c.name, "err", err)
+		if counts {
+			if err := writer.Prepare(); err != nil {
+				w.log.Warn("cannot make the container's log; its output may be lost", "container", c.name, "err", err)
+			}
 		}
 		select {
 		case <-run.Done():
@@ -232,7 +241,11 @@ func (w *worker) ended(pod *corev1.Pod, c *container) {
 	if !w.begun {
 		w.timings.lap(stepInit)
 	}
-	if err := c.writer.Close(); err != nil {
+	end := c.writer.Close
+	if pod.DeletionTimestamp != nil {
+		end = c.writer.CloseForGood
+	}
+	if err := end(); err != nil {
 		w.log.Warn("cannot close container log", "container", c.name, "err", err)
 	}
 	c.probes.end()

@@ -172,6 +172,20 @@ type Mount struct {
 	// together: bytes in blocks of 4 KiB, and names of files, directories and
 	// links. A guest that wants more is told that the device is full. 0: no bound.
 	MaxBytes, MaxFiles int64
+	// Later, where it is set, says that Source is not there yet: a guest's first
+	// look at it makes it, so that what no guest looks at costs no files. There
+	// is no SubPath then.
+	Later *Later
+}
+
+// Later makes the source of a mount when a guest wants to see it.
+type Later struct {
+	File bool // it is a file; else a directory
+	// Make makes it. It is called before the first look of each guest that has
+	// the mount, at any time until the container has ended and by several at
+	// once: what is there already, it leaves. A guest whose call fails gets the
+	// error, and its next look calls again.
+	Make func() error
 }
 
 // Container is a started container. Its methods are safe for concurrent use.

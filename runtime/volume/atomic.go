@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,7 +57,7 @@ func fill(dir string, p payload) error {
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			return fmt.Errorf("write volume: %w", err)
 		}
-		if err := os.WriteFile(target, f.data, 0o600); err != nil {
+		if err := os.WriteFile(target, []byte(f.data), 0o600); err != nil {
 			return fmt.Errorf("write volume: %w", err)
 		}
 		// Chmod apart from the creation, so that the umask has no say.
@@ -154,7 +153,7 @@ func same(dir string, p payload) bool {
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(data, want.data) {
+		if string(data) != want.data {
 			return fs.ErrInvalid
 		}
 		seen++

@@ -133,6 +133,7 @@ func TestTokensRotate(t *testing.T) {
 			if err := s.Sync(t.Context(), pod, Node{}); err != nil {
 				t.Fatal(err)
 			}
+			look(t, s)
 			return content(t, filepath.Join(s.host["v"], "token"))
 		}
 		if got := token(); got != "robot-1" {

@@ -47,6 +47,9 @@ func (s *Set) Mounts(pod *corev1.Pod, c *corev1.Container, expand func(string) (
 		}
 		mount := sandbox.Mount{Source: at, SubPath: sub, Target: path.Clean(target), ReadOnly: m.ReadOnly || readOnly(v)}
 		mount.MaxBytes, mount.MaxFiles = s.bounds(pod, v)
+		if b := s.backed[m.Name]; b != nil && at == b.dir {
+			mount.Later = &sandbox.Later{Make: b.make}
+		}
 		mounts = append(mounts, mount)
 	}
 	return mounts, nil
@@ -87,7 +90,10 @@ func subPath(m *corev1.VolumeMount, expand func(string) (string, error)) (string
 // runtime resolves again: a path that was checked here would be another one as
 // soon as a guest puts a link into it.
 func (s *Set) resolve(v *corev1.Volume, base, sub, container string, n int) (source, below string, err error) {
-	if apiBacked(v) {
+	if b := s.backed[v.Name]; b != nil {
+		if err := b.make(); err != nil {
+			return "", "", err
+		}
 		source, err = s.freeze(base, sub, container, n)
 		return source, "", err
 	}

@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"strings"
 
@@ -23,7 +24,7 @@ type Source interface {
 
 // file is one file of a payload.
 type file struct {
-	data []byte
+	data string // shared with the object it comes from, where that has a string
 	mode int32
 }
 
@@ -78,12 +79,10 @@ func (b builder) configMap(ctx context.Context, name string, items []corev1.KeyT
 	if err != nil {
 		return absent(err, "configmap", name, optional)
 	}
-	all := make(map[string][]byte, len(cm.Data)+len(cm.BinaryData))
-	for k, v := range cm.Data {
-		all[k] = []byte(v)
-	}
+	all := make(map[string]string, len(cm.Data)+len(cm.BinaryData))
+	maps.Copy(all, cm.Data)
 	for k, v := range cm.BinaryData {
-		all[k] = v
+		all[k] = string(v)
 	}
 	return pick(all, items, mode, optional, "configmap references non-existent config key: %s")
 }
@@ -93,7 +92,11 @@ func (b builder) secret(ctx context.Context, name string, items []corev1.KeyToPa
 	if err != nil {
 		return absent(err, "secret", name, optional)
 	}
-	return pick(secret.Data, items, mode, optional, "references non-existent secret key: %s")
+	all := make(map[string]string, len(secret.Data))
+	for k, v := range secret.Data {
+		all[k] = string(v)
+	}
+	return pick(all, items, mode, optional, "references non-existent secret key: %s")
 }
 
 // absent turns a failed read into what the user sees: nothing for an optional
@@ -109,7 +112,7 @@ func absent(err error, kind, name string, optional *bool) (payload, error) {
 }
 
 // pick maps keys to files: all of them, or those that items name.
-func pick(data map[string][]byte, items []corev1.KeyToPath, mode int32, optional *bool, missing string) (payload, error) {
+func pick(data map[string]string, items []corev1.KeyToPath, mode int32, optional *bool, missing string) (payload, error) {
 	p := make(payload, len(data))
 	if len(items) == 0 {
 		for key, value := range data {
@@ -146,7 +149,7 @@ func (b builder) downward(items []corev1.DownwardAPIVolumeFile, mode int32) (pay
 		if err != nil {
 			return nil, err
 		}
-		p[path.Clean(item.Path)] = file{[]byte(value), modeOr(item.Mode, mode)}
+		p[path.Clean(item.Path)] = file{value, modeOr(item.Mode, mode)}
 	}
 	return p, nil
 }
@@ -179,7 +182,7 @@ func (b builder) projection(ctx context.Context, volume string, s *corev1.Volume
 		if err != nil {
 			return nil, err
 		}
-		return payload{path.Clean(s.ServiceAccountToken.Path): {[]byte(value), mode}}, nil
+		return payload{path.Clean(s.ServiceAccountToken.Path): {value, mode}}, nil
 	}
 	return nil, fmt.Errorf("projected source is of a kind that this node does not support; use configMap, secret, downwardAPI or serviceAccountToken")
 }

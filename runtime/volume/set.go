@@ -21,12 +21,15 @@ type Set struct {
 	memory int64             // of the node, that pods may have; filled by Sync
 	// tokens are those of service accounts, by volume and path.
 	tokens map[string]token
+	// backed are the volumes that are made from the API's objects, by name.
+	backed map[string]*backed
 }
 
 // NewSet returns the volumes that live under dir, the pod's own directory.
 // Nothing is touched before Sync.
 func NewSet(dir string, src Source) *Set {
-	return &Set{dir: dir, src: src, host: make(map[string]string), tokens: make(map[string]token)}
+	return &Set{dir: dir, src: src, host: make(map[string]string), tokens: make(map[string]token),
+		backed: make(map[string]*backed)}
 }
 
 // MountError says which volume could not be made. Its text is that of
@@ -43,7 +46,8 @@ func (e *MountError) Error() string {
 // Unwrap returns the cause.
 func (e *MountError) Unwrap() error { return e.Err }
 
-// Sync creates what is missing and brings API-backed volumes up to date. It
+// Sync creates what is missing and brings API-backed volumes up to date, whose
+// files come to the disk when a guest looks at them. It
 // goes through all volumes even when one fails; the error joins *MountErrors.
 func (s *Set) Sync(ctx context.Context, pod *corev1.Pod, node Node) error {
 	var errs []error
@@ -95,8 +99,10 @@ func (s *Set) sync(ctx context.Context, b builder, v *corev1.Volume) (string, er
 	if !ok {
 		return "", fmt.Errorf("volume type %s is not supported by this node; use emptyDir, configMap, secret, downwardAPI, projected, hostPath or persistentVolumeClaim", kindOf(v))
 	}
-	_, err = writeAtomic(at, p)
-	return at, err
+	if s.backed[v.Name] == nil {
+		s.backed[v.Name] = &backed{dir: at}
+	}
+	return at, s.backed[v.Name].show(p)
 }
 
 // makeOpenDir makes a directory that every user may write to, as an emptyDir
@@ -115,6 +121,9 @@ func makeOpenDir(at string) error {
 // points at.
 func (s *Set) Remove() error {
 	clear(s.host)
+	for _, b := range s.backed {
+		b.remove()
+	}
 	if err := RemoveMemory(s.dir); err != nil {
 		return err
 	}

@@ -67,6 +67,16 @@ func content(t *testing.T, path string) string {
 	return string(data)
 }
 
+// look makes the files of all volumes, as a guest's first look at each does.
+func look(t *testing.T, s *Set) {
+	t.Helper()
+	for name, b := range s.backed {
+		if err := b.make(); err != nil {
+			t.Fatalf("look at %s: %v", name, err)
+		}
+	}
+}
+
 func TestConfigMapIsWrittenAtomically(t *testing.T) {
 	src := testObjects()
 	dir := t.TempDir()
@@ -79,6 +89,7 @@ func TestConfigMapIsWrittenAtomically(t *testing.T) {
 		}
 	}
 	sync()
+	look(t, s)
 	at := filepath.Join(dir, "volumes", "configMap", "v")
 	if content(t, filepath.Join(at, "a")) != "1" || content(t, filepath.Join(at, "bin")) != "\x00\xff" {
 		t.Error("wrong content")
@@ -169,6 +180,7 @@ func TestSources(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			look(t, s)
 			for path, want := range tt.want {
 				if got := content(t, filepath.Join(s.host["v"], path)); got != want {
 					t.Errorf("%s is %q, want %q", path, got, want)
@@ -188,6 +200,7 @@ func TestModes(t *testing.T) {
 	if err := s.Sync(t.Context(), pod, Node{}); err != nil {
 		t.Fatal(err)
 	}
+	look(t, s)
 	for path, want := range map[string]os.FileMode{filepath.Join(s.host["v"], "key"): 0o400, filepath.Join(s.host["w"], "a"): 0o755} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s has %v, want %v (%v)", path, info.Mode(), want, err)

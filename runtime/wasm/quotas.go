@@ -29,6 +29,9 @@ func (q *quotas) mounts(list []sandbox.Mount) (all []wasi.Mount, release func())
 	var held []string
 	for _, m := range list {
 		mount := wasi.Mount{Source: m.Source, SubPath: m.SubPath, Target: m.Target, ReadOnly: m.ReadOnly}
+		if m.Later != nil {
+			mount.Make, mount.File = m.Later.Make, m.Later.File
+		}
 		if m.MaxBytes > 0 || m.MaxFiles > 0 {
 			mount.Quota = q.acquire(m)
 			held = append(held, m.Source)

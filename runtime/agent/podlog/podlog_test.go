@@ -283,6 +283,46 @@ func TestNothingOnDiskBeforeItIsNeeded(t *testing.T) {
 	w.Close()
 }
 
+// TestSilentRuns: what never said anything can be read as long as there is its
+// pod, with and without a file.
+func TestSilentRuns(t *testing.T) {
+	s := newStore(t, Limits{})
+	w := s.Create(pod, "c", 0)
+	if err := w.CloseForGood(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(s.Dir(pod)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a log that nobody needs has a directory: %v", err)
+	}
+	if got := s.LastRun(pod, "c"); got != 0 {
+		t.Errorf("last run is %d", got)
+	}
+	if got := read(t, s, 0, Options{Follow: true}); got != "" {
+		t.Errorf("it says %q", got)
+	}
+	if err := s.Remove(pod); err != nil || s.LastRun(pod, "c") != -1 {
+		t.Errorf("it is still there: %v", err)
+	}
+	if _, err := os.Stat(s.Dir(pod)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("files are left: %v", err)
+	}
+
+	w = s.Create(pod, "c", 0)
+	fmt.Fprintln(w.Stdout(), "last words")
+	if err := w.CloseForGood(); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, s, 0, Options{}); got != "last words\n" {
+		t.Errorf("a log with something in it says %q", got)
+	}
+
+	// The agent was killed while run 1 was silent; the next one begins run 2.
+	create(t, s, 2)
+	if got := read(t, s, 1, Options{}); got != "" {
+		t.Errorf("the previous run says %q", got)
+	}
+}
+
 // talker makes the container say more each time when something is read.
 type talker struct {
 	w      *Writer

@@ -29,13 +29,17 @@ var ErrNoLog = errors.New("log not found")
 // lines where possible and at the latest before Read waits for more.
 func (s *Store) Read(ctx context.Context, p Pod, container string, run int32, opts Options, out io.Writer) error {
 	path := s.path(p, container, run)
-	r := &reader{path: path, writer: s.writer(path), opts: opts, left: -1}
+	r := &reader{path: path, writer: s.writer(p, container, run), opts: opts, left: -1}
 	if opts.LimitBytes != nil {
 		r.left = *opts.LimitBytes
 	}
 	r.out = bufio.NewWriterSize(out, 32<<10)
 	defer r.close()
-	if err := r.seek(); err != nil {
+	err := r.seek()
+	if errors.Is(err, ErrNoLog) && run == s.LastRun(p, container)-1 {
+		return nil // the previous run had said nothing when its agent was killed
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.copy(ctx); err != nil && !errors.Is(err, errLimit) {

@@ -27,7 +27,7 @@ type Store struct {
 	log    *slog.Logger
 
 	mu   sync.Mutex
-	open map[string]*Writer // by path
+	open map[Pod][]*Writer // of runs that go on, and of ended ones that have no file
 	lost bool               // a loss was reported; the next ones are not until a write succeeds
 }
 
@@ -40,7 +40,7 @@ func NewStore(dir string, limits Limits, log *slog.Logger) *Store {
 		limits.MaxFiles = 5
 	}
 	limits.MaxFiles = max(limits.MaxFiles, 2)
-	return &Store{dir: dir, limits: limits, log: log, open: make(map[string]*Writer)}
+	return &Store{dir: dir, limits: limits, log: log, open: make(map[Pod][]*Writer)}
 }
 
 // Pod names a pod's logs.
@@ -63,7 +63,7 @@ func (s *Store) Create(p Pod, container string, run int32) *Writer {
 		streams: [2]stream{{name: "stdout"}, {name: "stderr"}}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.open[w.path] = w
+	s.open[p] = append(s.open[p], w)
 	return w
 }
 
@@ -74,8 +74,12 @@ func (s *Store) LastRun(p Pod, container string) int32 {
 	if runs := s.runs(p, container); len(runs) > 0 {
 		last = slices.Max(runs)
 	}
-	for s.writer(s.path(p, container, last+1)) != nil { // not on disk yet
-		last++
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.open[p] { // may not be on the disk yet
+		if w.container == container {
+			last = max(last, w.run)
+		}
 	}
 	return last
 }
@@ -122,6 +126,9 @@ func (s *Store) Size(p Pod, container string) (total int64) {
 
 // Remove deletes all logs of a pod.
 func (s *Store) Remove(p Pod) error {
+	s.mu.Lock()
+	delete(s.open, p)
+	s.mu.Unlock()
 	if err := os.RemoveAll(s.Dir(p)); err != nil {
 		return fmt.Errorf("remove logs of pod: %w", err)
 	}
@@ -147,16 +154,25 @@ func (s *Store) Collect(wanted func(uid string) bool) error {
 	return errors.Join(errs...)
 }
 
-func (s *Store) writer(path string) *Writer {
+// writer returns the writer of a run, nil when all there is of it is on the disk.
+func (s *Store) writer(p Pod, container string, run int32) *Writer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open[path]
+	for _, w := range s.open[p] {
+		if w.container == container && w.run == run {
+			return w
+		}
+	}
+	return nil
 }
 
 func (s *Store) forget(w *Writer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.open, w.path)
+	rest := slices.DeleteFunc(s.open[w.pod], func(other *Writer) bool { return other == w })
+	if s.open[w.pod] = rest; len(rest) == 0 {
+		delete(s.open, w.pod)
+	}
 }
 
 // drop reports lost output once per process: a full disk must not fill the

@@ -196,9 +196,6 @@ func (w *Writer) state() (gen int, changed <-chan struct{}, closed bool) {
 func (w *Writer) Prepare() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed {
-		return nil
-	}
 	return w.prepare()
 }
 
@@ -237,10 +234,17 @@ func (w *Writer) Discard() {
 	if w.ready {
 		w.store.removeRun(w.pod, w.container, w.run)
 	}
+	w.ready = true // nothing is to be made any more
 }
 
 // Close writes unfinished lines and ends the log: followers see its end.
-func (w *Writer) Close() error {
+func (w *Writer) Close() error { return w.end(true) }
+
+// CloseForGood is Close for a pod that is about to go with all its logs: one
+// that holds nothing gets a file only if somebody reads it.
+func (w *Writer) CloseForGood() error { return w.end(false) }
+
+func (w *Writer) end(stays bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -253,10 +257,15 @@ func (w *Writer) Close() error {
 		}
 	}
 	w.flush()
-	err := w.prepare() // a run without output leaves a file too: it counts
+	var err error
+	if stays {
+		err = w.prepare() // a run without output leaves a file too: it counts
+	}
 	w.closed = true
 	w.wake()
-	w.store.forget(w)
+	if w.ready {
+		w.store.forget(w)
+	}
 	if w.file == nil {
 		return err
 	}

@@ -1,8 +1,10 @@
 package sandboxtest
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,6 +92,63 @@ func testFiles(t *testing.T, h *Harness) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// testLater: a mount whose source is not there yet is made when a guest looks
+// at it, not before, and every guest of the container sees the same one.
+func testLater(t *testing.T, h *Harness) {
+	base := t.TempDir()
+	dir, single := filepath.Join(base, "dir"), filepath.Join(base, "single")
+	var made []string
+	var failure error
+	makes := func(path string, file bool) *sandbox.Later {
+		return &sandbox.Later{File: file, Make: func() error {
+			made = append(made, filepath.Base(path))
+			if failure != nil {
+				return failure
+			}
+			if !file {
+				return os.MkdirAll(path, 0o755)
+			}
+			f, err := os.OpenFile(path, os.O_CREATE, 0o600)
+			if err != nil {
+				return err
+			}
+			return f.Close()
+		}}
+	}
+	spec := sandbox.ContainerSpec{Mounts: []sandbox.Mount{
+		{Source: dir, Target: "/late/dir", Later: makes(dir, false)},
+		{Source: single, Target: "/dev/last", MaxBytes: 8 << 10, Later: makes(single, true)},
+	}}
+	for _, c := range []struct {
+		name    string
+		failure error
+		verbs   []string
+		want    string
+		made    string
+	}{
+		{"nobody looks", nil, []string{"ls:/"}, "dev true\nlate true\n", ""},
+		{"it cannot be made", fs.ErrPermission, []string{"ls:/late/dir"}, "ls:/late/dir: error: open /late/dir: Permission denied\n", "dir"},
+		{"a guest looks", nil, []string{"write:/late/dir/a,text", "cat:/late/dir/a"}, "text", "dir"},
+		{"another one", nil, []string{"cat:/late/dir/a"}, "text", "dir"},
+		{"a file", nil, []string{"write:/dev/last,words", "cat:/dev/last", "cat:/dev/other"},
+			"wordscat:/dev/other: error: open /dev/other: No such file or directory\n", "single"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			made, failure = nil, c.failure
+			exit, out := h.Tool(t, spec, c.verbs...)
+			if out != c.want {
+				t.Errorf("exit %+v\n got %q\nwant %q", exit, out, c.want)
+			}
+			if got := slices.Compact(made); strings.Join(got, " ") != c.made {
+				t.Errorf("made %q, want %q", got, c.made)
+			}
+		})
+	}
+	if got := read(filepath.Join(dir, "a")) + read(single); got != "textwords" {
+		t.Errorf("the host reads %q", got)
+	}
 }
 
 // testQuota: a volume with bounds is full when guests have filled it, for all

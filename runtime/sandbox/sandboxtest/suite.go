@@ -12,6 +12,7 @@ func Run(t *testing.T, h *Harness) {
 	t.Run("exit", func(t *testing.T) { testExits(t, h) })
 	t.Run("process", func(t *testing.T) { testProcess(t, h) })
 	t.Run("files", func(t *testing.T) { testFiles(t, h) })
+	t.Run("later", func(t *testing.T) { testLater(t, h) })
 	t.Run("quota", func(t *testing.T) { testQuota(t, h) })
 	t.Run("escape", func(t *testing.T) { testEscape(t, h) })
 	t.Run("network", func(t *testing.T) { testNetwork(t, h) })

@@ -16,6 +16,10 @@ type Mount struct {
 	Target   string // absolute path in the guest
 	ReadOnly bool
 	Quota    *Quota // of Source; nil: no bound
+	// Make makes Source, a file or a directory, before this guest's first look
+	// at it; nil: it is there. There is no SubPath then.
+	Make func() error
+	File bool // what Make makes
 }
 
 // tree is what one preopened directory shows: a directory of the host, single
@@ -26,8 +30,9 @@ type tree struct {
 	source   string // "" for a directory that only holds files
 	sub      string // of the mount, below source
 	readOnly bool
-	quota    *Quota // of source; nil: no bound
-	device   uint64 // the number that the guest sees, not the host's
+	quota    *Quota       // of source; nil: no bound
+	device   uint64       // the number that the guest sees, not the host's
+	make     func() error // of source; nil: it is there
 	root     *os.Root
 	files    map[string]*tree // by name; sub is the file in source
 	below    []*tree          // trees whose targets lie in this one's
@@ -55,15 +60,17 @@ func newPreopens(mounts []Mount) ([]*tree, error) {
 		sub := filepath.FromSlash(m.SubPath)
 		if isDir {
 			t := find(target)
-			t.source, t.sub, t.readOnly, t.quota = m.Source, sub, m.ReadOnly, m.Quota
+			t.source, t.sub, t.readOnly, t.quota, t.make = m.Source, sub, m.ReadOnly, m.Quota, m.Make
 			continue
 		}
 		t := find(path.Dir(target))
 		if t.files == nil {
 			t.files = map[string]*tree{}
 		}
-		single := &tree{source: m.Source, sub: sub, readOnly: m.ReadOnly, quota: m.Quota, device: t.device}
-		if sub == "" { // the host's own links are followed, once
+		single := &tree{source: m.Source, sub: sub, readOnly: m.ReadOnly, quota: m.Quota, make: m.Make, device: t.device}
+		if m.Make != nil {
+			single.source, single.sub = filepath.Split(m.Source)
+		} else if sub == "" { // the host's own links are followed, once
 			real, err := filepath.EvalSymlinks(m.Source)
 			if err != nil {
 				return nil, fmt.Errorf("mount %s: %w", target, err)
@@ -88,6 +95,9 @@ func newPreopens(mounts []Mount) ([]*tree, error) {
 
 // isDir tells a directory from a file.
 func (m Mount) isDir() (bool, error) {
+	if m.Make != nil {
+		return !m.File, nil
+	}
 	if m.SubPath == "" {
 		info, err := os.Stat(m.Source)
 		return err == nil && info.IsDir(), err
@@ -116,6 +126,11 @@ func (t *tree) close() {
 func (t *tree) open(sub string) (*os.Root, Errno) {
 	if t.root != nil {
 		return t.root, OK
+	}
+	if t.make != nil {
+		if err := t.make(); err != nil {
+			return nil, toErrno(err)
+		}
 	}
 	root, err := os.OpenRoot(t.source)
 	if err == nil && sub != "" {

@@ -204,12 +204,8 @@ func (k *killed) compare(ctx context.Context, t *testing.T, pods []corev1.Pod, r
 	if err != nil {
 		t.Fatal(err)
 	}
-	guests := 0
-	for _, n := range running {
-		guests += n
-	}
-	if len(messages) != guests {
-		return fmt.Sprintf("%d files for last words of %d guests", len(messages), guests)
+	if len(messages) > 0 {
+		return fmt.Sprintf("%d files for last words of guests that write none", len(messages))
 	}
 	for uid, name := range k.made {
 		_, err := os.Stat(volume.EmptyDirPath(filepath.Join(k.dirs["one"], "node", "pods", string(uid)), memoryVolume()))

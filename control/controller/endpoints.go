@@ -83,7 +83,7 @@ func (c *endpoints) Reconcile(ctx context.Context, key api.Key) (time.Duration, 
 		}
 		maps.Copy(annotations, want.Annotations)
 	}
-	if equality.Semantic.DeepEqual(have.Subsets, want.Subsets) && equality.Semantic.DeepEqual(have.Labels, want.Labels) &&
+	if equalSubsets(have.Subsets, want.Subsets) && equality.Semantic.DeepEqual(have.Labels, want.Labels) &&
 		equality.Semantic.DeepEqual(have.Annotations, annotations) {
 		return 0, nil
 	}

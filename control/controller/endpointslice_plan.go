@@ -183,7 +183,7 @@ func planGroup(plan *slicePlan, parent sliceParent, g *endpointGroup, have []*di
 	// Fill slices that change anyway first, then the others, then new ones.
 	for _, anyway := range []bool{true, false} {
 		for i, s := range have {
-			if len(rest) == 0 || equality.Semantic.DeepEqual(kept[i], s.Endpoints) == anyway {
+			if len(rest) == 0 || equalEndpoints(kept[i], s.Endpoints) == anyway {
 				continue
 			}
 			n := min(len(rest), sliceSize-len(kept[i]))
@@ -218,7 +218,7 @@ func (p sliceParent) withEndpoints(s *discoveryv1.EndpointSlice, endpoints []dis
 		annotations = p.annotations
 	}
 	if equality.Semantic.DeepEqual(s.Labels, p.labels) && equality.Semantic.DeepEqual(s.Annotations, annotations) &&
-		equality.Semantic.DeepEqual(s.Endpoints, endpoints) {
+		equalEndpoints(s.Endpoints, endpoints) {
 		return nil
 	}
 	changed := s.DeepCopy()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -131,6 +132,29 @@ func (u *usage) resize(pod *corev1.Pod, c Capacity) *verdict {
 	return nil
 }
 
+// admissionAge is how old the machine's state may be that pods are admitted by:
+// hundreds may come at once, and each look asks the kernel for several files.
+// The kubelet goes by its last look of ten seconds.
+const admissionAge = 100 * time.Millisecond
+
+// glance remembers a look at the machine for a moment. The zero value is ready;
+// it is safe for concurrent use.
+type glance struct {
+	mu   sync.Mutex
+	at   time.Time
+	seen health
+}
+
+// now is what look has said within admissionAge.
+func (g *glance) now(look func() health) health {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := time.Now(); now.Sub(g.at) >= admissionAge {
+		g.seen, g.at = look(), now
+	}
+	return g.seen
+}
+
 // admit checks what the scheduler has checked, for pods that were bound by
 // somebody else or at the same time. nil: the pod may run.
 func (a *Agent) admit(w *worker, pod *corev1.Pod) *verdict {
@@ -140,7 +164,7 @@ func (a *Agent) admit(w *worker, pod *corev1.Pod) *verdict {
 	if os := pod.Spec.OS; os != nil && string(os.Name) != runtime.GOOS && string(os.Name) != "linux" {
 		return &verdict{reason: "PodOSNotSupported", message: "Pod was rejected: Failed to admit pod as the OS field doesn't match node OS"}
 	}
-	if condition := pressureOn(a.health(), pod); condition != "" && !w.static {
+	if condition := pressureOn(a.admitting.now(a.health), pod); condition != "" && !w.static {
 		return &verdict{reason: "Evicted", message: fmt.Sprintf("Pod was rejected: The node had condition: [%s]. ", condition)}
 	}
 	self := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.cfg.Name, Labels: a.currentLabels()}}

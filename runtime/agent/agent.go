@@ -46,6 +46,7 @@ type Agent struct {
 	metrics              *figures
 	started              time.Time // of Run
 	health               func() health
+	admitting            glance // at health
 }
 
 // New makes an agent. A configuration that is not complete is reported by Run.

@@ -28,7 +28,7 @@ type Store struct {
 
 	mu   sync.Mutex
 	open map[Pod][]*Writer // of runs that go on, and of ended ones that have no file
-	lost bool               // a loss was reported; the next ones are not until a write succeeds
+	lost bool              // a loss was reported; the next ones are not until a write succeeds
 }
 
 // NewStore keeps logs under dir, which is made when the first log is.

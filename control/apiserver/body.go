@@ -14,9 +14,8 @@ import (
 const gzipFrom = 128 << 10
 
 // chunkSize is how much of a large response goes to the connection at once.
-// Encoders write piece by piece; over HTTP/2, each write that reaches the
-// connection is a frame of its own, two switches of goroutines and a call of
-// the kernel.
+// Encoders write piece by piece; each write that reaches the connection may be
+// a frame of its own and a call of the kernel.
 const chunkSize = 64 << 10
 
 // body writes a response that is no stream: it holds back the first 128 KiB,

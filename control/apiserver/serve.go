@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"wherry.dev/wherry/control/apiserver/h2"
 )
 
 // drainTime is how long Serve waits for requests at work when it ends.
@@ -44,7 +46,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, config *tls.Config) 
 		},
 	}
 	busy := newConnections()
+	streams := &h2.Server{State: busy.note, Idle: server.IdleTimeout, Log: s.log}
 	server.ConnState = busy.note
+	server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": streams.Next}
+	server.RegisterOnShutdown(streams.Leave)
 	failed := make(chan error, 1)
 	go func() {
 		if config == nil {

@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"wherry.dev/wherry/control/apiserver"
+	"wherry.dev/wherry/control/apiserver/h2"
 )
 
 // pipes is a listener whose connections are in memory, so that a test's clock
@@ -39,15 +41,28 @@ func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
 	return ours, nil
 }
 
-// inMemory serves over pipes, in the protocols of HTTP that are given, until
-// the test ends.
-func inMemory(t *testing.T, server *apiserver.Server, spoken *http.Protocols) *pipes {
+// inMemory serves HTTP/1.1 over pipes until the test ends.
+func inMemory(t *testing.T, server *apiserver.Server) *pipes {
 	p := &pipes{dialled: make(chan net.Conn), closed: make(chan struct{})}
-	serving := &http.Server{Handler: server, Protocols: spoken}
+	serving := &http.Server{Handler: server}
 	done := make(chan error, 1)
 	go func() { done <- serving.Serve(p) }()
 	t.Cleanup(func() { _ = serving.Close(); <-done })
 	return p
+}
+
+// overHTTP2 returns a client that speaks HTTP/2 with the server over pipes.
+func overHTTP2(t *testing.T, server *apiserver.Server) *http.Client {
+	var serving sync.WaitGroup
+	spoken := &http.Protocols{}
+	spoken.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: spoken, DialContext: func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		serving.Go(func() { (&h2.Server{}).Serve(context.Background(), theirs, server) })
+		return ours, nil
+	}}
+	t.Cleanup(func() { transport.CloseIdleConnections(); serving.Wait() })
+	return &http.Client{Transport: transport}
 }
 
 const watchMaps = "/api/v1/namespaces/default/configmaps?watch=1"
@@ -57,11 +72,7 @@ func TestIdleWatchLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		server := fuzzServer(t, &log)
-		spoken := &http.Protocols{}
-		spoken.SetUnencryptedHTTP2(true)
-		transport := &http.Transport{DialContext: inMemory(t, server, spoken).dial, Protocols: spoken}
-		t.Cleanup(transport.CloseIdleConnections)
-		client := &http.Client{Transport: transport}
+		client := overHTTP2(t, server)
 		answer, err := client.Get("http://test" + watchMaps)
 		must(t, err)
 		defer answer.Body.Close()
@@ -86,7 +97,7 @@ func TestStuckWatchEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
 		server := fuzzServer(t, &log)
-		p := inMemory(t, server, nil)
+		p := inMemory(t, server)
 		conn, err := p.dial(t.Context(), "", "")
 		must(t, err)
 		defer conn.Close()

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -55,6 +56,11 @@ func newNode(at *target, streams Streams) *cobra.Command {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			defer context.AfterFunc(ctx, stop)() // the second signal ends the process at once
+			running, cancel := context.WithCancel(ctx)
+			var tidying sync.WaitGroup
+			defer tidying.Wait()
+			defer cancel()
+			tidying.Go(func() { keepTidy(running) })
 			return NewNode(cfg).Run(ctx)
 		},
 	}

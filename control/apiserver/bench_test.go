@@ -86,7 +86,7 @@ func serveBench(dir string) error {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	go func() { _, _ = io.Copy(io.Discard, os.Stdin); cancel() }()
+	go func() { _, _ = io.Copy(io.Discard, os.Stdin); writeHeap(); cancel() }()
 	types, err := api.NewTypes()
 	if err != nil {
 		return err
@@ -145,10 +145,18 @@ type bench struct {
 
 func newBench(b *testing.B, clients int) *bench {
 	b.Helper()
+	s, end := startBench(b, b.TempDir(), clients)
+	b.Cleanup(end)
+	return s
+}
+
+// startBench starts a server on a directory; end stops it and waits for that.
+func startBench(b *testing.B, dir string, clients int) (s *bench, end func()) {
+	b.Helper()
 	if runtime.GOOS != "linux" {
 		b.Skip("the processor time of another process is read from /proc")
 	}
-	dir := b.TempDir()
+	_ = os.Remove(filepath.Join(dir, "address")) // of the server before
 	ca, err := auth.OpenCA(dir, time.Now)
 	if err != nil {
 		b.Fatal(err)
@@ -166,7 +174,8 @@ func newBench(b *testing.B, clients int) *bench {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+	end = sync.OnceFunc(func() { _ = stdin.Close(); _ = cmd.Wait() })
+	b.Cleanup(end)
 	types, err := api.NewTypes()
 	if err != nil {
 		b.Fatal(err)
@@ -195,7 +204,7 @@ func newBench(b *testing.B, clients int) *bench {
 		b.Cleanup(transport.CloseIdleConnections)
 		out.clients = append(out.clients, &http.Client{Transport: transport})
 	}
-	return out
+	return out, end
 }
 
 // cpu is the processor time that the server has used.
@@ -211,16 +220,6 @@ func (s *bench) timeOf(pid int) time.Duration {
 	user, _ := strconv.Atoi(fields[11])
 	system, _ := strconv.Atoi(fields[12])
 	return time.Duration(user+system) * 10 * time.Millisecond // ticks of 1/100 s
-}
-
-// memory is the server's resident memory in MB.
-func (s *bench) memory() float64 {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.pid))
-	if err != nil {
-		s.b.Fatal(err)
-	}
-	pages, _ := strconv.Atoi(strings.Fields(string(data))[1])
-	return float64(pages*os.Getpagesize()) / 1e6
 }
 
 func (s *bench) ask(client *http.Client, method, path string, body []byte) []byte {
@@ -315,15 +314,4 @@ func BenchmarkServerList(b *testing.B) {
 	s.each(5000, func(client *http.Client, i int) { s.ask(client, "POST", collection, s.pod(fmt.Sprintf("web-%d", i))) })
 	s.clients = s.clients[:1]
 	s.measure(b.N, func(client *http.Client, _ int) { s.ask(client, "GET", collection, nil) })
-}
-
-// BenchmarkServerMemory keeps 100,000 pods.
-func BenchmarkServerMemory(b *testing.B) {
-	for b.Loop() {
-		s := newBench(b, 16)
-		empty := s.memory()
-		s.each(100_000, func(client *http.Client, i int) { s.ask(client, "POST", collection, s.pod(fmt.Sprintf("web-%d", i))) })
-		b.ReportMetric(empty, "MB-empty")
-		b.ReportMetric(s.memory(), "MB-full")
-	}
 }

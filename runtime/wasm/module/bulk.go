@@ -13,7 +13,7 @@ const (
 )
 
 // pieces says which of the functions that do an operation in pieces a module
-// needs. They come behind all others, in this order.
+// needs. They come behind all others and refuel, in this order.
 type pieces struct{ copies, fills bool }
 
 func (p pieces) count() (n uint32) {
@@ -28,9 +28,10 @@ func (p pieces) count() (n uint32) {
 
 // Types that assemble adds to the module's own.
 const (
-	addedYield = iota // i64 -> i64
-	addedPair         // i32 i32 ->
-	addedThree        // i32 i32 i32 ->
+	addedYield  = iota // i64 -> i64
+	addedRefuel        // ->
+	addedPair          // i32 i32 ->
+	addedThree         // i32 i32 i32 ->
 	addedTypes
 )
 
@@ -42,13 +43,12 @@ func (w *bodyWriter) addedType(n uint32) uint32 { return uint32(len(w.p.types)) 
 //	local.set n
 //	local.get n  i32.const pieceBytes  i32.le_u
 //	if  charge n  local.get n  the operation  else  local.get n  call pieces  end
-func (w *bodyWriter) appendMemory(dst []byte, sub, scratch uint32) []byte {
-	n := scratch + 1
+func (w *bodyWriter) appendMemory(dst []byte, sub, n uint32) []byte {
 	dst = appendU32(append(dst, opLocalSet), n)
 	dst = appendU32(append(dst, opLocalGet), n)
 	dst = appendSigned(append(dst, opI32Const), pieceBytes)
 	dst = appendSigned(append(dst, opI32LeU, opIf), int64(w.addedType(addedPair)))
-	dst = w.appendBulk(dst, scratch)
+	dst = w.appendBulk(dst, n)
 	dst = appendU32(append(dst, opLocalGet), n)
 	dst = appendOperation(dst, sub)
 	dst = appendU32(append(dst, opElse, opLocalGet), n)
@@ -63,18 +63,25 @@ func appendOperation(dst []byte, sub uint32) []byte {
 	return append(dst, opMisc, miscMemoryFill, 0)
 }
 
+// refuel is the index of the function that gets new fuel.
+func (w *bodyWriter) refuel() uint32 { return uint32(len(w.p.funcs)) + 1 } // behind yield
+
 // piecesOf is the index of the function that does an operation in pieces.
 func (w *bodyWriter) piecesOf(sub uint32) uint32 {
-	first := uint32(len(w.p.funcs)) + 1 // behind yield
+	first := w.refuel() + 1
 	if sub == miscMemoryFill && w.pieces.copies {
 		first++
 	}
 	return first
 }
 
-// appendPieces adds the bodies of the functions that the module needs.
-func (w *bodyWriter) appendPieces(code []byte) []byte {
+// added is how many functions the module gets.
+func (w *bodyWriter) added() uint32 { return 1 + w.pieces.count() }
+
+// appendAdded adds the bodies of the functions that the module gets.
+func (w *bodyWriter) appendAdded(code []byte) []byte {
 	put := func(body []byte) { code = append(appendU32(code, uint32(len(body))), body...) }
+	put(w.appendRefuel(nil))
 	if w.pieces.copies {
 		put(w.copyPieces())
 	}
@@ -84,9 +91,9 @@ func (w *bodyWriter) appendPieces(code []byte) []byte {
 	return code
 }
 
-// Locals of both functions: to, from (or value), length, and the scratch i64.
+// Parameters of both functions: to, from (or value) and length.
 const (
-	pieceTo, pieceFrom, pieceLength, pieceScratch = 0, 1, 2, 3
+	pieceTo, pieceFrom, pieceLength = 0, 1, 2
 )
 
 // appendFits traps unless address to has length bytes behind it, as the whole
@@ -103,7 +110,7 @@ func (w *bodyWriter) appendTurns(dst []byte, step func([]byte) []byte) []byte {
 	dst = append(dst, opBlock, typeEmpty, opLoop, typeEmpty, opLocalGet, pieceLength)
 	dst = appendSigned(append(dst, opI32Const), pieceBytes)
 	dst = append(dst, opI32LeU, opBrIf, 1)
-	dst = w.appendCharge(dst, pieceCost, pieceScratch)
+	dst = w.appendCharge(dst, pieceCost)
 	return append(step(dst), opBr, 0, opEnd, opEnd)
 }
 
@@ -115,12 +122,12 @@ func appendMove(dst []byte, local, op byte) []byte {
 
 // appendLast does what is left.
 func (w *bodyWriter) appendLast(dst []byte, sub uint32) []byte {
-	dst = w.appendCharge(dst, pieceCost, pieceScratch)
+	dst = w.appendCharge(dst, pieceCost)
 	return append(appendOperation(append(dst, opLocalGet, pieceTo, opLocalGet, pieceFrom, opLocalGet, pieceLength), sub), opEnd)
 }
 
 func (w *bodyWriter) fillPieces() []byte {
-	b := appendFits([]byte{1, 1, typeI64}, pieceTo)
+	b := appendFits([]byte{0}, pieceTo)
 	b = w.appendTurns(b, func(b []byte) []byte {
 		b = appendSigned(append(b, opLocalGet, pieceTo, opLocalGet, pieceFrom, opI32Const), pieceBytes)
 		b = appendMove(appendOperation(b, miscMemoryFill), pieceTo, opI32Add)
@@ -132,7 +139,7 @@ func (w *bodyWriter) fillPieces() []byte {
 // copyPieces begins at the end from which no piece is overwritten before it is
 // copied.
 func (w *bodyWriter) copyPieces() []byte {
-	b := appendFits(appendFits([]byte{1, 1, typeI64}, pieceTo), pieceFrom)
+	b := appendFits(appendFits([]byte{0}, pieceTo), pieceFrom)
 	b = append(b, opLocalGet, pieceTo, opLocalGet, pieceFrom, opI32LeU, opIf, typeEmpty)
 	b = w.appendTurns(b, func(b []byte) []byte {
 		b = appendSigned(append(b, opLocalGet, pieceTo, opLocalGet, pieceFrom, opI32Const), pieceBytes)

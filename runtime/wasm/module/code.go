@@ -84,7 +84,6 @@ type bodyWriter struct {
 	nest     []block
 	owed     int64 // the most that is owed here; dead: control cannot be here
 	returned int64 // the most that is owed where the function returns
-	wide     bool  // it needs an i64 of its own
 	narrow   bool  // it needs an i32 of its own
 	indirect bool  // the body calls through a table outside of loops
 	covered  bool  // the entry leads straight to a loop header, which charges for it
@@ -137,20 +136,13 @@ func (w *bodyWriter) rewrite(dst, body []byte, f uint32) ([]byte, error) {
 		w.patches = append(w.patches, patch{})
 		copy(w.patches[1:], w.patches)
 		w.patches[0] = patch{at: code, kind: patchCharge, val: uint32(min(mostAhead, w.loops[0].cost))}
-		w.wide = true
 	}
 	groups := locals.groups
-	if w.wide {
-		groups++
-	}
 	if w.narrow {
 		groups++
 	}
 	dst = appendU32(dst, uint32(groups))
 	dst = append(dst, body[locals.raw[0]:code]...)
-	if w.wide {
-		dst = append(dst, 1, typeI64)
-	}
 	if w.narrow {
 		dst = append(dst, 1, typeI32)
 	}
@@ -161,7 +153,7 @@ func (w *bodyWriter) rewrite(dst, body []byte, f uint32) ([]byte, error) {
 func (w *bodyWriter) scan(r *reader, locals uint32) error {
 	w.patches, w.loops, w.nest = w.patches[:0], append(w.loops[:0], loop{depth: 1}), append(w.nest[:0], block{owed: dead})
 	w.calls = w.calls[:0]
-	w.wide, w.narrow, w.indirect, w.covered = false, false, false, false
+	w.narrow, w.indirect, w.covered = false, false, false
 	w.owed, w.returned, w.extent = 0, 0, extent{locals: int64(locals)}
 	straight := true // nothing so far could have left the entry's path
 	var in instr
@@ -195,7 +187,7 @@ func (w *bodyWriter) scan(r *reader, locals uint32) error {
 		}
 		if w.owed >= mostOwed && len(w.nest) > 0 {
 			w.patches = append(w.patches, patch{at: r.off, kind: patchCharge, val: uint32(w.owed), slot: w.nest[len(w.nest)-1].slot})
-			w.owed, w.wide = 0, true
+			w.owed = 0
 		}
 	}
 	if r.err == nil && !r.done() {
@@ -280,7 +272,6 @@ func (w *bodyWriter) openLoop(r *reader, in *instr, outer int) {
 	l.split = in.block < 0 || r.err == nil && len(w.p.types[in.block].params) == 0
 	w.loops = append(w.loops, l)
 	w.patches = append(w.patches, patch{at: in.start, kind: patchLoop, val: uint32(slot)})
-	w.wide = true
 }
 
 // branch notes the labels that repeat or leave a loop that may be split.
@@ -377,13 +368,13 @@ func (w *bodyWriter) misc(r *reader, in *instr, slot int) {
 	switch in.sub {
 	case miscMemoryCopy, miscMemoryFill:
 		w.patches = append(w.patches, patch{at: in.start, skip: r.off - in.start, kind: patchMemory, val: in.sub})
-		w.wide, w.narrow = true, true
+		w.narrow = true
 		w.loops[slot].split = false // it will call yield
 	case miscMemoryInit, miscTableInit, miscTableCopy, miscTableFill, miscTableGrow:
 		// All of these have their length, an i32, on top of the stack;
 		// table.fill and table.grow as well. Segments and tables are small.
 		w.patches = append(w.patches, patch{at: in.start, kind: patchBulk})
-		w.wide, w.narrow = true, true
+		w.narrow = true
 		w.loops[slot].split = false
 	}
 	switch in.sub {

@@ -7,8 +7,8 @@
 // would keep a garbage collection from ever starting. The rewriter therefore
 // adds a counter ("fuel", a mutable i64 global that only the rewriter's code can
 // name) that loop headers and the entries of calling functions lower by the
-// work that follows, and calls the imported function wherry.yield when it has
-// fallen below zero. A Meter answers that call.
+// work that follows. When it has fallen below zero, a function of the rewriter's
+// asks the imported function wherry.yield for more. A Meter answers that call.
 //
 // Large initial memories leave the module and become a memory image: on Linux
 // it is mapped copy-on-write into each instance, elsewhere it is copied.

@@ -1,8 +1,8 @@
 package module
 
-// splice copies the code from offset from with all patches applied. The
-// scratch locals follow the function's own: an i64, then an i32.
-func (w *bodyWriter) splice(dst, body []byte, from int, scratch uint32) []byte {
+// splice copies the code from offset from with all patches applied. length is
+// the local that narrow adds.
+func (w *bodyWriter) splice(dst, body []byte, from int, length uint32) []byte {
 	for i := 0; i < len(w.patches); {
 		c := w.patches[i]
 		dst = append(dst, body[from:c.at]...)
@@ -12,7 +12,7 @@ func (w *bodyWriter) splice(dst, body []byte, from int, scratch uint32) []byte {
 			for i < len(w.patches) && w.patches[i].at < l.end {
 				i++
 			}
-			dst = w.appendSplit(dst, body, l, w.patches[inner:i], scratch)
+			dst = w.appendSplit(dst, body, l, w.patches[inner:i])
 			from = l.end
 			continue
 		}
@@ -21,16 +21,16 @@ func (w *bodyWriter) splice(dst, body []byte, from int, scratch uint32) []byte {
 		case patchFunction, patchLabel:
 			dst = appendU32(dst, c.val)
 		case patchCharge:
-			dst = w.appendCharge(dst, int64(c.val), scratch)
+			dst = w.appendCharge(dst, int64(c.val))
 		case patchLoop:
 			l := w.loops[c.val]
 			from = l.typ[1]
 			dst = append(dst, body[c.at:from]...)
-			dst = w.appendCharge(dst, min(mostAhead, l.cost), scratch)
+			dst = w.appendCharge(dst, min(mostAhead, l.cost))
 		case patchBulk:
-			dst = w.appendBulk(appendU32(append(dst, opLocalTee), scratch+1), scratch)
+			dst = w.appendBulk(appendU32(append(dst, opLocalTee), length), length)
 		case patchMemory:
-			dst = w.appendMemory(dst, c.val, scratch)
+			dst = w.appendMemory(dst, c.val, length)
 		}
 	}
 	return append(dst, body[from:]...)
@@ -81,22 +81,18 @@ func (w *bodyWriter) copies(l loop) int {
 //	        block … end br 3    ;; the last one repeats the loop
 //	      end
 //	    end
-//	    fuel = yield(fuel)
+//	    fuel += copies*cost  refuel
 //	    br 0
 //	  end
 //	end
-func (w *bodyWriter) appendSplit(dst, body []byte, l loop, patches []patch, scratch uint32) []byte {
+func (w *bodyWriter) appendSplit(dst, body []byte, l loop, patches []patch) []byte {
 	copies := w.copies(l)
 	typ := body[l.typ[0]:l.typ[1]]
 	dst = append(append(dst, opBlock), typ...)
 	dst = append(append(dst, opLoop), typ...)
 	dst = append(dst, opBlock, typeEmpty)
 	dst = append(append(dst, opLoop), typ...)
-	dst = appendU32(append(dst, opGlobalGet), w.fuel)
-	dst = appendSigned(append(dst, opI64Const), l.cost*int64(copies))
-	dst = appendU32(append(dst, opI64Sub, opLocalTee), scratch)
-	dst = appendU32(append(dst, opGlobalSet), w.fuel)
-	dst = appendU32(append(dst, opLocalGet), scratch)
+	dst = w.appendSubtract(w.appendCost(dst, l.cost*int64(copies)))
 	dst = append(dst, opI64Const, 0, opI64LtS, opBrIf, 1)
 	for range copies - 1 {
 		dst = append(dst, opBlock, typeEmpty)
@@ -112,10 +108,9 @@ func (w *bodyWriter) appendSplit(dst, body []byte, l loop, patches []patch, scra
 	if len(typ) != 1 || typ[0] != typeEmpty {
 		dst = append(dst, opUnreachable) // nobody comes here, to take the results
 	}
-	dst = append(dst, opEnd)
-	dst = appendU32(append(dst, opLocalGet), scratch)
-	dst = appendU32(append(dst, opCall), w.yield)
-	dst = appendU32(append(dst, opGlobalSet), w.fuel)
+	dst = w.appendCost(append(dst, opEnd), l.cost*int64(copies))
+	dst = appendU32(append(dst, opI64Add, opGlobalSet), w.fuel)
+	dst = appendU32(append(dst, opCall), w.refuel())
 	return append(dst, opBr, 0, opEnd)
 }
 
@@ -143,33 +138,50 @@ func appendBody(dst, body []byte, l loop, patches []patch, again, out uint32) []
 }
 
 // appendCharge lowers the fuel by a cost.
-func (w *bodyWriter) appendCharge(dst []byte, cost int64, scratch uint32) []byte {
-	dst = appendU32(append(dst, opGlobalGet), w.fuel)
-	dst = appendSigned(append(dst, opI64Const), cost)
-	return w.appendCheck(dst, scratch)
+func (w *bodyWriter) appendCharge(dst []byte, cost int64) []byte {
+	return w.appendCheck(w.appendCost(dst, cost))
 }
 
-// appendBulk lowers the fuel by the length in the i32 behind scratch.
-func (w *bodyWriter) appendBulk(dst []byte, scratch uint32) []byte {
+func (w *bodyWriter) appendCost(dst []byte, cost int64) []byte {
 	dst = appendU32(append(dst, opGlobalGet), w.fuel)
-	dst = appendU32(append(dst, opLocalGet), scratch+1)
-	dst = append(dst, opI64ExtendI32U, opI64Const, bulkShift, opI64ShrU)
-	return w.appendCheck(dst, scratch)
+	return appendSigned(append(dst, opI64Const), cost)
 }
 
-// appendCheck subtracts and, below zero, calls yield for new fuel. It takes two
-// numbers from the stack and leaves nothing:
+// appendBulk lowers the fuel by the length in a local, an i32.
+func (w *bodyWriter) appendBulk(dst []byte, length uint32) []byte {
+	dst = appendU32(append(dst, opGlobalGet), w.fuel)
+	dst = appendU32(append(dst, opLocalGet), length)
+	return w.appendCheck(append(dst, opI64ExtendI32U, opI64Const, bulkShift, opI64ShrU))
+}
+
+// appendCheck subtracts and, below zero, gets new fuel. It takes two numbers
+// from the stack and leaves nothing:
 //
-//	i64.sub  local.tee t  global.set fuel
-//	local.get t  i64.const 0  i64.lt_s
-//	if  local.get t  call yield  global.set fuel  end
-func (w *bodyWriter) appendCheck(dst []byte, scratch uint32) []byte {
-	dst = appendU32(append(dst, opI64Sub, opLocalTee), scratch)
-	dst = appendU32(append(dst, opGlobalSet), w.fuel)
-	dst = appendU32(append(dst, opLocalGet), scratch)
-	dst = append(dst, opI64Const, 0, opI64LtS, opIf, typeEmpty)
-	dst = appendU32(append(dst, opLocalGet), scratch)
+//	i64.sub  global.set fuel
+//	global.get fuel  i64.const 0  i64.ge_s
+//	if  else  call refuel  end
+//
+// The order is for wazero's compiler: where two paths meet, it goes on with the
+// registers of the one that comes first, and a path with a call in it has lost
+// most of them.
+func (w *bodyWriter) appendCheck(dst []byte) []byte {
+	dst = append(w.appendSubtract(dst), opI64Const, 0, opI64GeS, opIf, typeEmpty, opElse)
+	return append(appendU32(append(dst, opCall), w.refuel()), opEnd)
+}
+
+// appendSubtract lowers the fuel and leaves what is left on the stack. A global
+// that has just been set is not read again.
+func (w *bodyWriter) appendSubtract(dst []byte) []byte {
+	dst = appendU32(append(dst, opI64Sub, opGlobalSet), w.fuel)
+	return appendU32(append(dst, opGlobalGet), w.fuel)
+}
+
+// appendRefuel writes the body of the function that gets new fuel, which is
+// called in many places and so takes and returns nothing:
+//
+//	global.get fuel  call yield  global.set fuel
+func (w *bodyWriter) appendRefuel(dst []byte) []byte {
+	dst = appendU32(append(dst, 0, opGlobalGet), w.fuel)
 	dst = appendU32(append(dst, opCall), w.yield)
-	dst = appendU32(append(dst, opGlobalSet), w.fuel)
-	return append(dst, opEnd)
+	return append(appendU32(append(dst, opGlobalSet), w.fuel), opEnd)
 }

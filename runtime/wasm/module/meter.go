@@ -3,6 +3,7 @@ package module
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -17,16 +18,17 @@ import (
 const KilledExitCode = 137
 
 const (
-	// quantum is the fuel after which a guest's time is charged, and others get
-	// their turn: some 100 µs of compiled code.
-	quantum = 200_000
+	// quantum is the processor time after which a guest is charged, and others get
+	// their turn. That costs a hundred times what a portion does.
+	quantum = 100 * time.Microsecond
 	// largePortion and smallPortion bound the fuel that a guest gets at once. A
 	// garbage collection waits a few times for each running guest, until it has
-	// burned its portion. That is quick, but takes up to a thousand times as long
-	// where every few instructions touch a page for the first time: whose portion
-	// has taken longer than longPortion gets a small one next.
-	largePortion = quantum / 2
-	smallPortion = quantum / 10
+	// burned its portion. That is 10 to 30 µs of compiled code, but takes up to a
+	// thousand times as long where every few instructions touch a page for the
+	// first time: whose portion has taken longer than longPortion gets a small one
+	// next.
+	largePortion = 100_000
+	smallPortion = largePortion / 5
 	longPortion  = time.Millisecond
 	// leastPortion is more than any charge: with less, a loop could never go on.
 	leastPortion = mostSplit*maxCopies + 1
@@ -48,11 +50,10 @@ type Meter struct {
 	used    atomic.Int64 // nanoseconds
 	fuel    atomic.Int64
 	idle    atomic.Int64  // nanoseconds parked since the last yield
-	budget  int64         // of fuel; 0: no bound
+	left    int64         // of fuel, until the guest is ended
 	given   int64         // what was given at the last yield
 	givenAt time.Duration // and when
-	burned  int64         // since time was last charged
-	due     int64         // what may be burned until it is charged again
+	burned  int64         // since it was last charged
 	spent   atomic.Bool
 	stack   callStack // of the guest's goroutine
 
@@ -69,7 +70,7 @@ type Meter struct {
 func NewMeter(cpuMilli int64) *Meter {
 	epoch := time.Now()
 	return &Meter{
-		done: make(chan struct{}), bucket: newBucket(cpuMilli),
+		done: make(chan struct{}), bucket: newBucket(cpuMilli), left: math.MaxInt64,
 		// One nanosecond ahead, so that 0 stays free for "never".
 		now: func() time.Duration { return time.Since(epoch) + 1 },
 	}
@@ -110,9 +111,14 @@ func (m *Meter) Kill() {
 	}
 }
 
-// Bound ends the guest, as Kill does, once it has used so much fuel. It comes
-// before the first call of the guest.
-func (m *Meter) Bound(fuel int64) { m.budget = fuel }
+// Bound ends the guest, as Kill does, at the first charge that comes to more than
+// so much fuel in all: at the same place in each run that does the same. 0 is no
+// bound. It comes before the first call of the guest.
+func (m *Meter) Bound(fuel int64) {
+	if fuel > 0 {
+		m.left = fuel
+	}
+}
 
 // Spent says whether the guest was ended because it had used all of its fuel.
 func (m *Meter) Spent() bool { return m.spent.Load() }
@@ -124,7 +130,7 @@ func (m *Meter) Killed() bool { return m.killed.Load() }
 // Done is closed when Kill is called.
 func (m *Meter) Done() <-chan struct{} { return m.done }
 
-// Used is the processor time that the guest has used, up to its last yield. It
+// Used is the processor time that the guest has used, but for its last quantum. It
 // is wall time on a processor without what Idle reports, bounded by the fuel burned.
 func (m *Meter) Used() time.Duration { return time.Duration(m.used.Load()) }
 
@@ -146,30 +152,38 @@ func maxTimePerFuel() time.Duration {
 	return 500 * time.Nanosecond // the interpreter
 }
 
-// yield is called by the guest with its fuel, below zero, and returns how much
-// it has from now on. That it is called at all lets the collector come to its
-// turn: Go's functions look at their beginning whether they shall stop.
+// yield is called by the guest with its fuel when it does not suffice, and
+// returns how much it has from now on. That it is called at all lets the
+// collector come to its turn: Go's functions look at their beginning whether
+// they shall stop.
 func (m *Meter) yield(fuel int64) int64 {
 	m.exitIfKilled()
-	portion := int64(smallPortion)
-	if m.now()-m.givenAt < longPortion {
+	now, portion := m.now(), int64(smallPortion)
+	if now-m.givenAt < longPortion {
 		portion = min(2*m.given, largePortion)
 	}
-	m.burned += m.given - fuel
-	if m.burned >= m.due {
-		m.settle()
+	burned := m.given - fuel
+	spent := m.given == m.left || burned > m.left
+	m.burned, m.left = m.burned+burned, m.left-burned
+	m.fuel.Add(burned)
+	if spent || m.last == 0 || now-m.last-time.Duration(m.idle.Load()) >= quantum {
+		now = m.settle()
 	}
-	m.given = max(leastPortion, min(portion, m.due-m.burned))
-	m.givenAt = m.now()
+	if spent {
+		m.spent.Store(true)
+		m.Kill()
+		m.exitIfKilled()
+	}
+	m.given, m.givenAt = min(max(leastPortion, portion), m.left), now
 	return m.given
 }
 
-// settle charges what was burned, and lets others run.
-func (m *Meter) settle() {
+// settle charges what was burned, lets others run and returns the time then.
+func (m *Meter) settle() time.Duration {
 	m.stack.check()
 	slept := m.idle.Load() > 0
 	ran, rest := m.account(m.burned)
-	m.burned, m.due = 0, quantum
+	m.burned = 0
 	if rest > 0 {
 		m.Leave()
 		m.rest(rest)
@@ -181,24 +195,12 @@ func (m *Meter) settle() {
 		m.cpus.next(m.turn, ran, slept, m.done)
 	}
 	m.exitIfKilled()
+	now := m.now()
 	m.mu.Lock()
-	m.last = m.now()
+	m.last = now
 	m.mu.Unlock()
 	m.idle.Store(0)
-	if m.budget != 0 {
-		m.due = m.ration()
-	}
-}
-
-// ration is the fuel until the next charge of a guest with a budget.
-func (m *Meter) ration() int64 {
-	left := m.budget - m.fuel.Load()
-	if left <= 0 {
-		m.spent.Store(true)
-		m.Kill()
-		m.exitIfKilled()
-	}
-	return min(quantum, left)
+	return now
 }
 
 func (m *Meter) exitIfKilled() {
@@ -207,8 +209,8 @@ func (m *Meter) exitIfKilled() {
 	}
 }
 
-// account charges the fuel burned since it was last called, and the time that
-// took, and says how long to rest.
+// account charges the time that the fuel burned since it was last called took,
+// and says how long to rest.
 func (m *Meter) account(burned int64) (slice, rest time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -217,7 +219,6 @@ func (m *Meter) account(burned int64) (slice, rest time.Duration) {
 		slice = now - m.last - time.Duration(m.idle.Swap(0))
 		slice = max(0, min(slice, time.Duration(burned)*maxTimePerFuel()))
 	}
-	m.fuel.Add(burned)
 	m.used.Add(int64(slice))
 	return slice, m.bucket.take(now, slice)
 }

@@ -62,28 +62,54 @@ func TestMeterAccounts(t *testing.T) {
 	if got := m.yield(-5); got != smallPortion || m.Used() != 0 || m.Fuel() != 5 {
 		t.Fatalf("first yield: fuel %d, used %v", m.Fuel(), m.Used())
 	}
-	now += 100 * time.Microsecond
-	for _, want := range []int64{2 * smallPortion, 4 * smallPortion, 3 * smallPortion, 5 * smallPortion} { // the first three come to a quantum
+	for _, want := range []int64{2 * smallPortion, 4 * smallPortion, largePortion, largePortion} { // the last one ends a quantum
+		now += quantum / 4
 		if got := m.yield(0); got != want {
 			t.Errorf("%d given, want %d", got, want)
 		}
 	}
-	if m.Used() != 100*time.Microsecond || m.Fuel() != quantum+5 {
+	if m.Used() != quantum || m.Fuel() != 12*smallPortion+5 {
 		t.Errorf("used %v, fuel %d", m.Used(), m.Fuel())
 	}
-	m.Idle(300 * time.Microsecond)
-	now += 400 * time.Microsecond
-	m.yield(-quantum)
-	if m.Used() != 200*time.Microsecond {
-		t.Errorf("idle time was charged: %v", m.Used())
+	now += 3 * quantum
+	m.Idle(5 * quantum / 2)
+	m.yield(0)
+	if m.Used() != quantum {
+		t.Errorf("idle time is taken for the guest's: %v", m.Used())
 	}
+	now += quantum / 2
+	m.yield(0)
+	if m.Used() != 2*quantum {
+		t.Errorf("used %v, want %v", m.Used(), 2*quantum)
+	}
+	before := m.Fuel()
 	now += time.Hour // parked, and nobody said so
-	m.yield(-quantum)
-	if most := 200*time.Microsecond + (quantum+largePortion)*maxTimePerFuel(); m.Used() > most {
+	m.yield(-quantum.Nanoseconds())
+	if most := 2*quantum + time.Duration(m.Fuel()-before)*maxTimePerFuel(); m.Used() != most {
 		t.Errorf("used %v, at most %v", m.Used(), most)
 	}
 	if got := m.yield(0); got != 2*smallPortion {
 		t.Errorf("%d given after the first portion that was quick again", got)
+	}
+}
+
+// The portions are cut so that a bound is met to the unit.
+func TestMeterBound(t *testing.T) {
+	for _, unit := range []int64{1, 7, 64, leastPortion - 1} {
+		m, used := NewMeter(0), int64(0)
+		m.Bound(123_456)
+		m.now = func() time.Duration { return time.Duration(used*used%1009)*quantum + 1 } // portions of all sizes
+		func() {
+			defer func() { _ = recover() }()
+			for fuel := int64(0); ; used += unit {
+				for fuel -= unit; fuel < 0; {
+					fuel = m.yield(fuel+unit) - unit
+				}
+			}
+		}()
+		if want := 123_456 / unit * unit; !m.Spent() || used != want {
+			t.Errorf("charges of %d: ended after %d, want %d", unit, used, want)
+		}
 	}
 }
 

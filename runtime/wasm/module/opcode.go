@@ -35,8 +35,10 @@ const (
 	opI32LtU             = 0x49
 	opI32LeU             = 0x4d
 	opI64LtS             = 0x53
+	opI64GeS             = 0x59
 	opI32Add             = 0x6a
 	opI32Sub             = 0x6b
+	opI64Add             = 0x7c
 	opI64Sub             = 0x7d
 	opI64ShrU            = 0x88
 	opI64ExtendI32U      = 0xad

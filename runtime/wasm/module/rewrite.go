@@ -2,7 +2,7 @@ package module
 
 // RewriteVersion changes whenever Rewrite's output for some input does; it is
 // part of the cache's keys.
-const RewriteVersion = "6"
+const RewriteVersion = "7"
 
 // hostModule and yieldName name the one function that rewritten modules import.
 const (
@@ -57,7 +57,7 @@ func (w *bodyWriter) codeSection(size int) ([]byte, error) {
 	if err := w.plan(); err != nil {
 		return nil, err
 	}
-	code := appendU32(make([]byte, 0, size+size/8), uint32(len(w.p.bodies))+w.pieces.count())
+	code := appendU32(make([]byte, 0, size+size/8), uint32(len(w.p.bodies))+w.added())
 	var body []byte
 	for i, b := range w.p.bodies {
 		var err error
@@ -66,7 +66,7 @@ func (w *bodyWriter) codeSection(size int) ([]byte, error) {
 		}
 		code = append(appendU32(code, uint32(len(body))), body...)
 	}
-	return w.appendPieces(code), nil
+	return w.appendAdded(code), nil
 }
 
 // assemble writes the module anew, with yield behind the imported functions
@@ -75,16 +75,18 @@ func (p *parsed) assemble(w *bodyWriter, code []byte, dropData bool) ([]byte, er
 	out := append(make([]byte, 0, len(code)+len(p.dataRaw)+1<<16), "\x00asm\x01\x00\x00\x00"...)
 	types := append(appendU32(nil, w.addedType(addedTypes)), p.typeRaw...)
 	types = append(types, 0x60, 1, typeI64, 1, typeI64)
+	types = append(types, 0x60, 0, 0)
 	types = append(types, 0x60, 2, typeI32, typeI32, 0)
 	out = appendSection(out, secType, append(types, 0x60, 3, typeI32, typeI32, typeI32, 0))
 	imports := append(appendU32(nil, uint32(len(p.imports)+1)), p.importRaw...)
 	imports = append(appendName(appendName(imports, hostModule), yieldName), kindFunction)
 	out = appendSection(out, secImport, appendU32(imports, w.addedType(addedYield)))
 	if len(p.bodies) > 0 {
-		funcs := appendU32(nil, uint32(len(p.bodies))+w.pieces.count())
+		funcs := appendU32(nil, uint32(len(p.bodies))+w.added())
 		for _, t := range p.funcs[p.imported:] {
 			funcs = appendU32(funcs, t)
 		}
+		funcs = appendU32(funcs, w.addedType(addedRefuel))
 		for range w.pieces.count() {
 			funcs = appendU32(funcs, w.addedType(addedThree))
 		}

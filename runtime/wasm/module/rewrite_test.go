@@ -152,7 +152,7 @@ func TestFuelFollowsWork(t *testing.T) {
 	}{
 		{"sum", 1_000_000, 8_000_000, 16_000_000},
 		{"fib", 24, 150_000 * 10, 150_000 * 40},
-		{"fill", 400 * PageSize, 400*PageSize/8 - quantum, 400*PageSize/8 + quantum}, // up to the last yield
+		{"fill", 400 * PageSize, 400*PageSize/8 - largePortion, 400*PageSize/8 + largePortion}, // up to the last yield
 	} {
 		if got := used(tc.name, tc.arg); got < tc.least || got > tc.most {
 			t.Errorf("%s(%d) used %d fuel, want %d to %d", tc.name, tc.arg, got, tc.least, tc.most)

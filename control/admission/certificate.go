@@ -18,18 +18,26 @@ import (
 )
 
 // certificateApproval and certificateSigning want leave to "approve" and to
-// "sign" for the request's signer, beside that to write the request.
+// "sign" for the request's signer, beside that to write the request; so does
+// trustAttest want leave to "attest" who is to be trusted for a signer.
 func certificateApproval(authorizer auth.Authorizer) Plugin {
 	return Plugin{Name: "CertificateApproval", Validate: func(ctx context.Context, r *api.AdmissionRequest) error {
 		if !r.IsSub(api.CertificateSigningRequests, "approval", api.Update) {
 			return nil
 		}
-		return maySign(ctx, authorizer, r, "approve")
+		return maySign(ctx, authorizer, r, "approve", r.Old.(*certificatesv1.CertificateSigningRequest).Spec.SignerName)
 	}}
 }
 
 func certificateSigning(authorizer auth.Authorizer) Plugin {
 	return Plugin{Name: "CertificateSigning", Validate: func(ctx context.Context, r *api.AdmissionRequest) error {
+		if r.IsSub(api.PodCertificateRequests, "status", api.Update) {
+			obj, old := r.Object.(*certificatesv1.PodCertificateRequest), r.Old.(*certificatesv1.PodCertificateRequest)
+			if apiequality.Semantic.DeepEqual(obj.Status, old.Status) {
+				return nil
+			}
+			return maySign(ctx, authorizer, r, "sign", old.Spec.SignerName)
+		}
 		if !r.IsSub(api.CertificateSigningRequests, "status", api.Update) {
 			return nil
 		}
@@ -39,13 +47,25 @@ func certificateSigning(authorizer auth.Authorizer) Plugin {
 			apiequality.Semantic.DeepEqual(obj.Status.Conditions, old.Status.Conditions) {
 			return nil
 		}
-		return maySign(ctx, authorizer, r, "sign")
+		return maySign(ctx, authorizer, r, "sign", old.Spec.SignerName)
 	}}
 }
 
-func maySign(ctx context.Context, authorizer auth.Authorizer, r *api.AdmissionRequest, verb string) error {
+func trustAttest(authorizer auth.Authorizer) Plugin {
+	return Plugin{Name: "ClusterTrustBundleAttest", Validate: func(ctx context.Context, r *api.AdmissionRequest) error {
+		bundle, ok := r.Object.(*certificatesv1.ClusterTrustBundle)
+		if !ok || bundle.Spec.SignerName == "" {
+			return nil
+		}
+		if old, had := r.Old.(*certificatesv1.ClusterTrustBundle); had && old.Spec == bundle.Spec {
+			return nil
+		}
+		return maySign(ctx, authorizer, r, "attest", bundle.Spec.SignerName)
+	}}
+}
+
+func maySign(ctx context.Context, authorizer auth.Authorizer, r *api.AdmissionRequest, verb, signer string) error {
 	who := auth.SenderOf(ctx)
-	signer := r.Old.(*certificatesv1.CertificateSigningRequest).Spec.SignerName
 	domain, _, _ := strings.Cut(signer, "/")
 	for _, name := range []string{signer, domain + "/*"} {
 		if who.In(auth.GroupMasters) {
@@ -57,8 +77,11 @@ func maySign(ctx context.Context, authorizer auth.Authorizer, r *api.AdmissionRe
 			return nil
 		}
 	}
-	return apierrors.NewForbidden(r.Key.GroupResource(), r.Key.Name,
-		fmt.Errorf("user not permitted to %s requests with signerName %q", verb, signer))
+	what := verb + " requests with"
+	if verb == "attest" {
+		what = "attest for"
+	}
+	return apierrors.NewForbidden(r.Key.GroupResource(), r.Key.Name, fmt.Errorf("user not permitted to %s signerName %q", what, signer))
 }
 
 // certificateSubject lets nobody ask for a client certificate of the masters'

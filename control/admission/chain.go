@@ -115,7 +115,7 @@ func New(cfg Config) Chain {
 		c = append(c, taintNodes())
 	}
 	if cfg.Authorizer != nil {
-		c = append(c, certificateApproval(cfg.Authorizer), certificateSigning(cfg.Authorizer))
+		c = append(c, certificateApproval(cfg.Authorizer), certificateSigning(cfg.Authorizer), trustAttest(cfg.Authorizer))
 	}
 	c = append(c, certificateSubject())
 	if cfg.Authorizer != nil && cfg.Roles != nil {

@@ -18,7 +18,8 @@ import (
 
 // nodeRestriction looks into what a node writes: its own Node without
 // restricted labels and taints, its own pods, tokens for its own pods, its own
-// Lease, CSINode and ResourceSlices, and the size of its claims
+// Lease, CSINode and ResourceSlices, certificates for its own pods, and the size
+// of its claims
 // (https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction).
 // The authorizer, which may be nil, says which audiences tokens may have beside
 // those that a pod names.
@@ -49,6 +50,8 @@ func nodeRestriction(authorizer auth.Authorizer) Plugin {
 			}
 		case api.ResourceSlices.GroupResource():
 			return n.slices()
+		case api.PodCertificateRequests.GroupResource():
+			return n.certificate(ctx)
 		}
 		return nil
 	}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 
@@ -115,4 +116,51 @@ func (n restricted) mirror(ctx context.Context) error {
 		refers = "a service account"
 	}
 	return n.refuse("can not create pods that reference %s", refers)
+}
+
+// certificate lets a node ask for the certificates that volumes of its pods
+// name a signer for, with everybody called as they are.
+func (n restricted) certificate(ctx context.Context) error {
+	request, ok := n.request.Object.(*certificatesv1.PodCertificateRequest)
+	if !ok || n.request.Operation != api.Create || n.request.Subresource != "" {
+		return n.forbid("unexpected operation %q", n.request.Operation)
+	}
+	spec, client, ns := &request.Spec, n.request.Client, n.request.Key.Namespace
+	if string(spec.NodeName) != n.node {
+		return n.forbid("PodCertificateRequest.Spec.NodeName=%q, which is not the requesting node %q", spec.NodeName, n.node)
+	}
+	pod, err := api.Get[*corev1.Pod](ctx, client, api.Pods.Key(ns, spec.PodName))
+	if err != nil {
+		return err
+	}
+	account, err := api.Get[*corev1.ServiceAccount](ctx, client, api.ServiceAccounts.Key(ns, spec.ServiceAccountName))
+	if err != nil {
+		return err
+	}
+	node, err := api.Get[*corev1.Node](ctx, client, api.Nodes.Key("", n.node))
+	if err != nil {
+		return err
+	}
+	_, mirror := pod.Annotations[mirrorPod]
+	switch {
+	case mirror:
+		return n.forbid("pod %q is a mirror pod", pod.Name)
+	case pod.Spec.NodeName != n.node:
+		return n.forbid("pod %q is not running on node %q", pod.Name, n.node)
+	case pod.Spec.ServiceAccountName != spec.ServiceAccountName:
+		return n.forbid("pod %q runs as service account %q, not %q", pod.Name, pod.Spec.ServiceAccountName, spec.ServiceAccountName)
+	case pod.UID != spec.PodUID || account.UID != spec.ServiceAccountUID || node.UID != spec.NodeUID:
+		return n.forbid("the pod, the service account or the node has another UID than the request says")
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.Projected == nil {
+			continue
+		}
+		for _, source := range v.Projected.Sources {
+			if source.PodCertificate != nil && source.PodCertificate.SignerName == spec.SignerName {
+				return nil
+			}
+		}
+	}
+	return n.forbid("no volume of pod %q has a certificate of signer %q", pod.Name, spec.SignerName)
 }

@@ -1,10 +1,14 @@
 package admission_test
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"strings"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -167,4 +171,42 @@ func TestNodeKeepsToItsOwn(t *testing.T) {
 	if err := status(`{"status":{"capacity":{"storage":"2Gi"}}}`); err != nil {
 		t.Errorf("the capacity of a claim: %v", err)
 	}
+}
+
+func TestNodeAsksForCertificates(t *testing.T) {
+	b := newBed(t)
+	node := b.create(api.Nodes, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "a"}}).GetUID()
+	account := b.create(api.ServiceAccounts, &corev1.ServiceAccount{ObjectMeta: in("default", "app")}).GetUID()
+	uids := map[string]types.UID{}
+	for name, on := range map[string]string{"mine": "a", "theirs": "b"} {
+		uids[name] = b.create(api.Pods, pod(name, func(p *corev1.Pod) {
+			p.Spec.NodeName, p.Spec.ServiceAccountName = on, "app"
+			p.Spec.Volumes = []corev1.Volume{{Name: "tls", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+				Sources: []corev1.VolumeProjection{{PodCertificate: &corev1.PodCertificateProjection{SignerName: "example.com/mine", KeyType: "ED25519", CredentialBundlePath: "x"}}}}}}}
+		})).GetUID()
+	}
+	b.user = auth.NodeUser("a")
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stub, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func(change func(*certificatesv1.PodCertificateRequestSpec)) *certificatesv1.PodCertificateRequest {
+		r := &certificatesv1.PodCertificateRequest{ObjectMeta: in("default", "r"), Spec: certificatesv1.PodCertificateRequestSpec{SignerName: "example.com/mine",
+			PodName: "mine", PodUID: uids["mine"], ServiceAccountName: "app", ServiceAccountUID: account, NodeName: "a", NodeUID: node, StubPKCS10Request: stub}}
+		change(&r.Spec)
+		return r
+	}
+	for want, change := range map[string]func(*certificatesv1.PodCertificateRequestSpec){
+		`which is not the requesting node "a"`:     func(s *certificatesv1.PodCertificateRequestSpec) { s.NodeName = "b" },
+		`pod "theirs" is not running on node "a"`:  func(s *certificatesv1.PodCertificateRequestSpec) { s.PodName, s.PodUID = "theirs", uids["theirs"] },
+		"has another UID than the request says":    func(s *certificatesv1.PodCertificateRequestSpec) { s.PodUID = "other" },
+		`has a certificate of signer "example.com`: func(s *certificatesv1.PodCertificateRequestSpec) { s.SignerName = "example.com/other" },
+	} {
+		b.refused(api.PodCertificateRequests, request(change), want)
+	}
+	b.create(api.PodCertificateRequests, request(func(*certificatesv1.PodCertificateRequestSpec) {}))
 }

@@ -40,6 +40,16 @@ var CertificateSigningRequests = Resource{Group: "certificates.k8s.io", Version:
 	Singular: "certificatesigningrequest", Kind: "CertificateSigningRequest", ShortNames: []string{"csr"},
 	Subresources: []Subresource{status, {Name: "approval", Verbs: objectVerbs}}}
 
+// The kinds about certificates of and for pods.
+var (
+	// ClusterTrustBundles are authorities that pods may trust.
+	ClusterTrustBundles = Resource{Group: "certificates.k8s.io", Version: "v1", Name: "clustertrustbundles",
+		Singular: "clustertrustbundle", Kind: "ClusterTrustBundle"}
+	// PodCertificateRequests ask a signer for the certificate of a pod's volume.
+	PodCertificateRequests = Resource{Group: "certificates.k8s.io", Version: "v1", Name: "podcertificaterequests",
+		Singular: "podcertificaterequest", Kind: "PodCertificateRequest", Namespaced: true, Subresources: []Subresource{status}}
+)
+
 var (
 	createOnly = []string{"create"}
 	// tokenRequest is serviceaccounts/x/token.

@@ -32,6 +32,9 @@ var (
 		Singular: "resourceclaimtemplate", Kind: "ResourceClaimTemplate", Namespaced: true}
 	DeviceClasses  = Resource{Group: "resource.k8s.io", Version: "v1", Name: "deviceclasses", Singular: "deviceclass", Kind: "DeviceClass"}
 	ResourceSlices = Resource{Group: "resource.k8s.io", Version: "v1", Name: "resourceslices", Singular: "resourceslice", Kind: "ResourceSlice"}
+	// DeviceTaintRules keep pods from devices.
+	DeviceTaintRules = Resource{Group: "resource.k8s.io", Version: "v1", Name: "devicetaintrules", Singular: "devicetaintrule",
+		Kind: "DeviceTaintRule", Subresources: []Subresource{status}}
 )
 
 func admissionKind(name, kind string, subresources ...Subresource) Resource {

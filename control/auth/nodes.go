@@ -68,6 +68,12 @@ func (n *Nodes) Authorize(ctx context.Context, a Attributes) (bool, string, erro
 		return (a.Resource == "subjectaccessreviews" || a.Resource == "localsubjectaccessreviews") && a.Verb == "create", "", nil
 	case "certificates.k8s.io":
 		// Whether it gets what it asks for is decided by the request's content.
+		switch {
+		case a.Resource == "podcertificaterequests" && a.Subresource == "":
+			return n.podCertificates(ctx, node, a)
+		case a.Resource == "clustertrustbundles" && a.Subresource == "":
+			return reads(a.Verb), "", nil
+		}
 		return a.Resource == "certificatesigningrequests" && a.Subresource == "" && (reads(a.Verb) || a.Verb == "create"), "", nil
 	case "events.k8s.io":
 		return a.Resource == "events" && records(a.Verb), "", nil

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -59,4 +60,22 @@ func (n *Nodes) devices(ctx context.Context, node string, a Attributes) (bool, s
 		return false, unrelated, nil
 	}
 	return err == nil && slice.Spec.NodeName != nil && *slice.Spec.NodeName == node, unrelated, err
+}
+
+// podCertificates lets a node ask for certificates of pods, whose they are being
+// NodeRestriction's to see, and follow its own requests.
+func (n *Nodes) podCertificates(ctx context.Context, node string, a Attributes) (bool, string, error) {
+	switch a.Verb {
+	case "create":
+		return true, "", nil
+	case "list", "watch":
+		return selects(a.Fields, "spec.nodeName", node), "can only list/watch podcertificaterequests with nodeName field selector", nil
+	case "get":
+		request, err := api.Get[*certificatesv1.PodCertificateRequest](ctx, n.client, api.PodCertificateRequests.Key(a.Namespace, a.Name))
+		if apierrors.IsNotFound(err) {
+			return false, unrelated, nil
+		}
+		return err == nil && string(request.Spec.NodeName) == node, unrelated, err
+	}
+	return false, "", nil
 }

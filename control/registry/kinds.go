@@ -76,6 +76,7 @@ func (r *Registry) builtinKinds() ([]*kind, error) {
 		of(kinds.ResourceClaims()),
 		of(kinds.ResourceClaimTemplates()),
 		of(kinds.ResourceSlices()),
+		of(kinds.DeviceTaintRules(r.stamp)),
 		of(kinds.PriorityClasses()),
 		of(kinds.CSIDrivers()),
 		of(kinds.CSINodes()),

@@ -23,6 +23,8 @@ func (r *Registry) accessKinds() []strategy {
 		of(kinds.RoleBindings()),
 		of(kinds.ClusterRoleBindings()),
 		of(r.certificateRequests()),
+		of(kinds.ClusterTrustBundles()),
+		of(kinds.PodCertificateRequests(r.stamp)),
 		of(kinds.TokenReviews(r.reviews)),
 		of(kinds.SelfSubjectReviews(r.reviews)),
 		of(kinds.SubjectAccessReviews(r.reviews)),

@@ -207,6 +207,7 @@ func nodeRoles() []*rbacv1.ClusterRole {
 	const csr = "certificates.k8s.io"
 	return []*rbacv1.ClusterRole{
 		clusterRole("system:node", nodeRules()...),
+		clusterRole("system:cluster-trust-bundle-discovery", rule(reads, csr, "clustertrustbundles")),
 		clusterRole("system:node-bootstrapper", rule("create get list watch", csr, "certificatesigningrequests")),
 		clusterRole("system:node-problem-detector", rule("get", "core", "nodes"), rule("patch", "core", "nodes/status"), eventRule()),
 		clusterRole("system:node-proxier", rule("list watch", "core", "services endpoints"), rule(reads, "core", "nodes"), eventRule(),
@@ -247,6 +248,8 @@ func nodeRules() []rbacv1.PolicyRule {
 		rule(reads, "node.k8s.io", "runtimeclasses"),
 		rule("get", "resource.k8s.io", "resourceclaims"),
 		rule(all, "resource.k8s.io", "resourceslices"),
+		rule(reads, "certificates.k8s.io", "clustertrustbundles"),
+		rule("create get list watch", "certificates.k8s.io", "podcertificaterequests"),
 	}
 }
 
@@ -285,6 +288,7 @@ func systemBindings() []*rbacv1.ClusterRoleBinding {
 		bind("system:basic-user", group(auth.GroupAuthenticated)),
 		bind("system:public-info-viewer", group(auth.GroupAuthenticated), group(auth.GroupUnauthenticated)),
 		bind("system:service-account-issuer-discovery", group(auth.GroupServiceAccounts)),
+		bind("system:cluster-trust-bundle-discovery", group(auth.GroupServiceAccounts)),
 		bind("system:node-proxier", user("system:kube-proxy")),
 		named("wherry:node-proxier", bind("system:node-proxier", group(auth.GroupNodes))), // a node is its own kube-proxy
 		bind("system:kube-controller-manager", user(auth.ControllerUser)),

@@ -56,6 +56,8 @@ type loop struct {
 	// split: it has no call, no loop and no parameters in it, and becomes two
 	// loops (see appendSplit).
 	split bool
+	// carried are the locals that its turns hand on.
+	carried localSet
 }
 
 // block is an open block of a body.
@@ -75,7 +77,7 @@ type bodyWriter struct {
 	p         *parsed
 	fuel      uint32 // index of the fuel global
 	yield     uint32 // index of the yield function
-	room      int    // bytes that copies of loops may still add
+	room      int    // bytes that copies of loops and locals may still add
 	usesData  bool   // some body names a data segment
 	growTable bool   // some body grows a table
 
@@ -88,6 +90,10 @@ type bodyWriter struct {
 	indirect bool  // the body calls through a table outside of loops
 	covered  bool  // the entry leads straight to a loop header, which charges for it
 
+	types      [trackedLocals]byte // of the first locals
+	steps      []step
+	constructs []construct // of findCarried
+
 	calls []uint32 // the functions called outside of loops, without the imported ones
 
 	// By function; the result of plan.
@@ -95,30 +101,6 @@ type bodyWriter struct {
 	bounds  []int64 // the work that callers pay for
 	extent  extent  // of the body that scan has read
 	pieces  pieces
-}
-
-// localDecl is the head of a body.
-type localDecl struct {
-	groups int
-	raw    [2]int // where the groups are; the code follows
-	count  uint32 // of locals, with the parameters
-}
-
-// readLocals reads a body's head and returns a reader of its code.
-func readLocals(body []byte, typ funcType) (*reader, localDecl, error) {
-	r := &reader{b: body}
-	d := localDecl{groups: r.count("locals")}
-	d.raw[0] = r.off
-	locals := uint64(len(typ.params))
-	for i := 0; i < d.groups && r.err == nil; i++ {
-		locals += uint64(r.u32())
-		r.valueType()
-		if locals > maxLocals {
-			return nil, d, invalid("a function has more than %d locals, which is more than is supported", maxLocals)
-		}
-	}
-	d.raw[1], d.count = r.off, uint32(locals)
-	return r, d, nil
 }
 
 // rewrite appends the new form of the body (without its size) of function f to
@@ -131,6 +113,8 @@ func (w *bodyWriter) rewrite(dst, body []byte, f uint32) ([]byte, error) {
 	if err := w.scan(r, locals.count); err != nil {
 		return nil, err
 	}
+	w.findCarried()
+	w.types = locals.types
 	code := locals.raw[1]
 	if w.charged[f] {
 		w.patches = append(w.patches, patch{})
@@ -152,7 +136,7 @@ func (w *bodyWriter) rewrite(dst, body []byte, f uint32) ([]byte, error) {
 // scan walks over the code once and notes where the rewrite changes it.
 func (w *bodyWriter) scan(r *reader, locals uint32) error {
 	w.patches, w.loops, w.nest = w.patches[:0], append(w.loops[:0], loop{depth: 1}), append(w.nest[:0], block{owed: dead})
-	w.calls = w.calls[:0]
+	w.calls, w.steps = w.calls[:0], w.steps[:0]
 	w.narrow, w.indirect, w.covered = false, false, false
 	w.owed, w.returned, w.extent = 0, 0, extent{locals: int64(locals)}
 	straight := true // nothing so far could have left the entry's path
@@ -177,9 +161,11 @@ func (w *bodyWriter) scan(r *reader, locals uint32) error {
 			w.branch(r, &in, slot)
 		case opUnreachable, opThrow, opThrowRef:
 			straight, w.owed = false, dead
+			w.step(stepStop, 0)
 		case opReturn:
 			straight = false
 			w.leave()
+			w.step(stepStop, 0)
 		default:
 			if w.operand(r, &in, slot, locals) {
 				straight = false
@@ -216,6 +202,7 @@ func (w *bodyWriter) leave() {
 func (w *bodyWriter) open(r *reader, in *instr, slot int) {
 	w.checkBlock(r, in)
 	w.extent.blocks++
+	w.step(stepOf(in.op == opIf, stepIf, stepOpen), 0)
 	w.nest = append(w.nest, block{slot: slot, entry: w.owed, owed: dead, then: in.op == opIf})
 	if in.op != opTryTable {
 		return
@@ -231,6 +218,7 @@ func (w *bodyWriter) open(r *reader, in *instr, slot int) {
 
 // arrive notes that control goes to a label with so much owed.
 func (w *bodyWriter) arrive(label uint32, owed int64) {
+	w.step(stepJump, label)
 	if int64(label) >= int64(len(w.nest)) {
 		return // invalid, as wazero will say
 	}
@@ -239,6 +227,7 @@ func (w *bodyWriter) arrive(label uint32, owed int64) {
 }
 
 func (w *bodyWriter) otherwise() {
+	w.step(stepElse, 0)
 	b := &w.nest[len(w.nest)-1]
 	b.owed = max(b.owed, w.owed)
 	b.then, w.owed = false, b.entry
@@ -251,6 +240,7 @@ func (w *bodyWriter) close(slot, at int) {
 	}
 	w.nest = w.nest[:len(w.nest)-1]
 	w.extent.leave(b.loop)
+	w.step(stepOf(b.loop, stepEndLoop, stepEnd), 0)
 	if !b.loop { // who goes to a loop's label is at its beginning
 		w.owed = max(w.owed, b.owed)
 	}
@@ -267,6 +257,7 @@ func (w *bodyWriter) openLoop(r *reader, in *instr, outer int) {
 	w.extent.enter()
 	w.loops[outer].split = false
 	slot := len(w.loops)
+	w.step(stepLoop, uint32(slot))
 	w.nest = append(w.nest, block{slot: slot, entry: w.owed, owed: dead, loop: true})
 	l := loop{cost: 1, depth: len(w.nest), typ: [2]int{in.imm, r.off}}
 	l.split = in.block < 0 || r.err == nil && len(w.p.types[in.block].params) == 0
@@ -295,6 +286,7 @@ func (w *bodyWriter) branch(r *reader, in *instr, slot int) {
 	}
 	if in.op != opBrIf {
 		w.owed = dead
+		w.step(stepStop, 0)
 	}
 }
 
@@ -312,6 +304,9 @@ func (w *bodyWriter) operand(r *reader, in *instr, slot int, locals uint32) (lea
 	case opLocalGet, opLocalGet + 1, opLocalTee:
 		if in.index >= locals {
 			r.fail("a function names unknown local %d", in.index)
+		}
+		if in.index < trackedLocals {
+			w.step(stepOf(in.op == opLocalGet, stepGet, stepSet), in.index)
 		}
 	case opGlobalGet, opGlobalSet:
 		if in.index >= w.p.globals {
@@ -361,6 +356,7 @@ func (w *bodyWriter) call(slot int, cost int64, returns bool) {
 	w.loops[slot].split = false
 	if returns {
 		w.leave()
+		w.step(stepStop, 0)
 	}
 }
 

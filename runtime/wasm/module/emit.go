@@ -26,7 +26,7 @@ func (w *bodyWriter) splice(dst, body []byte, from int, length uint32) []byte {
 			l := w.loops[c.val]
 			from = l.typ[1]
 			dst = append(dst, body[c.at:from]...)
-			dst = w.appendCharge(dst, min(mostAhead, l.cost))
+			dst = w.appendCheck(w.appendCost(dst, min(mostAhead, l.cost)), l.carried)
 		case patchBulk:
 			dst = w.appendBulk(appendU32(append(dst, opLocalTee), length), length)
 		case patchMemory:
@@ -81,7 +81,7 @@ func (w *bodyWriter) copies(l loop) int {
 //	        block … end br 3    ;; the last one repeats the loop
 //	      end
 //	    end
-//	    fuel += copies*cost  refuel
+//	    fuel += copies*cost  copies of locals  refuel
 //	    br 0
 //	  end
 //	end
@@ -110,7 +110,7 @@ func (w *bodyWriter) appendSplit(dst, body []byte, l loop, patches []patch) []by
 	}
 	dst = w.appendCost(append(dst, opEnd), l.cost*int64(copies))
 	dst = appendU32(append(dst, opI64Add, opGlobalSet), w.fuel)
-	dst = appendU32(append(dst, opCall), w.refuel())
+	dst = appendU32(append(w.appendCopies(dst, l.carried), opCall), w.refuel())
 	return append(dst, opBr, 0, opEnd)
 }
 
@@ -139,7 +139,7 @@ func appendBody(dst, body []byte, l loop, patches []patch, again, out uint32) []
 
 // appendCharge lowers the fuel by a cost.
 func (w *bodyWriter) appendCharge(dst []byte, cost int64) []byte {
-	return w.appendCheck(w.appendCost(dst, cost))
+	return w.appendCheck(w.appendCost(dst, cost), 0)
 }
 
 func (w *bodyWriter) appendCost(dst []byte, cost int64) []byte {
@@ -151,7 +151,7 @@ func (w *bodyWriter) appendCost(dst []byte, cost int64) []byte {
 func (w *bodyWriter) appendBulk(dst []byte, length uint32) []byte {
 	dst = appendU32(append(dst, opGlobalGet), w.fuel)
 	dst = appendU32(append(dst, opLocalGet), length)
-	return w.appendCheck(append(dst, opI64ExtendI32U, opI64Const, bulkShift, opI64ShrU))
+	return w.appendCheck(append(dst, opI64ExtendI32U, opI64Const, bulkShift, opI64ShrU), 0)
 }
 
 // appendCheck subtracts and, below zero, gets new fuel. It takes two numbers
@@ -159,13 +159,14 @@ func (w *bodyWriter) appendBulk(dst []byte, length uint32) []byte {
 //
 //	i64.sub  global.set fuel
 //	global.get fuel  i64.const 0  i64.ge_s
-//	if  else  call refuel  end
+//	if  else  copies  call refuel  end
 //
 // The order is for wazero's compiler: where two paths meet, it goes on with the
 // registers of the one that comes first, and a path with a call in it has lost
 // most of them.
-func (w *bodyWriter) appendCheck(dst []byte) []byte {
+func (w *bodyWriter) appendCheck(dst []byte, carried localSet) []byte {
 	dst = append(w.appendSubtract(dst), opI64Const, 0, opI64GeS, opIf, typeEmpty, opElse)
+	dst = w.appendCopies(dst, carried)
 	return append(appendU32(append(dst, opCall), w.refuel()), opEnd)
 }
 

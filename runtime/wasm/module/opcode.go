@@ -38,10 +38,16 @@ const (
 	opI64GeS             = 0x59
 	opI32Add             = 0x6a
 	opI32Sub             = 0x6b
+	opI32Or              = 0x72
 	opI64Add             = 0x7c
 	opI64Sub             = 0x7d
+	opI64Or              = 0x84
 	opI64ShrU            = 0x88
 	opI64ExtendI32U      = 0xad
+	opI32ReinterpretF32  = 0xbc
+	opI64ReinterpretF64  = 0xbd
+	opF32ReinterpretI32  = 0xbe
+	opF64ReinterpretI64  = 0xbf
 	opRefNull            = 0xd0
 	opRefFunc            = 0xd2
 	opMisc               = 0xfc

@@ -117,6 +117,7 @@ type CreateOptions struct {
 	DryRun       bool
 	FieldManager string
 	As           schema.GroupVersion
+	Given        bool // the object is nobody else's and may be changed; else it is copied
 }
 
 // UpdateOptions go with Update.

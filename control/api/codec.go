@@ -40,6 +40,7 @@ type Types struct {
 	Strict serializer.CodecFactory // reports unknown and duplicate fields
 	store  *protobuf.Serializer
 
+	envelopes  envelopes
 	quantities quantities
 }
 
@@ -60,8 +61,12 @@ func NewTypes() (*Types, error) {
 		}
 	}
 	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
+	known, err := newEnvelopes(scheme)
+	if err != nil {
+		return nil, err
+	}
 	return &Types{
-		Scheme: scheme,
+		Scheme: scheme, envelopes: known,
 		Codecs: serializer.NewCodecFactory(scheme),
 		Strict: serializer.NewCodecFactory(scheme, serializer.EnableStrict),
 		store:  protobuf.NewSerializer(scheme, scheme),
@@ -71,7 +76,13 @@ func NewTypes() (*Types, error) {
 // Encode renders an object as it is stored: protobuf with the Kubernetes
 // envelope, TypeMeta included.
 func (t *Types) Encode(obj Object) ([]byte, error) {
-	data, err := runtime.Encode(t.store, obj)
+	var data []byte
+	var err error
+	if m, ok := obj.(message); ok {
+		data, err = seal(obj, m)
+	} else {
+		data, err = runtime.Encode(t.store, obj)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode %T: %w", obj, err)
 	}
@@ -81,13 +92,15 @@ func (t *Types) Encode(obj Object) ([]byte, error) {
 // Decode reads what Encode wrote. The object may be shared: whoever only reads
 // it writes nothing.
 func (t *Types) Decode(data []byte) (Object, error) {
-	decoded, err := runtime.Decode(t.store, data)
-	if err != nil {
-		return nil, fmt.Errorf("decode stored object: %w", err)
-	}
-	obj, ok := decoded.(Object)
+	obj, _, ok := t.Open(data)
 	if !ok {
-		return nil, fmt.Errorf("decode stored object: %T has no metadata", decoded)
+		decoded, err := runtime.Decode(t.store, data)
+		if err != nil {
+			return nil, fmt.Errorf("decode stored object: %w", err)
+		}
+		if obj, ok = decoded.(Object); !ok {
+			return nil, fmt.Errorf("decode stored object: %T has no metadata", decoded)
+		}
 	}
 	if set, ok := obj.(*appsv1.StatefulSet); ok {
 		// The kind of an object inside another one is not part of protobuf.

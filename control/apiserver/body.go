@@ -43,6 +43,16 @@ func (b *body) Write(p []byte) (int, error) {
 	return b.target().Write(p)
 }
 
+// whole is Write of all that there is, which the body may keep.
+func (b *body) whole(p []byte) error {
+	if b.held == nil && len(p) < gzipFrom {
+		b.held = p
+		return nil
+	}
+	_, err := b.Write(p)
+	return err
+}
+
 func (b *body) target() io.Writer {
 	if b.gz != nil {
 		return b.gz

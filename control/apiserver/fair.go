@@ -48,6 +48,17 @@ func (s *seats) resize(places, each, together int) {
 	s.seat()
 }
 
+// try takes a place if one is free.
+func (s *seats) try() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.free <= 0 {
+		return false
+	}
+	s.free--
+	return true
+}
+
 // take waits for a place for a request of a flow until ctx ends. A StatusError
 // says that there are too many who wait.
 func (s *seats) take(ctx context.Context, flow string) error {

@@ -178,6 +178,9 @@ func (c *call) flow() flow {
 
 // sit waits for a place, for a sixth of the time that a request may take.
 func (c *call) sit(ctx context.Context, s *seats, f flow) error {
+	if s.try() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.s.cfg.RequestTimeout/6, errTooMany())
 	defer cancel()
 	err := s.take(ctx, f.of)

@@ -75,7 +75,7 @@ func (c *call) createOptions() (api.CreateOptions, api.FieldValidation, error) {
 		return api.CreateOptions{}, "", invalidOptions("CreateOptions", errs)
 	}
 	return api.CreateOptions{
-		Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: c.manager(in.FieldManager), As: c.t.as(),
+		Given: true, Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: c.manager(in.FieldManager), As: c.t.as(),
 	}, validationOr(in.FieldValidation), nil
 }
 

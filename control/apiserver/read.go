@@ -109,6 +109,10 @@ func (c *call) sendObject(code int, obj api.Object, f format) {
 	case asPartialList:
 		c.fail(errForm("you requested PartialObjectMetadataList, but the requested object is not a list (" + obj.GetObjectKind().GroupVersionKind().Kind + ")"))
 	default:
+		if f.wire() {
+			c.sendMessage(code, obj, f)
+			return
+		}
 		c.send(code, obj, f)
 	}
 }

@@ -22,13 +22,33 @@ func (c *call) readBody() ([]byte, error) {
 	if c.r.ContentLength > limit {
 		return nil, errTooLarge(limit)
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, limit))
+	data, err := readAll(http.MaxBytesReader(c.w, c.r.Body, limit), c.r.ContentLength)
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return nil, errTooLarge(limit)
 	}
 	if err != nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("read the request body: %v", err))
+	}
+	return data, nil
+}
+
+// readAll reads to the end of what is said to be of a size, -1 if of none. It
+// takes a client's word for small sizes only, or saying a size would cost the
+// server its memory.
+func readAll(r io.Reader, size int64) ([]byte, error) {
+	if size < 0 || size > chunkSize {
+		return io.ReadAll(r)
+	}
+	data := make([]byte, size)
+	for n := 0; n < len(data); {
+		more, err := r.Read(data[n:])
+		if n += more; err == io.EOF {
+			return data[:n], nil
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	return data, nil
 }
@@ -69,6 +89,12 @@ func (c *call) readObject(want schema.GroupVersionKind, validation api.FieldVali
 	data, err := c.readBody()
 	if err != nil {
 		return nil, err
+	}
+	if mediaType == runtime.ContentTypeProtobuf {
+		if obj, got, ok := c.s.cfg.Types.Open(data); ok && got == want {
+			c.keep(obj)
+			return obj, nil
+		}
 	}
 	decoder := info.Serializer
 	if validation != api.ValidationIgnore {

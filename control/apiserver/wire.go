@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -24,6 +25,16 @@ const (
 // wire tells whether a list in this format consists of the objects' stored
 // bytes.
 func (f format) wire() bool { return f.as == "" && f.info.MediaType == runtime.ContentTypeProtobuf }
+
+// sendMessage writes an object in protobuf, which is encoded in one piece.
+func (c *call) sendMessage(code int, obj api.Object, f format) {
+	data, err := c.s.cfg.Types.Encode(obj)
+	if err != nil {
+		c.fail(apierrors.NewInternalError(err))
+		return
+	}
+	c.sendWith(code, f, func(out *body) error { return out.whole(data) })
+}
 
 // sendWire writes a collection in protobuf from what is stored of its objects.
 // The answer is that of the encoder, byte for byte, at a fraction of its cost.

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/registry/kinds"
 	"wherry.dev/wherry/control/store"
 )
 
@@ -52,7 +53,7 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 	if obj.GetResourceVersion() != "" {
 		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
-	obj, key, err = r.adopt(k, key, obj)
+	obj, key, err = r.adopt(k, key, obj, opts.Given)
 	if err != nil {
 		return nil, err
 	}
@@ -104,12 +105,14 @@ func (r *Registry) ask(ctx context.Context, k *kind, key api.Key, obj api.Object
 }
 
 // adopt checks that obj is of the kind and belongs under key, and returns a
-// copy that says so itself, with its complete key.
-func (r *Registry) adopt(k *kind, key api.Key, obj api.Object) (api.Object, api.Key, error) {
+// copy, or obj itself if it is given away, that says so, with its complete key.
+func (r *Registry) adopt(k *kind, key api.Key, obj api.Object, given bool) (api.Object, api.Key, error) {
 	if reflect.TypeOf(obj) != k.goType {
 		return nil, key, apierrors.NewBadRequest(fmt.Sprintf("the object is a %T, but %s hold %s objects", obj, key.Resource, k.resource.Kind))
 	}
-	obj = copyOf(obj)
+	if !given {
+		obj = copyOf(obj)
+	}
 	obj.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
 	if !k.resource.Namespaced {
 		obj.SetNamespace("") // what manifests say there has no meaning, as in Kubernetes
@@ -209,10 +212,20 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 }
 
 func (r *Registry) validateCreate(k *kind, obj api.Object) field.ErrorList {
-	errs := apivalidation.ValidateObjectMetaAccessor(obj, k.resource.Namespaced, k.name, field.NewPath("metadata"))
+	var meta metav1.Object = obj
+	if kinds.PlainLabels(obj.GetLabels()) {
+		meta = labelled{obj}
+	}
+	errs := apivalidation.ValidateObjectMetaAccessor(meta, k.resource.Namespaced, k.name, field.NewPath("metadata"))
 	errs = append(errs, validateFinalizers(k, obj)...)
 	return append(errs, k.validate(obj)...)
 }
+
+// labelled is the metadata of an object whose labels were found to be valid.
+type labelled struct{ metav1.Object }
+
+// GetLabels hides the labels from the library.
+func (labelled) GetLabels() map[string]string { return nil }
 
 // validateFinalizers wants finalizers to be Kubernetes' own or to carry the
 // domain of whoever removes them.

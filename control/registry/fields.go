@@ -115,7 +115,7 @@ func (r *Registry) createByApply(ctx context.Context, k *kind, key api.Key, w wr
 			"uid mismatch: the provided object specified uid %s, and no existing object was found", uid))
 	}
 	entries := obj.GetManagedFields()
-	if obj, key, err = r.adopt(k, key, obj); err != nil {
+	if obj, key, err = r.adopt(k, key, obj, false); err != nil {
 		return nil, err
 	}
 	obj.SetManagedFields(entries)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"wherry.dev/wherry/control/api"
@@ -30,6 +31,31 @@ func TestPodDefaultsAndRow(t *testing.T) {
 	}
 	if got := table.Rows[0].Cells[:4]; got[0] != "a" || got[1] != "0/1" || got[2] != "Pending" || got[3] != "0" {
 		t.Errorf("row = %v", got)
+	}
+}
+
+// What is created of a given object is the same; one that was not given stays as it is.
+func TestGiven(t *testing.T) {
+	r := newRegistry(t)
+	mine, made := testPod("a"), []*corev1.Pod{}
+	before := mine.DeepCopy()
+	for _, given := range []bool{false, true} {
+		obj, err := r.Create(t.Context(), api.Pods.Key(mine.Namespace, mine.Name), mine, api.CreateOptions{Given: given})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !given && !apiequality.Semantic.DeepEqual(mine, before) {
+			t.Errorf("the object has become %v", mine)
+		}
+		made = append(made, obj.(*corev1.Pod).DeepCopy())
+		zero := int64(0)
+		if _, err := r.Delete(t.Context(), api.Pods.Key(mine.Namespace, mine.Name), api.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made[1].UID, made[1].ResourceVersion = made[0].UID, made[0].ResourceVersion
+	if !apiequality.Semantic.DeepEqual(made[0], made[1]) {
+		t.Errorf("given, it is %v, and not %v", made[1], made[0])
 	}
 }
 

@@ -35,7 +35,7 @@ func (r *Registry) Update(ctx context.Context, key api.Key, obj api.Object, opts
 	if obj, err = k.in(ctx, opts.As, obj); err != nil {
 		return nil, err
 	}
-	obj, key, err = r.adopt(k, key, obj)
+	obj, key, err = r.adopt(k, key, obj, false)
 	if err != nil {
 		return nil, err
 	}

@@ -51,6 +51,7 @@ type conn struct {
 	// Of the goroutine that reads:
 	names    map[string]string // of header fields: as on the wire to canonical
 	starting []*stream         // that wait for the end of what has arrived
+	next     chan *stream      // to a goroutine that has nothing to do
 
 	mu        sync.Mutex
 	ended     bool
@@ -58,17 +59,18 @@ type conn struct {
 	streams   map[uint32]*stream
 	last      uint32 // the newest stream
 	running   int    // handlers
+	resting   bool   // a goroutine waits for the next one
 	inflow    int    // what the client may send
 	owed      int    // what was taken in and is not yet given back to inflow
 	idleSince time.Time
 	clock     *time.Timer // of deadlines, nil until there is one
-	next      time.Time   // when it goes off; zero: it does not
+	rings     time.Time   // when it goes off; zero: it does not
 	out
 }
 
 func newConn(s *Server, ctx context.Context, nc net.Conn, handler http.Handler) *conn {
 	c := &conn{server: s, net: nc, handler: handler, ctx: ctx, reader: bufio.NewReader(nc),
-		names: map[string]string{}, streams: map[uint32]*stream{}, inflow: connWindow}
+		names: map[string]string{}, next: make(chan *stream), streams: map[uint32]*stream{}, inflow: connWindow}
 	c.common = &http.Request{Proto: "HTTP/2.0", ProtoMajor: 2, RemoteAddr: nc.RemoteAddr().String()}
 	if secure, ok := nc.(*tls.Conn); ok {
 		state := secure.ConnectionState()
@@ -146,10 +148,25 @@ func (c *conn) step() error {
 
 func (c *conn) start() {
 	for i, st := range c.starting {
-		c.jobs.Go(st.run)
+		select {
+		case c.next <- st:
+		default:
+			c.jobs.Go(func() { c.work(st) })
+		}
 		c.starting[i] = nil
 	}
 	c.starting = c.starting[:0]
+}
+
+// work runs a handler, and what comes next when that comes soon: a goroutine
+// that has grown its stack need not do so again. One of a connection waits.
+func (c *conn) work(st *stream) {
+	for st != nil && st.run() {
+		st = <-c.next
+		c.mu.Lock()
+		c.resting = false
+		c.mu.Unlock()
+	}
 }
 
 // refuse resets a stream that broke a rule.
@@ -205,6 +222,7 @@ func (c *conn) end(reason error) {
 	}
 	c.mu.Unlock()
 	c.start() // those end at once
+	close(c.next)
 	if code != http2.ErrCodeNo {
 		// Closing with unread bytes would take back what was sent last.
 		_ = c.net.SetReadDeadline(time.Now().Add(lastWords))

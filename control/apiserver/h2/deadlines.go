@@ -12,21 +12,21 @@ import (
 // so that setting a deadline is mostly a comparison.
 func (c *conn) arm(at time.Time) {
 	switch {
-	case c.ended || !c.next.IsZero() && !at.Before(c.next):
+	case c.ended || !c.rings.IsZero() && !at.Before(c.rings):
 		return
 	case c.clock == nil:
 		c.clock = time.AfterFunc(time.Until(at), c.tick)
 	default:
 		c.clock.Reset(time.Until(at))
 	}
-	c.next = at
+	c.rings = at
 }
 
 // tick ends what is past its time, and winds the clock for what comes next.
 func (c *conn) tick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.next = time.Time{}
+	c.rings = time.Time{}
 	if c.ended {
 		return
 	}

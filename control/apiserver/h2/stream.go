@@ -69,18 +69,19 @@ func tooLarge(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "the header fields of the request are too large", http.StatusRequestHeaderFieldsTooLarge)
 }
 
-// run answers the request.
-func (st *stream) run() {
+// run answers the request, and tells whether its goroutine shall wait for another.
+func (st *stream) run() (rest bool) {
 	failed := true
 	defer func() {
 		if cause := recover(); failed {
 			st.abort(cause)
 		}
-		st.leave()
+		rest = st.leave()
 	}()
 	st.handler.ServeHTTP(&st.response, st.request)
 	st.response.finish()
 	failed = false
+	return
 }
 
 // abort resets the stream because its handler panicked.
@@ -98,13 +99,17 @@ func (st *stream) abort(cause any) {
 	c.flush()
 }
 
-// leave ends what the handler had of the connection.
-func (st *stream) leave() {
+// leave ends what the handler had of the connection. Its goroutine may rest
+// if no other does.
+func (st *stream) leave() (rest bool) {
 	c := st.conn
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.running--
 	st.die(errDone)
+	rest = !c.resting
+	c.resting = true
+	return rest
 }
 
 // state is the error of a stream that has ended, or whose connection has.

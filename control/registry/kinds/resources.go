@@ -37,8 +37,10 @@ func overcommits(name corev1.ResourceName) bool {
 // validateResourceName checks the name of a resource, of containers or of
 // anything.
 func validateResourceName(name string, container bool, at *field.Path) field.ErrorList {
-	if texts := validation.IsQualifiedName(name); len(texts) > 0 {
-		return invalid(at, name, texts)
+	if !plainKey(name) {
+		if texts := validation.IsQualifiedName(name); len(texts) > 0 {
+			return invalid(at, name, texts)
+		}
 	}
 	switch {
 	case strings.Contains(name, "/"), hugePages(name):

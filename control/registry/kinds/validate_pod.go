@@ -47,7 +47,9 @@ func (v *podValidator) all(at *field.Path) (errs field.ErrorList) {
 	errs = append(errs, v.containers(at)...)
 	errs = append(errs, v.policies(at)...)
 	errs = append(errs, v.names(at)...)
-	errs = append(errs, metav1validation.ValidateLabels(v.spec.NodeSelector, at.Child("nodeSelector"))...)
+	if !PlainLabels(v.spec.NodeSelector) {
+		errs = append(errs, metav1validation.ValidateLabels(v.spec.NodeSelector, at.Child("nodeSelector"))...)
+	}
 	errs = append(errs, validateTolerations(v.spec.Tolerations, at.Child("tolerations"))...)
 	errs = append(errs, validateAffinity(v.spec.Affinity, at.Child("affinity"))...)
 	errs = append(errs, validateSpread(v.spec.TopologySpreadConstraints, at.Child("topologySpreadConstraints"))...)
@@ -115,11 +117,13 @@ func validateIDs(at *field.Path, user, group *int64) (errs field.ErrorList) {
 // names checks the fields that name other things.
 func (v *podValidator) names(at *field.Path) (errs field.ErrorList) {
 	s := v.spec
-	if s.ServiceAccountName != "" {
+	if s.ServiceAccountName != "" && !plainDomain(s.ServiceAccountName) {
 		errs = append(errs, invalid(at.Child("serviceAccountName"), s.ServiceAccountName, apivalidation.ValidateServiceAccountName(s.ServiceAccountName, false))...)
 	}
 	if s.NodeName != "" {
-		errs = append(errs, invalid(at.Child("nodeName"), s.NodeName, apivalidation.NameIsDNSSubdomain(s.NodeName, false))...)
+		if !plainDomain(s.NodeName) {
+			errs = append(errs, invalid(at.Child("nodeName"), s.NodeName, apivalidation.NameIsDNSSubdomain(s.NodeName, false))...)
+		}
 		if len(s.SchedulingGates) > 0 {
 			errs = append(errs, field.Forbidden(at.Child("nodeName"), "cannot be set until all schedulingGates have been cleared"))
 		}
@@ -133,7 +137,7 @@ func (v *podValidator) names(at *field.Path) (errs field.ErrorList) {
 	if s.Subdomain != "" {
 		errs = append(errs, invalid(at.Child("subdomain"), s.Subdomain, validation.IsDNS1123Label(s.Subdomain))...)
 	}
-	if s.SchedulerName != "" {
+	if s.SchedulerName != "" && !plainKey(s.SchedulerName) {
 		errs = append(errs, invalid(at.Child("schedulerName"), s.SchedulerName, validation.IsQualifiedName(s.SchedulerName))...)
 	}
 	if s.RuntimeClassName != nil {

@@ -13,7 +13,9 @@ import (
 func validateTolerations(list []corev1.Toleration, at *field.Path) (errs field.ErrorList) {
 	for i, t := range list {
 		at := at.Index(i)
-		if t.Key != "" {
+		if plainKey(t.Key) {
+			// as almost always
+		} else if t.Key != "" {
 			errs = append(errs, metav1validation.ValidateLabelName(t.Key, at.Child("key"))...)
 		} else if t.Operator != corev1.TolerationOpExists {
 			errs = append(errs, field.Invalid(at.Child("operator"), t.Operator, "operator must be Exists when `key` is empty, which means \"match all values and all keys\""))
@@ -23,7 +25,9 @@ func validateTolerations(list []corev1.Toleration, at *field.Path) (errs field.E
 		}
 		switch t.Operator {
 		case corev1.TolerationOpEqual, "":
-			errs = append(errs, invalid(at.Child("operator"), t.Value, validation.IsValidLabelValue(t.Value))...)
+			if !plainName(t.Value) {
+				errs = append(errs, invalid(at.Child("operator"), t.Value, validation.IsValidLabelValue(t.Value))...)
+			}
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
 				errs = append(errs, field.Invalid(at.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))

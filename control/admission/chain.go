@@ -78,7 +78,7 @@ type Config struct {
 	// Kinds finds the resource of a kind in which policies have their
 	// parameters; nil: none can be found.
 	Kinds func(schema.GroupVersionKind) (api.Resource, bool)
-	// PolicyMetrics counts what ValidatingAdmissionPolicies say; nil: nothing does.
+	// PolicyMetrics counts what admission policies say and do; nil: nothing does.
 	PolicyMetrics *policy.Metrics
 	// Quotas is what ResourceQuotas are charged through: the controller that
 	// counts what they use has to have the same. nil: one of its own.

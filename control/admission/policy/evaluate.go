@@ -35,7 +35,8 @@ type result struct {
 	failures []failure
 	notes    []note
 	// broken are notes that could not be made, which refuses the request whatever
-	// the binding does with failures.
+	// the binding does with failures, as by Kubernetes' API server: under the
+	// policy Fail, and of a wrong type under Ignore, too.
 	broken []string
 	// ignored are validations that could not be evaluated, which the policy lets
 	// pass.

@@ -183,7 +183,7 @@ func (m *Mutating) invoke(ctx context.Context, r *api.AdmissionRequest, state *r
 		return nil
 	}
 	before := r.Object
-	if err := m.patch(ctx, r, p, as, param); err != nil {
+	if err := m.patch(ctx, r, p, binding, as, param); err != nil {
 		if status := apierrors.APIStatus(nil); errors.As(err, &status) {
 			return err
 		}

@@ -89,13 +89,55 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("%s passes", name)
 		}
 	}
+	counts(t, registry, "apiserver_validating_admission_policy_check_total",
+		"enforcement_action=allow error_type=invalid_error policy=lax policy_binding=l 1",
+		"enforcement_action=audit error_type=invalid_error policy=p policy_binding=b 1",
+		"enforcement_action=audit error_type=no_error policy=p policy_binding=b 2",
+		"enforcement_action=deny error_type=invalid_error policy=p policy_binding=b 1",
+		"enforcement_action=deny error_type=no_error policy=p policy_binding=b 2",
+		"enforcement_action=warn error_type=invalid_error policy=p policy_binding=w 1",
+		"enforcement_action=warn error_type=no_error policy=p policy_binding=w 2")
+}
+
+// TestMetricsOfNotes: an audit annotation that cannot be made counts as what it
+// does, a refusal, whatever the binding says.
+func TestMetricsOfNotes(t *testing.T) {
+	b := newBed(t)
+	registry := prometheus.NewRegistry()
+	b.metrics.Register(registry)
+	b.policy("p", `auditAnnotations: [{key: k, valueExpression: "string(object.data.none)"}]`)
+	b.binding("b", "p", "validationActions: [Audit]")
+	if _, err := b.create(api.ConfigMaps, configMap("bad")); err == nil {
+		t.Error("a note that cannot be made passes")
+	}
+	counts(t, registry, "apiserver_validating_admission_policy_check_total",
+		"enforcement_action=deny error_type=invalid_error policy=p policy_binding=b 1")
+}
+
+// TestMetricsOfMutations: each mutation counts, by what became of it.
+func TestMetricsOfMutations(t *testing.T) {
+	b := newBed(t)
+	registry := prometheus.NewRegistry()
+	b.metrics.Register(registry)
+	b.mutation("p", "configmaps", change("[JSONPatch{op: 'add', path: '/data/b', value: object.data.a}]"), "")
+	b.must(api.ConfigMaps, configMap("good", "a", "x"))
+	if _, err := b.create(api.ConfigMaps, configMap("bad")); err == nil {
+		t.Error("a mutation that cannot be made passes")
+	}
+	counts(t, registry, "apiserver_mutating_admission_policy_check_total",
+		"error_type=invalid_error policy=p policy_binding=p-binding 1", "error_type=no_error policy=p policy_binding=p-binding 1")
+}
+
+// counts holds the values of a counter, each with its labels.
+func counts(t *testing.T, registry *prometheus.Registry, name string, want ...string) {
+	t.Helper()
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	for _, family := range families {
-		if family.GetName() != "apiserver_validating_admission_policy_check_total" {
+		if family.GetName() != name {
 			continue
 		}
 		for _, m := range family.GetMetric() {
@@ -107,15 +149,6 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	slices.Sort(got)
-	want := []string{
-		"enforcement_action=allow error_type=invalid_error policy=lax policy_binding=l 1",
-		"enforcement_action=audit error_type=invalid_error policy=p policy_binding=b 1",
-		"enforcement_action=audit error_type=no_error policy=p policy_binding=b 2",
-		"enforcement_action=deny error_type=invalid_error policy=p policy_binding=b 1",
-		"enforcement_action=deny error_type=no_error policy=p policy_binding=b 2",
-		"enforcement_action=warn error_type=invalid_error policy=p policy_binding=w 1",
-		"enforcement_action=warn error_type=no_error policy=p policy_binding=w 2",
-	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -27,7 +28,7 @@ func runtimeOf(obj api.Object) runtime.Object {
 
 // patch applies the policy's mutations one after the other, each to what the
 // one before it has made.
-func (m *Mutating) patch(ctx context.Context, r *api.AdmissionRequest, p *mutator, as api.Resource, param api.Object) error {
+func (m *Mutating) patch(ctx context.Context, r *api.AdmissionRequest, p *mutator, binding string, as api.Resource, param api.Object) error {
 	ns, err := newScene(&m.cfg, r).namespace(ctx)
 	if err != nil {
 		return err
@@ -37,27 +38,37 @@ func (m *Mutating) patch(ctx context.Context, r *api.AdmissionRequest, p *mutato
 		return err
 	}
 	for _, patcher := range p.patchers {
-		in, err := expr.NewInput(ctx, r, as, m.cfg.Authorizer)
+		began := time.Now()
+		err := m.mutate(ctx, r, p, patcher, as, param, patch.Request{MatchedResource: as.GVR(), Namespace: ns, TypeConverter: merging})
+		m.cfg.Metrics.mutated(p.Name, binding, err, time.Since(began))
 		if err != nil {
 			return err
 		}
-		shown := in.Attributes.VersionedObject.Object()
-		made, err := patcher.Patch(p.program.Context(ctx), patch.Request{
-			MatchedResource: as.GVR(), VersionedAttributes: in.Attributes, ObjectInterfaces: one{of: shown, kind: in.Attributes.VersionedKind},
-			OptionalVariables: in.Bindings(runtimeOf(param)), Namespace: ns, TypeConverter: merging,
-		}, celconfig.RuntimeCELCostBudget)
-		if err != nil {
-			return err
-		}
-		changed, err := like(shown, made)
-		if err != nil {
-			return err
-		}
-		if r.Object, err = r.Views.Accept(ctx, changed, as); err != nil {
-			return err
-		}
-		r.Default(r.Object)
 	}
+	return nil
+}
+
+// mutate applies one mutation; with has what all mutations of a request share.
+func (m *Mutating) mutate(ctx context.Context, r *api.AdmissionRequest, p *mutator, patcher patch.Patcher, as api.Resource, param api.Object, with patch.Request) error {
+	in, err := expr.NewInput(ctx, r, as, m.cfg.Authorizer)
+	if err != nil {
+		return err
+	}
+	shown := in.Attributes.VersionedObject.Object()
+	with.VersionedAttributes, with.ObjectInterfaces = in.Attributes, one{of: shown, kind: in.Attributes.VersionedKind}
+	with.OptionalVariables = in.Bindings(runtimeOf(param))
+	made, err := patcher.Patch(p.program.Context(ctx), with, celconfig.RuntimeCELCostBudget)
+	if err != nil {
+		return err
+	}
+	changed, err := like(shown, made)
+	if err != nil {
+		return err
+	}
+	if r.Object, err = r.Views.Accept(ctx, changed, as); err != nil {
+		return err
+	}
+	r.Default(r.Object)
 	return nil
 }
 

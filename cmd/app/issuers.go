@@ -31,5 +31,6 @@ func (i *Issuers) addTo(f *pflag.FlagSet) {
 
 // openIssuers reads the configuration; nil: there are no issuers.
 func (c *Cluster) openIssuers() (*oidc.Issuers, error) {
-	return oidc.New(oidc.Config{Settings: c.cfg.Issuers.Settings, File: c.cfg.Issuers.File, Reserved: []string{auth.ServerAudience}, Log: c.log("issuers")})
+	return oidc.New(oidc.Config{Settings: c.cfg.Issuers.Settings, File: c.cfg.Issuers.File, Reserved: []string{auth.ServerAudience}, Log: c.log("issuers"),
+		Dial: c.callouts.DialHost})
 }

@@ -244,6 +244,26 @@ func (c *Clients) DialService(s Service) func(ctx context.Context, network, addr
 	}
 }
 
+// outside is how long a connection to somewhere else may take.
+const outside = 30 * time.Second
+
+// DialHost connects as the machine does, but for the names that Services have
+// in the cluster ("name.namespace.svc", also with the cluster's domain behind
+// it), which the machine does not know: those lead to one of the Service's
+// endpoints.
+func (c *Clients) DialHost(ctx context.Context, network, address string) (net.Conn, error) {
+	if host, port, err := net.SplitHostPort(address); err == nil {
+		if namespace, name, ok := serviceIn(host); ok {
+			if address, err = c.cfg.Resolve(ctx, namespace, name, port); err != nil {
+				return nil, err
+			}
+			return c.dial(ctx, network, address)
+		}
+	}
+	d := net.Dialer{Timeout: outside}
+	return d.DialContext(ctx, network, address)
+}
+
 func (c *Clients) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if c.cfg.Dial != nil {
 		return c.cfg.Dial(ctx, network, address)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -41,6 +42,20 @@ func Resolve(ctx context.Context, c api.Client, namespace, name, port string) (s
 		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no endpoints available for service %q", name))
 	}
 	return hosts[rand.IntN(len(hosts))], nil
+}
+
+// clusterDomain is what may follow the names of Services.
+const clusterDomain = ".cluster.local"
+
+// serviceIn reads the name of a Service in a host's.
+func serviceIn(host string) (namespace, name string, ok bool) {
+	host = strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(host), "."), clusterDomain)
+	host, ok = strings.CutSuffix(host, ".svc")
+	if !ok {
+		return "", "", false
+	}
+	name, namespace, ok = strings.Cut(host, ".")
+	return namespace, name, ok && name != "" && namespace != "" && !strings.Contains(namespace, ".")
 }
 
 // servicePort returns the name of the port that a request means.

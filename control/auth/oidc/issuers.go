@@ -36,6 +36,8 @@ type Config struct {
 	// Reserved are issuers that nobody else may be: the cluster's own.
 	Reserved []string
 	Log      *slog.Logger // nil: nothing is logged
+	// Dial connects to issuers; nil: as the machine does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// LookEvery is how often the file is looked at; zero: every ten seconds.
 	LookEvery time.Duration
 }
@@ -73,6 +75,9 @@ func New(cfg Config) (*Issuers, error) {
 	cfg.LookEvery = cmp.Or(cfg.LookEvery, 10*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
 	}
 	i := &Issuers{cfg: cfg}
 	var err error
@@ -195,7 +200,7 @@ func (i *Issuers) make(ctx context.Context, config *apiserver.AuthenticationConf
 	}
 	for _, each := range config.JWT {
 		transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: time.Minute,
-			DialContext: (&net.Dialer{Timeout: 30 * time.Second}).DialContext, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+			DialContext: i.cfg.Dial, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 		if bundle := each.Issuer.CertificateAuthority; bundle != "" {
 			transport.TLSClientConfig.RootCAs = x509.NewCertPool()
 			transport.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(bundle)) // which check has read

@@ -22,7 +22,8 @@ const modulePath = "wherry.dev/wherry/"
 // wings is a mistake of design, not of this table.
 var mayImport = map[string][]string{
 	// layer 0
-	"control/api":     {},
+	"control/api":     {"control/recent"},
+	"control/recent":  {},
 	"control/store":   {},
 	"runtime/sandbox": {},
 	// layer 1
@@ -50,7 +51,7 @@ var mayImport = map[string][]string{
 	"control/registry":              {"control/api", "control/store", "control/auth", "control/registry/custom", "control/registry/kinds", "control/registry/managed", "control/registry/sealed"},
 	"control/registry/custom":       {"control/api", "control/registry/kinds"},
 	"control/registry/kinds":        {"control/api"},
-	"control/registry/managed":      {"control/api"},
+	"control/registry/managed":      {"control/api", "control/recent"},
 	"control/registry/registrytest": {"control/api", "control/registry", "control/store"},
 	"control/registry/managed/gen":  {},
 	"control/admission/webhooks":    {"control/api", "control/auth", "control/reconcile", "control/callout", "control/admission/expr", "control/admission/match"},

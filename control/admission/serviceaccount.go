@@ -3,10 +3,12 @@ package admission
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
 
 	"wherry.dev/wherry/control/api"
@@ -114,6 +116,22 @@ func automount(pod *corev1.Pod, account *corev1.ServiceAccount) bool {
 	return account.AutomountServiceAccountToken == nil || *account.AutomountServiceAccountToken
 }
 
+// tokenSuffix makes the volume's name as random as Kubernetes', but the same for
+// all pods of one controller: they then say the same in their specs, which is
+// kept once (api.Types).
+func tokenSuffix(pod *corev1.Pod) string {
+	owner := metav1.GetControllerOfNoCopy(pod)
+	if owner == nil {
+		return utilrand.String(tokenSuffixLength)
+	}
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(owner.UID)) // cannot fail
+	return utilrand.SafeEncodeString(fmt.Sprintf("%0*d", tokenSuffixLength, hash.Sum64()%1e5))
+}
+
+// tokenSuffixLength is Kubernetes'.
+const tokenSuffixLength = 5
+
 // mountToken adds the volume with token, authority and namespace to every
 // container that has nothing of its own at that place.
 func mountToken(pod *corev1.Pod) {
@@ -125,7 +143,7 @@ func mountToken(pod *corev1.Pod) {
 	}
 	needed, exists := false, name != ""
 	if !exists {
-		name = "kube-api-access-" + utilrand.String(5)
+		name = "kube-api-access-" + tokenSuffix(pod)
 	}
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for i := range containers {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"reflect"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -41,7 +42,8 @@ type Types struct {
 	store  *protobuf.Serializer
 
 	envelopes  envelopes
-	quantities quantities
+	pods       *pods
+	quantities *quantities
 }
 
 // NewTypes registers the served groups. It fails only when two of them
@@ -65,11 +67,17 @@ func NewTypes() (*Types, error) {
 	if err != nil {
 		return nil, err
 	}
+	rendered := &quantities{}
+	sharing, err := newPods(rendered)
+	if err != nil {
+		return nil, err
+	}
 	return &Types{
 		Scheme: scheme, envelopes: known,
 		Codecs: serializer.NewCodecFactory(scheme),
 		Strict: serializer.NewCodecFactory(scheme, serializer.EnableStrict),
 		store:  protobuf.NewSerializer(scheme, scheme),
+		pods:   sharing, quantities: rendered,
 	}, nil
 }
 
@@ -89,9 +97,14 @@ func (t *Types) Encode(obj Object) ([]byte, error) {
 	return data, nil
 }
 
-// Decode reads what Encode wrote. The object may be shared: whoever only reads
-// it writes nothing.
+// Decode reads what Encode wrote. The object may be shared, and has parts in
+// common with others (pods): whoever only reads it writes nothing, and nobody may
+// change it.
 func (t *Types) Decode(data []byte) (Object, error) {
+	if pod := t.pods.decode(data); pod != nil {
+		t.quantities.render(reflect.ValueOf(pod).Elem())
+		return pod, nil
+	}
 	obj, _, ok := t.Open(data)
 	if !ok {
 		decoded, err := runtime.Decode(t.store, data)
@@ -108,7 +121,7 @@ func (t *Types) Decode(data []byte) (Object, error) {
 			set.Spec.VolumeClaimTemplates[i].SetGroupVersionKind(PersistentVolumeClaims.GVK())
 		}
 	}
-	t.quantities.render(obj)
+	t.quantities.render(reflect.ValueOf(obj).Elem())
 	return obj, nil
 }
 

@@ -22,9 +22,8 @@ type visit func(reflect.Value)
 
 var quantityType = reflect.TypeFor[resource.Quantity]()
 
-// render works on what obj points to.
-func (q *quantities) render(obj Object) {
-	v := reflect.ValueOf(obj).Elem()
+// render works on an addressable value, mostly what an object points to.
+func (q *quantities) render(v reflect.Value) {
 	q.mu.RLock()
 	walk, known := q.visits[v.Type()]
 	q.mu.RUnlock()

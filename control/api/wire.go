@@ -15,6 +15,8 @@ const (
 	tagTypeMeta = 1<<3 | 2 // of runtime.Unknown
 	tagRaw      = 2<<3 | 2 // of runtime.Unknown
 	tagMetadata = 1<<3 | 2 // of every kind
+	tagSpec     = 2<<3 | 2 // of pods, and of most others
+	tagStatus   = 3<<3 | 2
 	tagVersion  = 6<<3 | 2 // resourceVersion, of ObjectMeta
 )
 

@@ -6,6 +6,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"wherry.dev/wherry/control/recent"
 )
 
 // maxTexts bounds how many texts are kept; twice as many may be in use.
@@ -15,7 +17,7 @@ const maxTexts = 2048
 // the same, so that a hundred thousand pods share some texts, and reading one
 // is to look it up. It is safe for concurrent use.
 type Texts struct {
-	kept recent[*text] // by content
+	kept recent.Values[*text] // by content
 }
 
 // text is one FieldsV1 and, once somebody needed it, what it says. Neither is
@@ -39,10 +41,10 @@ func (t *Texts) Share(entries []metav1.ManagedFieldsEntry) {
 
 func (t *Texts) of(fields *metav1.FieldsV1) *text {
 	raw := fields.GetRawBytes()
-	if known, ok := t.kept.get(raw); ok {
+	if known, ok := t.kept.Get(raw); ok {
 		return known
 	}
-	return t.kept.keep(raw, &text{fields: fields})
+	return t.kept.Keep(raw, &text{fields: fields})
 }
 
 // set reads fields. The set is shared.

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/recent"
 )
 
 // Kind is what a Tracker knows of one kind of object.
@@ -71,7 +72,7 @@ type Common struct {
 
 // NewCommon returns what trackers of the kinds of a scheme share.
 func NewCommon(scheme *runtime.Scheme) *Common {
-	return &Common{Texts: Texts{kept: recent[*text]{limit: maxTexts}}, builtin: sync.OnceValues(func() (managedfields.TypeConverter, error) { return Builtin(scheme) })}
+	return &Common{Texts: Texts{kept: recent.Values[*text]{Limit: maxTexts}}, builtin: sync.OnceValues(func() (managedfields.TypeConverter, error) { return Builtin(scheme) })}
 }
 
 // NewTracker returns a tracker for a kind.

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"wherry.dev/wherry/control/api"
+	"wherry.dev/wherry/control/recent"
 )
 
 // maxUpdaters is from how many entries of updates on the oldest are joined.
@@ -31,8 +32,8 @@ type quick struct {
 	shape   *shape
 	typ     reflect.Type
 	empty   api.Object
-	seen    recent[*change] // by signature
-	signing sync.Pool       // of *comparison
+	seen    recent.Values[*change] // by signature
+	signing sync.Pool              // of *comparison
 }
 
 // ownerless are the fields that no manager owns.
@@ -77,7 +78,7 @@ func (t *Tracker) makeQuick(key managerKey) (*quick, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &quick{version: key.version.String(), typ: reflect.TypeOf(empty), empty: empty, seen: recent[*change]{limit: maxChanges}}
+	q := &quick{version: key.version.String(), typ: reflect.TypeOf(empty), empty: empty, seen: recent.Values[*change]{Limit: maxChanges}}
 	made := shapes{schema: typed.Schema(), made: map[shapeKey]*shape{}}
 	paths := ownerless()
 	if key.reset != "" {
@@ -116,7 +117,7 @@ func (q *quick) change(live, obj api.Object) *change {
 	if signed.unsure {
 		return nil
 	}
-	if known, ok := q.seen.get(signed.sign); ok {
+	if known, ok := q.seen.Get(signed.sign); ok {
 		return known
 	}
 	c := comparison{path: make(fieldpath.Path, 0, 16)}
@@ -126,7 +127,7 @@ func (q *quick) change(live, obj api.Object) *change {
 	}
 	made := &change{removed: &c.removed.Set, changed: &c.changed.Set}
 	made.roots = rootsOf(made.changed, made.removed)
-	return q.seen.keep(signed.sign, made)
+	return q.seen.Keep(signed.sign, made)
 }
 
 // text is what is changed as FieldsV1.

@@ -123,6 +123,36 @@ func (d Density) endpoints(ctx context.Context, replicas int) error {
 	})
 }
 
+// quietTime is how long no event comes when all are written.
+const quietTime = time.Second
+
+// Quiet waits until all events of the namespace are written: they come after
+// everything else, so that those who wait for pods do not wait for events.
+func (d Density) Quiet(ctx context.Context) error {
+	key := api.Events.Key(d.Namespace, "")
+	list, err := d.Client.List(ctx, key, api.ListOptions{Limit: 1})
+	if err != nil {
+		return fmt.Errorf("list events: %w", err)
+	}
+	events, err := d.Client.Watch(ctx, key, api.ListOptions{ResourceVersion: list.ResourceVersion})
+	if err != nil {
+		return fmt.Errorf("watch events: %w", err)
+	}
+	defer events.Stop()
+	for {
+		waiting, cancel := context.WithTimeout(ctx, quietTime)
+		_, err := events.Next(waiting)
+		quiet := waiting.Err() != nil && ctx.Err() == nil
+		cancel()
+		if quiet {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("wait for the end of events: %w", err)
+		}
+	}
+}
+
 // follow keeps a collection's objects by name until done likes them.
 func follow(ctx context.Context, client api.Client, key api.Key, options api.ListOptions, done func(map[string]api.Object) bool) error {
 	list, err := client.List(ctx, key, options)

@@ -29,8 +29,9 @@ var (
 //	go test ./bench -run '^$' -bench Density -benchtime 1x -args -density.pods 100 -density.guest go
 //
 // KiB/pod is the process' resident memory beyond the empty cluster's, API
-// objects included, per pod; idle-%core is the share of one core that the
-// process uses while all pods idle. (Linux)
+// objects included, per pod; cpu-us/pod is the processor time until they are
+// ready, later-cpu-us/pod that until their events are written; idle-%core is the
+// share of one core that the process uses while all pods idle. (Linux)
 func BenchmarkDensity(b *testing.B) {
 	n := *densityPods
 	c := clustertest.New(b, func(cfg *app.Config) {
@@ -58,10 +59,17 @@ func BenchmarkDensity(b *testing.B) {
 	scale(1)
 	scale(0)
 	address := netip.MustParseAddr(ip)
-	var up, down, kib, idle, goroutines float64
+	var up, down, kib, idle, goroutines, cpu, later float64
 	for b.Loop() {
 		memory, routines := resident(b), runtime.NumGoroutine()
+		used := processorTime()
 		up += scale(n).Seconds()
+		ready := processorTime()
+		cpu += float64((ready - used).Microseconds()) / float64(n)
+		if err := d.Quiet(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		later += float64((processorTime() - ready).Microseconds()) / float64(n)
 		if err := bench.Answered(b.Context(), "http://"+netip.AddrPortFrom(address, 8080).String()+"/"); err != nil {
 			b.Fatal(err)
 		}
@@ -76,6 +84,8 @@ func BenchmarkDensity(b *testing.B) {
 	b.ReportMetric(0, "ns/op") // the sum of unlike things
 	b.ReportMetric(float64(2*n)*rounds/up, "up-pods/s")
 	b.ReportMetric(float64(2*n)*rounds/down, "down-pods/s")
+	b.ReportMetric(cpu/rounds, "cpu-us/pod")
+	b.ReportMetric(later/rounds, "later-cpu-us/pod")
 	b.ReportMetric(kib/rounds, "KiB/pod")
 	b.ReportMetric(goroutines/rounds, "goroutines/pod")
 	b.ReportMetric(100*idle/rounds, "idle-%core")

@@ -87,10 +87,6 @@ func (e *Env) climb(ctx context.Context, rec *Recorder, d Density) (result.Run, 
 		return result.Run{}, nil, err
 	}
 	var up time.Duration
-	perPod := func(pods int) (float64, error) {
-		now, err := e.usage()
-		return float64(now.Memory-empty.Memory) / 1024 / float64(pods), err
-	}
 	for _, pods := range stepsTo(e.Pods) {
 		waiting, cancel := context.WithTimeout(ctx, patience+time.Duration(pods)*100*time.Millisecond)
 		took, err := d.Scale(waiting, pods)
@@ -101,42 +97,63 @@ func (e *Env) climb(ctx context.Context, rec *Recorder, d Density) (result.Run, 
 		up += took
 		point := result.Point{X: float64(pods), Metrics: []result.Metric{{Value: up.Seconds(), Unit: "s"}}}
 		if e.Usage != nil {
-			kib, err := perPod(pods)
+			now, err := e.usage()
 			if err != nil {
 				return result.Run{}, curve, err
 			}
-			point.Metrics = append(point.Metrics, result.Metric{Value: kib, Unit: "KiB/pod"})
+			point.Metrics = append(point.Metrics, result.Metric{Value: now.since(empty).kibEach(pods), Unit: "KiB/pod"})
 		}
 		curve = append(curve, point)
 		rec.Say("density: %d pods after %.1f s", pods, up.Seconds())
 	}
 	run := result.Run{Count: int64(e.Pods), Metrics: []result.Metric{{Value: float64(e.Pods) / up.Seconds(), Unit: "up-pods/s"}}}
 	if e.Usage != nil {
-		before, err := e.usage()
+		held, err := e.stay(ctx, d, empty)
 		if err != nil {
 			return run, curve, err
 		}
-		began := time.Now()
-		sleep(ctx, e.Idle) // the quantity itself: what happens while nothing does
-		idle := time.Since(began)
-		after, err := e.usage()
-		if err != nil {
-			return run, curve, err
-		}
-		kib, err := perPod(e.Pods)
-		if err != nil {
-			return run, curve, err
-		}
-		run.Metrics = append(run.Metrics, result.Metric{Value: kib, Unit: "KiB/pod"})
-		if e.Idle > 0 {
-			run.Metrics = append(run.Metrics, result.Metric{Value: 100 * float64(after.CPU-before.CPU) / float64(idle), Unit: "idle-%core"})
-		}
+		run.Metrics = append(run.Metrics, held...)
 	}
 	down, err := d.Scale(ctx, 0)
 	if err == nil {
 		run.Metrics = append(run.Metrics, result.Metric{Value: float64(e.Pods) / down.Seconds(), Unit: "down-pods/s"})
 	}
 	return run, curve, err
+}
+
+// stay measures what pods that have just come have used since the cluster was
+// empty, what is written of them afterwards, and what they use when nothing
+// happens any more.
+func (e *Env) stay(ctx context.Context, d Density, empty Usage) ([]result.Metric, error) {
+	ready, err := e.usage()
+	if err != nil {
+		return nil, err
+	}
+	quieting, cancel := context.WithTimeout(ctx, patience+time.Duration(e.Pods)*100*time.Millisecond)
+	defer cancel()
+	if err := d.Quiet(quieting); err != nil {
+		return nil, err
+	}
+	before, err := e.usage()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	sleep(ctx, e.Idle) // the quantity itself: what happens while nothing does
+	idle := time.Since(began)
+	after, err := e.usage()
+	if err != nil {
+		return nil, err
+	}
+	metrics := []result.Metric{
+		{Value: ready.since(empty).cpuEach(e.Pods), Unit: "cpu-us/pod"},
+		{Value: before.since(ready).cpuEach(e.Pods), Unit: "later-cpu-us/pod"},
+		{Value: after.since(empty).kibEach(e.Pods), Unit: "KiB/pod"},
+	}
+	if e.Idle > 0 {
+		metrics = append(metrics, result.Metric{Value: 100 * float64(after.CPU-before.CPU) / float64(idle), Unit: "idle-%core"})
+	}
+	return metrics, nil
 }
 
 func (e *Env) usage() (Usage, error) {
@@ -206,7 +223,7 @@ func scheduleRate(ctx context.Context, env *Env, rec *Recorder) (err error) {
 			if err != nil {
 				return result.Run{}, nil, err
 			}
-			metrics = append(metrics, result.Metric{Value: float64((after.CPU - before.CPU).Microseconds()) / float64(env.Flood), Unit: "cpu-us/pod"})
+			metrics = append(metrics, result.Metric{Value: after.since(before).cpuEach(env.Flood), Unit: "cpu-us/pod"})
 		}
 		gone := Density{Client: env.Client, Namespace: env.Namespace, Name: name}
 		return result.Run{Count: int64(env.Flood), Metrics: metrics}, nil, gone.drain(ctx)

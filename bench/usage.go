@@ -13,6 +13,16 @@ import (
 // that Go runs on.
 const clockTick = 10 * time.Millisecond
 
+// since is what was used after before.
+func (u Usage) since(before Usage) Usage {
+	return Usage{Memory: u.Memory - before.Memory, CPU: u.CPU - before.CPU}
+}
+
+// cpuEach and kibEach are the use of each of so many pods, in microseconds and
+// KiB.
+func (u Usage) cpuEach(pods int) float64 { return float64(u.CPU.Microseconds()) / float64(pods) }
+func (u Usage) kibEach(pods int) float64 { return float64(u.Memory) / 1024 / float64(pods) }
+
 // ProcessUsage returns what a process of this machine uses (Linux' /proc).
 func ProcessUsage(pid int) (Usage, error) {
 	dir := fmt.Sprintf("/proc/%d/", pid)

@@ -23,6 +23,10 @@ const (
 	eventBacklog  = 2500        // per writer; more than that is dropped, never waited for
 	dropsTold     = time.Minute // how often dropped events are told of
 	eventAttempts = 5
+	// eventDelay is how long an event waits before it is written. What it tells
+	// of is often one step of several that somebody waits for, such as the start
+	// of a pod: each write would hold up the next of them for a sync of the disk.
+	eventDelay = 20 * time.Millisecond
 )
 
 // Recorder writes core/v1 Events through the client. It never blocks its
@@ -157,6 +161,10 @@ func (s *eventSink) write(ctx context.Context, queue <-chan *corev1.Event) {
 		case <-ctx.Done():
 			return
 		case event := <-queue:
+			// Who waits for his turn behind others has waited long enough.
+			if wait := time.Until(event.FirstTimestamp.Add(eventDelay)); wait > 0 {
+				pause(ctx, wait)
+			}
 			event, series, keep := correlate.observe(event, time.Now())
 			if keep {
 				s.store(ctx, event, series)

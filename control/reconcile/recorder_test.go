@@ -140,3 +140,24 @@ func TestRecorderNeverBlocks(t *testing.T) {
 		r.Event(pod("web", "1", "5", ""), corev1.EventTypeNormal, "R", "%d", n)
 	}
 }
+
+// TestEventsLetOthersGoFirst: an event is written a moment after what it tells
+// of, and a thousand of them wait no longer than one.
+func TestEventsLetOthersGoFirst(t *testing.T) {
+	s := &eventStore{}
+	recording(t, s, func(r *Recorder) {
+		for n := range 1000 {
+			r.Event(pod(fmt.Sprint("web-", n), "1", "5", ""), corev1.EventTypeNormal, "Started", "Container started")
+		}
+		time.Sleep(eventDelay - 1)
+		synctest.Wait()
+		if n := len(s.all()); n > 0 {
+			t.Errorf("%d events were in a hurry", n)
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		if n := len(s.all()); n != 1000 {
+			t.Errorf("%d events of 1000 are written", n)
+		}
+	})
+}

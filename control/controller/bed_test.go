@@ -218,9 +218,14 @@ func update[T api.Object](b *bed, key api.Key, subresource string, change func(T
 	}
 }
 
-// events returns the reasons of the Events about an object, in no order.
+// eventsLater is more than how long events wait before they are written.
+const eventsLater = 50 * time.Millisecond
+
+// events returns the reasons of the Events about an object, in no order, once
+// those of what has happened are written.
 func (b *bed) events(name string) string {
 	b.t.Helper()
+	b.pass(eventsLater)
 	list, err := b.api.List(b.ctx, api.Events.Key("", ""), api.ListOptions{})
 	if err != nil {
 		b.t.Fatal(err)

@@ -139,4 +139,5 @@ func processLabels() map[string]string {
 
 // remoteResources are the kinds that a node elsewhere uses.
 var remoteResources = []api.Resource{api.Nodes, api.Pods, api.Services, api.EndpointSlices, api.Leases, api.Events,
-	api.ConfigMaps, api.Secrets, api.ServiceAccounts, api.PersistentVolumeClaims, api.PersistentVolumes}
+	api.ConfigMaps, api.Secrets, api.ServiceAccounts, api.PersistentVolumeClaims, api.PersistentVolumes,
+	api.RuntimeClasses}

@@ -112,7 +112,11 @@ func (w *worker) prepare(ctx context.Context, in input) (wait time.Duration, ok 
 	if pending := w.boxRetry.pending(); pending > 0 {
 		return pending, false
 	}
-	box, err := w.agent.cfg.Runtime.Create(ctx, w.sandboxPod(pod))
+	var box sandbox.Sandbox
+	err := w.handled(ctx, pod)
+	if err == nil {
+		box, err = w.agent.cfg.Runtime.Create(ctx, w.sandboxPod(pod))
+	}
 	if err != nil {
 		w.agent.recorder.Event(pod, corev1.EventTypeWarning, "FailedCreatePodSandBox", "Failed to create pod sandbox: %v", err)
 		return w.boxRetry.failed(time.Second, time.Minute), false

@@ -13,13 +13,13 @@ import (
 func TestSeatsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSeats(1)
-		if err := s.take(t.Context(), "first"); err != nil {
+		if _, err := s.take(t.Context(), "first"); err != nil {
 			t.Fatal(err)
 		}
 		served := make(chan string, 16)
 		wait := func(user string) {
 			go func() {
-				if s.take(context.Background(), user) == nil {
+				if _, err := s.take(context.Background(), user); err == nil {
 					served <- user
 				}
 			}()
@@ -31,11 +31,11 @@ func TestSeatsTakeTurns(t *testing.T) {
 		wait("modest")
 		var order []string
 		for range 5 {
-			s.leave()
+			s.leave(nil)
 			synctest.Wait()
 			order = append(order, <-served)
 		}
-		s.leave()
+		s.leave(nil)
 		if order[0] != "greedy" || order[1] != "modest" {
 			t.Errorf("served %v: want the modest user second", order)
 		}
@@ -49,17 +49,20 @@ func TestSeatsTakeTurns(t *testing.T) {
 func TestSeatsBoundTheWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSeats(1)
-		if err := s.take(t.Context(), "a"); err != nil {
+		if _, err := s.take(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		done := make(chan error, maxWaiting)
 		for range maxWaiting {
-			go func() { done <- s.take(ctx, "b") }()
+			go func() {
+				_, err := s.take(ctx, "b")
+				done <- err
+			}()
 		}
 		synctest.Wait()
-		if err := s.take(ctx, "b"); !apierrors.IsTooManyRequests(err) {
+		if _, err := s.take(ctx, "b"); !apierrors.IsTooManyRequests(err) {
 			t.Errorf("one more than may wait: %v", err)
 		}
 		for range maxWaiting {
@@ -70,8 +73,8 @@ func TestSeatsBoundTheWait(t *testing.T) {
 		if s.waiting != 0 || len(s.queues) != 0 || len(s.turns) != 0 {
 			t.Errorf("left behind: %+v", s)
 		}
-		s.leave()
-		if err := s.take(t.Context(), "c"); err != nil {
+		s.leave(nil)
+		if _, err := s.take(t.Context(), "c"); err != nil {
 			t.Errorf("a free place: %v", err)
 		}
 	})

@@ -106,7 +106,7 @@ func (h holding) Get(ctx context.Context, key api.Key, opts api.GetOptions) (api
 }
 
 // TestPriorityLevelsLimit: a level that is full refuses or holds back its own
-// requests, and no others.
+// requests, and no others; one that may borrow goes on with places of others.
 func TestPriorityLevelsLimit(t *testing.T) {
 	entered, release := make(chan struct{}, 10), make(chan struct{})
 	c := newCluster(t, func(config *apiserver.Config) {
@@ -118,7 +118,7 @@ func TestPriorityLevelsLimit(t *testing.T) {
 	admin := c.http(c.admin)
 	made := &flowcontrolv1.PriorityLevelConfiguration{Spec: flowcontrolv1.PriorityLevelConfigurationSpec{
 		Type: flowcontrolv1.PriorityLevelEnablementLimited, Limited: &flowcontrolv1.LimitedPriorityLevelConfiguration{
-			LimitResponse: flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject}}}}
+			BorrowingLimitPercent: new(int32), LimitResponse: flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject}}}}
 	made.Name = "tiny"
 	_, err := c.registry.Create(t.Context(), api.PriorityLevelConfigurations.KeyOf(made), made, api.CreateOptions{})
 	must(t, err)
@@ -143,6 +143,15 @@ func TestPriorityLevelsLimit(t *testing.T) {
 	if got := c.ask(admin, "GET", "/metrics", ""); !strings.Contains(got.body,
 		`apiserver_flowcontrol_rejected_requests_total{flow_schema="greedy",priority_level="tiny",reason="concurrency-limit"} 1`) {
 		t.Error("the metrics do not tell of the request that was refused")
+	}
+	unlimited := `{"spec":{"limited":{"borrowingLimitPercent":null}}}`
+	if got := c.ask(admin, "PATCH", "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations/tiny", unlimited, "Content-Type: application/merge-patch+json"); got.code != http.StatusOK {
+		t.Fatal(got.body)
+	}
+	for end := time.Now().Add(time.Minute); got.code != http.StatusOK; got = c.ask(greedy, "GET", maps, "") {
+		if time.Now().After(end) {
+			t.Fatalf("a level that may borrow: %d %s", got.code, got.body)
+		}
 	}
 	close(release)
 	if got := <-first; got.code != http.StatusNotFound {

@@ -146,13 +146,14 @@ func (c *call) bounded() {
 		if c.changes() {
 			seats = f.level.writing
 		}
-		if err := c.sit(ctx, seats, f); err != nil {
+		lender, err := c.sit(ctx, seats, f)
+		if err != nil {
 			if c.r.Context().Err() == nil {
 				c.fail(err)
 			}
 			return
 		}
-		defer seats.leave()
+		defer seats.leave(lender)
 	}
 	atWork := c.s.metrics.atWork(c.changes())
 	atWork.Inc()
@@ -176,16 +177,17 @@ func (c *call) flow() flow {
 	return f
 }
 
-// sit waits for a place, for a sixth of the time that a request may take.
-func (c *call) sit(ctx context.Context, s *seats, f flow) error {
+// sit waits for a place, for a sixth of the time that a request may take, and
+// tells whose it is.
+func (c *call) sit(ctx context.Context, s *seats, f flow) (lender *seats, err error) {
 	if s.try() {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.s.cfg.RequestTimeout/6, errTooMany())
 	defer cancel()
-	err := s.take(ctx, f.of)
+	lender, err = s.take(ctx, f.of)
 	if err == nil {
-		return nil
+		return lender, nil
 	}
 	reason := "queue-full"
 	switch {
@@ -197,7 +199,7 @@ func (c *call) sit(ctx context.Context, s *seats, f flow) error {
 		reason = "concurrency-limit"
 	}
 	c.s.metrics.rejected.WithLabelValues(f.level.name, f.schema.Name, reason).Inc()
-	return err
+	return nil, err
 }
 
 // timeout is how long the request may take: ?timeout=, up to the server's bound.

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,7 @@ const (
 )
 
 // level is a priority level: places for reads and for writes at work, of which
-// no other level takes one. Lending is not there: a level has its nominal part.
+// other levels take those that it lends.
 type level struct {
 	name, uid        string
 	exempt           bool // nothing waits here
@@ -50,7 +51,9 @@ type levels struct {
 	mu             sync.Mutex // held while they are read
 	known          atomic.Pointer[classes]
 	places         map[string]*level // by name; what is at work outlives a change
-	exempt, others flow              // where there are no schemas
+	failed         int               // looks in a row that could not read
+	log            *slog.Logger
+	exempt, others flow // where there are no schemas
 }
 
 // classes is one reading of the objects.
@@ -59,11 +62,11 @@ type classes struct {
 	schemas []flow // the first that matches is the one
 }
 
-func newLevels(client api.Client, reads, writes int) *levels {
+func newLevels(client api.Client, reads, writes int, log *slog.Logger) *levels {
 	alone := func(name string, exempt bool) flow {
 		return flow{&flowcontrolv1.FlowSchema{}, &level{name: name, exempt: exempt, reading: newSeats(reads), writing: newSeats(writes)}, ""}
 	}
-	return &levels{client: client, reads: reads, writes: writes, now: time.Now, places: map[string]*level{},
+	return &levels{client: client, reads: reads, writes: writes, log: log, now: time.Now, places: map[string]*level{},
 		exempt: alone(flowcontrolv1.PriorityLevelConfigurationNameExempt, true), others: alone(flowcontrolv1.PriorityLevelConfigurationNameCatchAll, false)}
 }
 
@@ -115,6 +118,7 @@ func (l *levels) look(ctx context.Context, known *classes) *classes {
 	if err == nil {
 		schemas, err = l.client.List(ctx, api.FlowSchemas.Key("", ""), memory)
 	}
+	l.note(err)
 	if err != nil {
 		if known != nil {
 			next.schemas = known.schemas
@@ -138,6 +142,22 @@ func (l *levels) look(ctx context.Context, known *classes) *classes {
 	return next
 }
 
+// note says when the objects can no longer be read, and when they can again:
+// once each. One look that fails may be a moment's.
+func (l *levels) note(err error) {
+	const lasting = 2
+	if err == nil {
+		if l.failed >= lasting {
+			l.log.Info("flow schemas and priority levels can be read again")
+		}
+		l.failed = 0
+		return
+	}
+	if l.failed++; l.failed == lasting {
+		l.log.Warn("cannot read flow schemas and priority levels, requests go by the last ones", "error", err)
+	}
+}
+
 // share gives each level its part of the places.
 func (l *levels) share(configurations []api.Object) {
 	all := 0
@@ -147,34 +167,67 @@ func (l *levels) share(configurations []api.Object) {
 		}
 	}
 	places := make(map[string]*level, len(configurations))
+	var known []*flowcontrolv1.PriorityLevelConfiguration
 	for _, obj := range configurations {
-		p, ok := obj.(*flowcontrolv1.PriorityLevelConfiguration)
-		if !ok {
-			continue
+		if p, ok := obj.(*flowcontrolv1.PriorityLevelConfiguration); ok {
+			known = append(known, p)
+			places[p.Name] = l.levelOf(p)
 		}
-		places[p.Name] = l.levelOf(p, all)
+	}
+	for _, p := range known {
+		var reading, writing []*seats // of the others
+		for _, other := range known {
+			if other != p {
+				reading, writing = append(reading, places[other.Name].reading), append(writing, places[other.Name].writing)
+			}
+		}
+		made := places[p.Name]
+		made.reading.resize(roomOf(p, part(l.reads, shares(p), all), reading))
+		made.writing.resize(roomOf(p, part(l.writes, shares(p), all), writing))
 	}
 	l.places = places
 }
 
 // levelOf makes a level of its object. What is at work and waits in the level
-// of that name goes on to count. all is the sum of all shares.
-func (l *levels) levelOf(p *flowcontrolv1.PriorityLevelConfiguration, all int) *level {
+// of that name goes on to count.
+func (l *levels) levelOf(p *flowcontrolv1.PriorityLevelConfiguration) *level {
 	made := &level{name: p.Name, uid: string(p.UID), exempt: p.Spec.Type == flowcontrolv1.PriorityLevelEnablementExempt}
 	if was := l.places[p.Name]; was != nil {
 		made.reading, made.writing = was.reading, was.writing
 	} else {
 		made.reading, made.writing = newSeats(0), newSeats(0)
 	}
-	each, together := 0, 0 // how many may wait
-	if limited := p.Spec.Limited; limited != nil && limited.LimitResponse.Queuing != nil {
-		q := limited.LimitResponse.Queuing
-		each, together = int(q.QueueLengthLimit), int(min(int64(q.QueueLengthLimit)*int64(q.Queues), maxWaitingAll))
-	}
-	made.refuses = each == 0
-	made.reading.resize(part(l.reads, shares(p), all), each, together)
-	made.writing.resize(part(l.writes, shares(p), all), each, together)
+	made.refuses = roomOf(p, 0, nil).each == 0
 	return made
+}
+
+// roomOf is what a level has of so many places, by what its object says of
+// lending and waiting. Without a limit it borrows all that others lend.
+func roomOf(p *flowcontrolv1.PriorityLevelConfiguration, places int, lenders []*seats) room {
+	out := room{places: places, lenders: lenders, borrows: -1}
+	if e := p.Spec.Exempt; e != nil {
+		out.lendable = percent(places, e.LendablePercent)
+	}
+	limited := p.Spec.Limited
+	if limited == nil {
+		return out
+	}
+	out.lendable = percent(places, limited.LendablePercent)
+	if limited.BorrowingLimitPercent != nil {
+		out.borrows = percent(places, limited.BorrowingLimitPercent)
+	}
+	if q := limited.LimitResponse.Queuing; q != nil {
+		out.each, out.together = int(q.QueueLengthLimit), int(min(int64(q.QueueLengthLimit)*int64(q.Queues), maxWaitingAll))
+	}
+	return out
+}
+
+// percent is a part of the places, rounded as in Kubernetes; nil is none.
+func percent(places int, of *int32) int {
+	if of == nil {
+		return 0
+	}
+	return (places*int(*of) + 50) / 100
 }
 
 // shares is how much of the places a level wants, measured by what all want.

@@ -129,7 +129,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, codecs: newCodecs(cfg.Types),
-		levels: newLevels(cfg.Client, cfg.MaxInFlight, cfg.MaxMutating),
+		levels: newLevels(cfg.Client, cfg.MaxInFlight, cfg.MaxMutating, cfg.Log),
 	}
 	_, err := s.kinds()
 	if err != nil {

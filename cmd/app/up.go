@@ -55,6 +55,7 @@ func newUp(at *target, streams Streams) *cobra.Command {
 	f.StringVar(&cfg.SchedulerConfig, "scheduler-config", "", "YAML file with a KubeSchedulerConfiguration: profiles and plugins of the scheduler")
 	f.StringVar(&cfg.AuditLog, "audit-log-path", "", "file that says who asked the API for what, - for standard output; empty for none")
 	f.StringVar(&flags.auditLevel, "audit-level", string(cfg.AuditLevel), "what the audit log says of a request: None, Metadata, or Request for what was sent too (never secrets)")
+	f.StringVar(&cfg.StoreURL, "store-url", "", "nats://HOST:PORT of JetStream servers that keep the objects for several such processes, which share a directory pki; default: this process keeps them")
 	f.DurationVar(&cfg.EventTTL, "event-ttl", time.Hour, "how long events are kept")
 	cfg.Issuers.addTo(f)
 	addAutoscaling(f, &cfg.Autoscaling)

@@ -3,6 +3,7 @@ package h2
 import (
 	"bytes"
 	"encoding/binary"
+	"runtime"
 	"sync"
 	"time"
 
@@ -129,19 +130,28 @@ func (c *conn) control() error {
 	return c.failed
 }
 
-// send sends fields, if there are any, then data, then trailers, if there are any.
-func (c *conn) send(st *stream, fields []hpack.HeaderField, data []byte, trailers []hpack.HeaderField, end bool) error {
+// part is the next part of an answer.
+type part struct {
+	fields   []hpack.HeaderField // of the head; nil: it is sent
+	data     []byte
+	trailers []hpack.HeaderField
+	end      bool // of the answer
+	piece    bool // more may come at any time; what others have to say may come along
+}
+
+// send sends a part of an answer.
+func (c *conn) send(st *stream, p part) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.room(st, 0); err != nil {
 		return err
 	}
-	bare := end && len(trailers) == 0
-	if fields != nil {
+	bare := p.end && len(p.trailers) == 0
+	if p.fields != nil {
 		st.answered = true
-		c.putFields(st.id, fields, bare && len(data) == 0)
+		c.putFields(st.id, p.fields, bare && len(p.data) == 0)
 	}
-	for rest := data; len(rest) > 0; {
+	for rest := p.data; len(rest) > 0; {
 		if err := c.room(st, 1); err != nil {
 			return err
 		}
@@ -152,16 +162,33 @@ func (c *conn) send(st *stream, fields []hpack.HeaderField, data []byte, trailer
 		rest = rest[n:]
 	}
 	switch {
-	case len(trailers) > 0:
-		c.putFields(st.id, trailers, true)
-	case end && fields == nil && len(data) == 0:
+	case len(p.trailers) > 0:
+		c.putFields(st.id, p.trailers, true)
+	case p.end && p.fields == nil && len(p.data) == 0:
 		c.putData(st.id, nil, true)
 	}
-	if end {
+	if p.end {
 		st.complete()
+	}
+	if p.piece {
+		c.gather()
 	}
 	c.flush()
 	return c.failed
+}
+
+// gather lets those who can run now go first, if they may have something for
+// the same write: an event is often told to many streams of a connection at
+// once. The mutex is held, but not meanwhile.
+func (c *conn) gather() {
+	if c.writing || len(c.streams) < 2 {
+		return
+	}
+	c.writing = true // for the others; it is done below
+	c.mu.Unlock()
+	runtime.Gosched()
+	c.mu.Lock()
+	c.writing = false
 }
 
 // inform sends the head of an answer that is not yet the final one.

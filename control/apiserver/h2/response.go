@@ -93,11 +93,11 @@ func (r *response) Write(p []byte) (int, error) {
 			*r.held = append(*r.held, p...)
 			return len(p), nil
 		}
-		if err := r.send(false); err != nil {
+		if err := r.send(part{}); err != nil {
 			return 0, err
 		}
 	}
-	if err := r.give(p, nil, false); err != nil {
+	if err := r.give(part{data: p}); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -114,7 +114,7 @@ func (r *response) FlushError() error {
 	if r.status == 0 {
 		r.WriteHeader(http.StatusOK)
 	}
-	return r.send(false)
+	return r.send(part{piece: true})
 }
 
 // Flush implements http.Flusher.
@@ -136,24 +136,22 @@ func (r *response) finish() {
 	if r.status == 0 {
 		r.WriteHeader(http.StatusOK)
 	}
-	_ = r.send(true) // the stream knows of an error
+	_ = r.send(part{end: true}) // the stream knows of an error
 	r.done = true
 }
 
 // send sends what is held.
-func (r *response) send(end bool) error {
-	var data []byte
+func (r *response) send(p part) error {
 	if r.held != nil {
-		data = *r.held
+		p.data = *r.held
 	}
-	if r.sent && len(data) == 0 && !end {
+	if r.sent && len(p.data) == 0 && !p.end {
 		return r.st.state()
 	}
-	var trailers []hpack.HeaderField
-	if end {
-		trailers = r.lastFields()
+	if p.end {
+		p.trailers = r.lastFields()
 	}
-	err := r.give(data, trailers, end)
+	err := r.give(p)
 	if r.held != nil {
 		r.st.conn.server.putBuffer(r.held)
 		r.held = nil
@@ -161,14 +159,13 @@ func (r *response) send(end bool) error {
 	return err
 }
 
-// give sends data, behind the head if that is still here.
-func (r *response) give(data []byte, trailers []hpack.HeaderField, end bool) error {
-	var head []hpack.HeaderField
+// give sends a part, behind the head if that is still here.
+func (r *response) give(p part) error {
 	if !r.sent {
-		head = r.head(data, end)
+		p.fields = r.head(p.data, p.end)
 		r.sent, r.fields = true, nil
 	}
-	return r.st.conn.send(r.st, head, data, trailers, end)
+	return r.st.conn.send(r.st, p)
 }
 
 // head completes the fields of the head, as net/http does.

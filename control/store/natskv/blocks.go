@@ -127,19 +127,6 @@ func sameState(a, b os.FileInfo) bool {
 	return a != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-func syncFile(path string) error {
-	// Windows flushes only what is open for writing.
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("sync blocks: %w", err)
-	}
-	defer f.Close()
-	if err := datasync(f); err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	return nil
-}
-
 // syncTree puts everything below a directory on disk, and its own entry. The
 // server may remove files meanwhile.
 func syncTree(root string) error {

@@ -36,6 +36,7 @@ type Bucket struct {
 	done     chan struct{}
 
 	freeSpace func() (uint64, error) // nil with external servers
+	plenty    plenty
 	requests  atomic.Uint64
 	back      atomic.Pointer[chan struct{}] // closed when the connection is back
 	name      string                        // makes request ids unique among processes
@@ -330,10 +331,14 @@ func (b *Bucket) space(need uint64) error {
 	if b.freeSpace == nil {
 		return nil
 	}
+	if b.plenty.left(need) {
+		return nil
+	}
 	free, err := b.freeSpace()
 	if err != nil {
 		return fmt.Errorf("look for free space in %s: %w", b.cfg.Dir, err)
 	}
+	b.plenty.found(free)
 	if free < need {
 		return fmt.Errorf("%s has %d MiB left, writes need %d MiB; delete something there: %w",
 			b.cfg.Dir, free>>20, need>>20, store.ErrNoSpace)

@@ -1,6 +1,7 @@
 package natskv
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,14 +64,16 @@ func (b *Bucket) request(ctx context.Context, msg *nats.Msg, out any) error {
 	if err != nil {
 		return err
 	}
-	var failed struct {
-		Error *apiError `json:"error"`
-	}
-	if err := json.Unmarshal(answer.Data, &failed); err != nil {
-		return fmt.Errorf("answer to %s: %w", msg.Subject, err)
-	}
-	if failed.Error != nil {
-		return failed.Error
+	if bytes.Contains(answer.Data, []byte(`"error"`)) { // seldom, and JSON is slow
+		var failed struct {
+			Error *apiError `json:"error"`
+		}
+		if err := json.Unmarshal(answer.Data, &failed); err != nil {
+			return fmt.Errorf("answer to %s: %w", msg.Subject, err)
+		}
+		if failed.Error != nil {
+			return failed.Error
+		}
 	}
 	if err := json.Unmarshal(answer.Data, out); err != nil {
 		return fmt.Errorf("answer to %s: %w", msg.Subject, err)

@@ -42,7 +42,7 @@ func requestOf(pod *corev1.Pod) request {
 	for i := range pod.Spec.Containers {
 		together = together.plus(containerRequest(&pod.Spec.Containers[i]))
 	}
-	total := together.most(peak)
+	total := wholeRequest(pod, together.most(peak))
 	return total.plus(requestIn(pod.Spec.Overhead))
 }
 

@@ -253,6 +253,54 @@ func TestRequests(t *testing.T) {
 	}
 }
 
+// TestResourcesOfAPod: what a pod says of itself goes before what its containers
+// add up to, and bounds each of them.
+func TestResourcesOfAPod(t *testing.T) {
+	list := func(cpu, memory string) corev1.ResourceList {
+		out := corev1.ResourceList{}
+		if cpu != "" {
+			out[corev1.ResourceCPU] = resource.MustParse(cpu)
+		}
+		if memory != "" {
+			out[corev1.ResourceMemory] = resource.MustParse(memory)
+		}
+		return out
+	}
+	needs := func(requests, limits corev1.ResourceList) corev1.ResourceRequirements {
+		return corev1.ResourceRequirements{Requests: requests, Limits: limits}
+	}
+	plain := needs(list("100m", "16Mi"), list("200m", "32Mi"))
+	whole := needs(list("500m", "64Mi"), list("1", "128Mi"))
+	for name, tt := range map[string]struct {
+		pod   *corev1.ResourceRequirements
+		main  []corev1.ResourceRequirements
+		asks  request
+		first sandbox.Resources
+	}{
+		"containers only": {nil, []corev1.ResourceRequirements{plain, plain}, request{cpu: 200, memory: 32 << 20},
+			sandbox.Resources{MemoryLimit: 32 << 20, CPULimit: 200, CPURequest: 100}},
+		"pod only": {&whole, []corev1.ResourceRequirements{{}, {}}, request{cpu: 500, memory: 64 << 20},
+			sandbox.Resources{MemoryLimit: 128 << 20, CPULimit: 1000, CPURequest: 250}},
+		"both": {&whole, []corev1.ResourceRequirements{{}, plain}, request{cpu: 500, memory: 64 << 20},
+			sandbox.Resources{MemoryLimit: 128 << 20, CPULimit: 1000, CPURequest: 400}},
+		"containers less": {&whole, []corev1.ResourceRequirements{plain, {}}, request{cpu: 500, memory: 64 << 20},
+			sandbox.Resources{MemoryLimit: 32 << 20, CPULimit: 200, CPURequest: 100}},
+		"memory of the pod": {new(needs(list("", "64Mi"), list("", "128Mi"))), []corev1.ResourceRequirements{needs(list("100m", ""), nil)},
+			request{cpu: 100, memory: 64 << 20}, sandbox.Resources{MemoryLimit: 128 << 20, CPURequest: 100}},
+	} {
+		pod := &corev1.Pod{Spec: corev1.PodSpec{Resources: tt.pod}}
+		for _, r := range tt.main {
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Resources: r})
+		}
+		if got := requestOf(pod); got != tt.asks {
+			t.Errorf("%s: asks for %+v, want %+v", name, got, tt.asks)
+		}
+		if got := resourcesOf(pod, &tt.main[0]); got != tt.first {
+			t.Errorf("%s: its first container has %+v, want %+v", name, got, tt.first)
+		}
+	}
+}
+
 func TestMergeStatusKeepsWhatOthersSay(t *testing.T) {
 	before, now := metav1.Unix(1, 0), metav1.Unix(9, 0)
 	old := &corev1.PodStatus{QOSClass: corev1.PodQOSBurstable, StartTime: &before, Conditions: []corev1.PodCondition{

@@ -65,7 +65,7 @@ func (w *worker) actuate(pod *corev1.Pod, c *container) {
 		w.kill(pod, c, graceOf(pod, nil), fmt.Sprintf("Container %s resize requires restart", c.name))
 		return
 	}
-	if err := c.run.Resize(resourcesOf(&c.allocated)); err != nil {
+	if err := c.run.Resize(resourcesOf(pod, &c.allocated)); err != nil {
 		w.resizing.working, w.resizing.failed = true, err.Error()
 		return
 	}
@@ -80,15 +80,6 @@ func restartsFor(spec *corev1.Container, old, now *corev1.ResourceRequirements) 
 		request, asked := now.Requests[p.ResourceName], old.Requests[p.ResourceName]
 		return p.RestartPolicy == corev1.RestartContainer && (limit.Cmp(before) != 0 || request.Cmp(asked) != 0)
 	})
-}
-
-// resourcesOf is what a runtime is told of a container's resources.
-func resourcesOf(r *corev1.ResourceRequirements) sandbox.Resources {
-	return sandbox.Resources{
-		MemoryLimit: r.Limits.Memory().Value(),
-		CPULimit:    r.Limits.Cpu().MilliValue(),
-		CPURequest:  r.Requests.Cpu().MilliValue(),
-	}
 }
 
 // tellResize writes events about what is new; taken says that the node has just

@@ -36,7 +36,7 @@ func (w *worker) containerSpec(ctx context.Context, pod *corev1.Pod, c *containe
 		Args:       argv(spec, img, c.name, lookup),
 		Env:        append(slices.Clone(img.Env), env.list()...),
 		WorkingDir: spec.WorkingDir,
-		Resources:  resourcesOf(&c.allocated),
+		Resources:  resourcesOf(pod, &c.allocated),
 	}
 	if out.Handler, err = handlerOf(pod, c.name); err != nil {
 		return sandbox.ContainerSpec{}, err

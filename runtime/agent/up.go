@@ -216,7 +216,7 @@ func (w *worker) node() volume.Node {
 func (w *worker) sandboxPod(pod *corev1.Pod) sandbox.Pod {
 	p := sandbox.Pod{
 		UID: string(pod.UID), Namespace: pod.Namespace, Name: pod.Name,
-		Hostname: hostname(pod), IP: w.ip,
+		Hostname: hostname(pod), IP: w.ip, MemoryLimit: podLimit(pod, corev1.ResourceMemory).Value(),
 	}
 	if dial, from := w.agent.cfg.Dial, w.ip; dial != nil {
 		p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {

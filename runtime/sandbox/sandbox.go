@@ -68,6 +68,9 @@ type Pod struct {
 	IP netip.Addr
 	// Ports are all container ports of the pod.
 	Ports []Port
+	// MemoryLimit bounds the linear memories of all containers together, in
+	// bytes; 0: no limit but their own.
+	MemoryLimit int64
 	// Dial connects guests to the outside: addresses of Services, of other
 	// pods and of the world. network is "tcp" or "udp", address is host:port
 	// where host may be a name. It is nil when guests may not dial.

@@ -50,7 +50,7 @@ func newContainer(s *podSandbox, spec sandbox.ContainerSpec, p *program) *contai
 	c.meter = module.NewMeter(spec.CPULimit)
 	c.meter.Share(s.runtime.cpus, spec.CPURequest)
 	c.meter.Bound(spec.Fuel)
-	c.memory = module.NewGauge(spec.MemoryLimit)
+	c.memory = module.NewGauge(spec.MemoryLimit).In(s.memory)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }

@@ -134,7 +134,7 @@ func (q *requests) prepare(ctx context.Context) {
 // instance makes one. A start section may already use the system, and needs a
 // guest; without one it ends with an error.
 func (q *requests) instance(ctx context.Context, guest *wasi.Guest) (prepared, error) {
-	p := prepared{meter: module.NewMeter(q.c.spec.CPULimit), limit: module.NewGauge(q.c.spec.MemoryLimit)}
+	p := prepared{meter: module.NewMeter(q.c.spec.CPULimit), limit: module.NewGauge(q.c.spec.MemoryLimit).In(q.c.sandbox.memory)}
 	p.meter.Share(q.c.sandbox.runtime.cpus, q.c.spec.CPURequest)
 	ctx = module.WithMeter(ctx, p.meter)
 	if guest != nil {

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"wherry.dev/wherry/runtime/sandbox"
+	"wherry.dev/wherry/runtime/wasm/module"
 )
 
 // podSandbox is the home of one pod's containers.
@@ -14,6 +15,7 @@ type podSandbox struct {
 	runtime *Runtime
 	pod     sandbox.Pod
 	net     *podNet
+	memory  *module.Pool // of all guests
 
 	mu         sync.Mutex
 	containers map[*container]struct{}
@@ -35,7 +37,7 @@ func (s *podSandbox) spawn(f func()) bool {
 
 func newSandbox(r *Runtime, pod sandbox.Pod) *podSandbox {
 	return &podSandbox{
-		runtime: r, pod: pod, net: newPodNet(pod, r.cfg, r.fds),
+		runtime: r, pod: pod, net: newPodNet(pod, r.cfg, r.fds), memory: module.NewPool(pod.MemoryLimit),
 		containers: map[*container]struct{}{},
 	}
 }

@@ -129,6 +129,25 @@ func testLimits(t *testing.T, h *Harness) {
 			t.Errorf("%+v %q", exit, out)
 		}
 	})
+	t.Run("memory of a pod", func(t *testing.T) {
+		s := h.Pod(t, func(p *sandbox.Pod) { p.MemoryLimit = 64 << 20 })
+		start := func(verbs ...string) (sandbox.Container, *Output) {
+			return h.Start(t, s, sandbox.ContainerSpec{Image: h.Guests.Tool(t), Args: append([]string{"tool"}, verbs...)})
+		}
+		one, said := start("alloc:40", "spin")
+		said.Await(t, "allocated 40")
+		another, out := start("alloc:40", "say:survived")
+		if exit := Wait(t, another); exit.Code != 137 || exit.Reason != "OOMKilled" {
+			t.Errorf("beside one that has it: %+v %q", exit, out.String())
+		}
+		if err := one.Stop(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		again, out := start("alloc:40", "say:survived")
+		if exit := Wait(t, again); exit.Code != 0 || !strings.Contains(out.String(), "survived") {
+			t.Errorf("after its end: %+v %q", exit, out.String())
+		}
+	})
 	t.Run("memory from the start", func(t *testing.T) {
 		_, err := h.Pod(t, nil).Start(t.Context(), sandbox.ContainerSpec{
 			Name: "x", Image: h.Guests.Tool(t), Resources: sandbox.Resources{MemoryLimit: 64 << 10},

@@ -25,6 +25,7 @@ type Gauge struct {
 	size   uint64
 	stack  uint64  // of the calls under way, where it is worth counting
 	limit  uint64  // bytes, whole pages
+	pool   *Pool   // with others; nil: by itself
 	region *region // where the memory is; nil: nowhere
 	trims  uint64
 }
@@ -32,6 +33,12 @@ type Gauge struct {
 // NewGauge makes a gauge with a limit in bytes, rounded down to pages of 64
 // KiB; 0 means that only the module's own maximum counts.
 func NewGauge(limit int64) *Gauge { return &Gauge{limit: pages(limit)} }
+
+// In makes the gauge one of a pool's. It comes before the first use.
+func (g *Gauge) In(pool *Pool) *Gauge {
+	g.pool = pool
+	return g
+}
 
 func pages(limit int64) uint64 {
 	if limit <= 0 {
@@ -75,8 +82,9 @@ func (g *Gauge) Held() int64 {
 func (g *Gauge) setStack(size int64) (memory, limit int64, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	fits := g.pool.change(g.stack, uint64(size), true)
 	g.stack = uint64(size)
-	return int64(g.size), int64(g.limit), size == 0 || g.size+g.stack <= g.limit
+	return int64(g.size), int64(g.limit), size == 0 || fits && g.size+g.stack <= g.limit
 }
 
 // SetLimit changes the limit; an error says that the memory is larger already.
@@ -110,6 +118,7 @@ func (g *Gauge) free(r *region) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r.release()
+	g.pool.change(g.size, 0, true)
 	g.size, g.region = 0, nil
 	g.trims++
 }
@@ -118,7 +127,11 @@ func (g *Gauge) free(r *region) {
 func (g *Gauge) grow(size uint64, do func(limit uint64) bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if size+g.stack > g.limit || !do(g.limit) {
+	if size+g.stack > g.limit || !g.pool.change(g.size, size, false) {
+		return false
+	}
+	if !do(g.limit) {
+		g.pool.change(size, g.size, true)
 		return false
 	}
 	g.size = size

@@ -22,9 +22,9 @@ const (
 	// their turn. That costs some ten times what a portion does.
 	quantum = 100 * time.Microsecond
 	// breath is the same for letting Go choose what to run next, where it uses more
-	// than one processor: that wakes an idle one, which then often takes the guest
-	// over, and both together cost 6 µs. With one processor it costs nothing, and
-	// is done after each quantum.
+	// than one processor: that wakes an idle one, which may take the guest over, and
+	// can cost microseconds. With one processor it costs nothing, and is done after
+	// each quantum.
 	breath = 5 * quantum
 	// largePortion and smallPortion bound the fuel that a guest gets at once. A
 	// garbage collection waits a few times for each running guest, until it has

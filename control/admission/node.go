@@ -2,11 +2,14 @@ package admission
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	resourcev1 "k8s.io/api/resource/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -50,6 +53,8 @@ func nodeRestriction(authorizer auth.Authorizer) Plugin {
 			}
 		case api.ResourceSlices.GroupResource():
 			return n.slices()
+		case api.CertificateSigningRequests.GroupResource():
+			return n.signing()
 		case api.PodCertificateRequests.GroupResource():
 			return n.certificate(ctx)
 		}
@@ -78,6 +83,30 @@ func (n restricted) lease() error {
 		return n.forbid("can only access leases in the %q system namespace", corev1.NamespaceNodeLease)
 	case key.Name != n.node:
 		return n.forbid("can only access node lease with the same name as the requesting node")
+	}
+	return nil
+}
+
+// signing lets a node ask for kubelets' certificates in its own name only,
+// whatever the approvers would say.
+func (n restricted) signing() error {
+	csr, ok := n.request.Object.(*certificatesv1.CertificateSigningRequest)
+	if !ok || n.request.Operation != api.Create {
+		return nil
+	}
+	if s := csr.Spec.SignerName; s != certificatesv1.KubeletServingSignerName && s != certificatesv1.KubeAPIServerClientKubeletSignerName {
+		return nil
+	}
+	block, _ := pem.Decode(csr.Spec.Request)
+	if block == nil {
+		return n.forbid("unable to parse csr: PEM block type must be CERTIFICATE REQUEST")
+	}
+	request, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return n.forbid("unable to parse csr: %w", err)
+	}
+	if own := auth.NodeUserPrefix + n.node; request.Subject.CommonName != own {
+		return n.forbid("can only create a node CSR with CN=%s", own)
 	}
 	return nil
 }

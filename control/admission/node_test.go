@@ -4,6 +4,8 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"strings"
 	"testing"
 
@@ -171,6 +173,30 @@ func TestNodeKeepsToItsOwn(t *testing.T) {
 	if err := status(`{"status":{"capacity":{"storage":"2Gi"}}}`); err != nil {
 		t.Errorf("the capacity of a claim: %v", err)
 	}
+}
+
+func TestNodeAsksInItsOwnName(t *testing.T) {
+	b := newBed(t)
+	b.user = auth.NodeUser("a")
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func(object, name, signer string) *certificatesv1.CertificateSigningRequest {
+		der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+			Subject: pkix.Name{CommonName: name, Organization: []string{auth.GroupNodes}}}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: object}, Spec: certificatesv1.CertificateSigningRequestSpec{
+			SignerName: signer, Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth},
+			Request: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})}}
+	}
+	for _, signer := range []string{certificatesv1.KubeAPIServerClientKubeletSignerName, certificatesv1.KubeletServingSignerName} {
+		b.refused(api.CertificateSigningRequests, request("theirs", "system:node:b", signer), "can only create a node CSR with CN=system:node:a")
+	}
+	b.create(api.CertificateSigningRequests, request("mine", "system:node:a", certificatesv1.KubeAPIServerClientKubeletSignerName))
+	b.create(api.CertificateSigningRequests, request("else", "anything", "example.com/mine"))
 }
 
 func TestNodeAsksForCertificates(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -56,8 +57,10 @@ func newNode(at *target, streams Streams) *cobra.Command {
 			defer stop()
 			defer context.AfterFunc(ctx, stop)() // the second signal ends the process at once
 			running, cancel := context.WithCancel(ctx)
-			defer keepSmall(running)()
+			var tidying sync.WaitGroup
+			defer tidying.Wait()
 			defer cancel()
+			tidying.Go(func() { keepTidy(running) })
 			return NewNode(cfg).Run(ctx)
 		},
 	}

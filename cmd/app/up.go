@@ -128,8 +128,10 @@ func up(streams Streams, cfg Config, flags upFlags) error {
 	cluster := New(cfg)
 	ended := make(chan error, 1)
 	running, cancel := context.WithCancel(ctx)
-	defer keepSmall(running)()
+	var tidying sync.WaitGroup
+	defer tidying.Wait()
 	defer cancel()
+	tidying.Go(func() { keepTidy(running) })
 	go func() { ended <- cluster.Run(running) }()
 
 	err = upMessages(ctx, cluster, say, cfg, flags)

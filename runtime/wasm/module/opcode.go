@@ -5,6 +5,7 @@ package module
 // tail-call and exception-handling.
 const (
 	opUnreachable        = 0x00
+	opNop                = 0x01
 	opBlock              = 0x02
 	opLoop               = 0x03
 	opIf                 = 0x04
@@ -20,6 +21,8 @@ const (
 	opCallIndirect       = 0x11
 	opReturnCall         = 0x12
 	opReturnCallIndirect = 0x13
+	opDrop               = 0x1a
+	opSelect             = 0x1b
 	opTryTable           = 0x1f
 	opLocalGet           = 0x20
 	opLocalSet           = 0x21
@@ -27,13 +30,19 @@ const (
 	opGlobalGet          = 0x23
 	opGlobalSet          = 0x24
 	opTableSet           = 0x26
+	opI32Load8U          = 0x2d
+	opI32Store           = 0x36
+	opI64Store           = 0x37
+	opMemorySize         = 0x3f
 	opMemoryGrow         = 0x40
 	opI32Const           = 0x41
 	opI64Const           = 0x42
 	opF32Const           = 0x43
 	opF64Const           = 0x44
+	opI32Eqz             = 0x45
 	opI32LtU             = 0x49
 	opI32LeU             = 0x4d
+	opI64Eqz             = 0x50
 	opI64LtS             = 0x53
 	opI64GeS             = 0x59
 	opI32Add             = 0x6a
@@ -43,11 +52,13 @@ const (
 	opI64Sub             = 0x7d
 	opI64Or              = 0x84
 	opI64ShrU            = 0x88
+	opI32WrapI64         = 0xa7
 	opI64ExtendI32U      = 0xad
 	opI32ReinterpretF32  = 0xbc
 	opI64ReinterpretF64  = 0xbd
 	opF32ReinterpretI32  = 0xbe
 	opF64ReinterpretI64  = 0xbf
+	opI64Extend32S       = 0xc4
 	opRefNull            = 0xd0
 	opRefFunc            = 0xd2
 	opMisc               = 0xfc
@@ -59,6 +70,8 @@ const (
 	typeF32   = 0x7d
 	typeF64   = 0x7c
 	typeEmpty = 0x40
+	// noResult is typeEmpty as a block type, a signed number.
+	noResult = -0x40
 )
 
 // Second bytes after opMisc.
@@ -257,4 +270,36 @@ func (r *reader) valueType() byte {
 		}
 	}
 	return t
+}
+
+// accessSizes are the bytes that loads and stores access; 0: it is neither.
+var accessSizes = [256]int64{
+	0x28: 4, 8, 4, 8, 1, 1, 2, 2, 1, 1, 2, 2, 4, 4, // loads
+	opI32Store: 4, 8, 4, 8, 1, 2, 1, 2, 4,
+}
+
+// effect is how many operands an instruction takes and leaves, if it is
+// numeric, or is drop, select, or one that asks for the memory's size or
+// changes bytes of it.
+func effect(in *instr) (pops, pushes int, ok bool) {
+	switch op := in.op; {
+	case op == opNop:
+		return 0, 0, true
+	case op == opDrop:
+		return 1, 0, true
+	case op == opSelect:
+		return 3, 1, true
+	case op == opMemorySize, op == opF32Const, op == opF64Const:
+		return 0, 1, true
+	case op == opMisc && (in.sub == miscMemoryCopy || in.sub == miscMemoryFill):
+		return 3, 0, true
+	case op == opMisc && in.sub < miscMemoryInit, op == opMemoryGrow:
+		return 1, 1, true
+	case op < opI32Eqz || op > opI64Extend32S:
+		return 0, 0, false
+	case op == opI32Eqz, op == opI64Eqz, op >= 0x67 && op <= 0x69, op >= 0x79 && op <= 0x7b, // clz, ctz, popcnt
+		op >= 0x8b && op <= 0x91, op >= 0x99 && op <= 0x9f, op >= opI32WrapI64: // of floats; conversions
+		return 1, 1, true
+	}
+	return 2, 1, true
 }

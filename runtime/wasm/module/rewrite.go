@@ -2,7 +2,7 @@ package module
 
 // RewriteVersion changes whenever Rewrite's output for some input does; it is
 // part of the cache's keys.
-const RewriteVersion = "8"
+const RewriteVersion = "9"
 
 // hostModule and yieldName name the one function that rewritten modules import.
 const (
@@ -25,8 +25,8 @@ type Rewritten struct {
 	Info        *Info
 }
 
-// Rewrite adds the fuel counter and moves large data into an image. It is pure
-// and deterministic. It accepts what wazero accepts, in the features that
+// Rewrite adds the fuel counter, moves large data into an image and writes the
+// functions of Go programs anew (gocode.go). It is pure and deterministic. It accepts what wazero accepts, in the features that
 // Features lists, and its result is valid exactly if the input is; it does not
 // validate all of it.
 func Rewrite(wasm []byte) (*Rewritten, error) { return rewrite(wasm, false) }
@@ -37,12 +37,15 @@ func rewrite(wasm []byte, keepData bool) (*Rewritten, error) {
 	if err != nil {
 		return nil, err
 	}
+	out := &Rewritten{Info: p.info()}
+	if out.Info.GoModule {
+		p.improveGo()
+	}
 	w := &bodyWriter{p: p, fuel: p.globals, yield: p.imported}
 	code, err := w.codeSection(len(wasm))
 	if err != nil {
 		return nil, err
 	}
-	out := &Rewritten{Info: p.info()}
 	if !w.usesData && !keepData {
 		out.Image, out.ImageOffset = buildImage(p)
 	}

@@ -17,6 +17,7 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -146,11 +147,34 @@ func TestJoinWithToken(t *testing.T) {
 	// Nobody gets another node's certificate by renewing.
 	requests := node.CertificatesV1().CertificateSigningRequests()
 	_, request := newRequest(t, auth.NodeUserPrefix+"other", auth.GroupNodes)
-	_, err = requests.Create(t.Context(), &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "steal"},
+	steal := &certificatesv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{Name: "steal"},
 		Spec: certificatesv1.CertificateSigningRequestSpec{Request: request, SignerName: certificatesv1.KubeAPIServerClientKubeletSignerName,
-			Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}}}, metav1.CreateOptions{})
+			Usages: []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}}}
+	_, err = requests.Create(t.Context(), steal, metav1.CreateOptions{})
 	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "can only create a node CSR with CN=system:node:far") {
 		t.Errorf("a node asks for another one's certificate: %v", err)
+	}
+
+	// Nor does somebody of the nodes' group who is no node, and may ask.
+	if _, err := c.Clientset().RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "jane-asks"},
+		RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "system:node-bootstrapper"},
+		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: "jane"}}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	config := c.REST()
+	config.Impersonate = rest.ImpersonationConfig{UserName: "jane", Groups: []string{auth.GroupNodes}}
+	jane, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	untilNil(t, "jane may ask", func() error {
+		_, err := jane.CertificatesV1().CertificateSigningRequests().Create(t.Context(), steal, metav1.CreateOptions{})
+		return err
+	})
+	nodeCertificate(t, node, "renew-again", "far") // when this is decided, so is what came before
+	stolen, err := api.Get[*certificatesv1.CertificateSigningRequest](t.Context(), c.Client, api.CertificateSigningRequests.Key("", "steal"))
+	if err != nil || len(stolen.Status.Conditions) > 0 {
+		t.Errorf("a request for another name was decided: %+v, %v", stolen.Status, err)
 	}
 
 	// A token that is gone opens nothing any more.

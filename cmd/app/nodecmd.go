@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -57,10 +56,8 @@ func newNode(at *target, streams Streams) *cobra.Command {
 			defer stop()
 			defer context.AfterFunc(ctx, stop)() // the second signal ends the process at once
 			running, cancel := context.WithCancel(ctx)
-			var tidying sync.WaitGroup
-			defer tidying.Wait()
+			defer keepSmall(running)()
 			defer cancel()
-			tidying.Go(func() { keepTidy(running) })
 			return NewNode(cfg).Run(ctx)
 		},
 	}

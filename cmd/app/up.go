@@ -128,10 +128,8 @@ func up(streams Streams, cfg Config, flags upFlags) error {
 	cluster := New(cfg)
 	ended := make(chan error, 1)
 	running, cancel := context.WithCancel(ctx)
-	var tidying sync.WaitGroup
-	defer tidying.Wait()
+	defer keepSmall(running)()
 	defer cancel()
-	tidying.Go(func() { keepTidy(running) })
 	go func() { ended <- cluster.Run(running) }()
 
 	err = upMessages(ctx, cluster, say, cfg, flags)

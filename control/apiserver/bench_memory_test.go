@@ -60,6 +60,7 @@ func BenchmarkServerMemory(b *testing.B) {
 		s, end := startBench(b, dir, 16)
 		b.ReportMetric(s.memory("VmRSS"), "MB-empty")
 		s.each(100_000, func(client *http.Client, i int) { s.ask(client, "POST", collection, s.pod(fmt.Sprintf("web-%d", i))) })
+		b.ReportMetric(float64(s.cpu().Microseconds())/100_000, "server-us/op")
 		b.ReportMetric(s.memory("VmRSS"), "MB-full")
 		b.ReportMetric(s.memory("VmHWM"), "MB-peak")
 		time.Sleep(settle)

@@ -363,6 +363,10 @@ func (w *bodyWriter) call(slot int, cost int64, returns bool) {
 func (w *bodyWriter) misc(r *reader, in *instr, slot int) {
 	switch in.sub {
 	case miscMemoryCopy, miscMemoryFill:
+		if !in.firstMemory(r) {
+			r.fail("memory.copy or memory.fill names another memory than the first, or not in one byte")
+			return
+		}
 		w.patches = append(w.patches, patch{at: in.start, skip: r.off - in.start, kind: patchMemory, val: in.sub})
 		w.narrow = true
 		w.loops[slot].split = false // it will call yield

@@ -30,6 +30,7 @@ const (
 	opGlobalGet          = 0x23
 	opGlobalSet          = 0x24
 	opTableSet           = 0x26
+	opI64Load            = 0x29
 	opI32Load8U          = 0x2d
 	opI32Store           = 0x36
 	opI64Store           = 0x37
@@ -194,6 +195,17 @@ func (r *reader) next(in *instr) {
 	default:
 		r.prefixed(in)
 	}
+}
+
+// firstMemory says whether all that a bulk instruction on the memory names is
+// memory 0, a byte each, as wazero asks.
+func (in *instr) firstMemory(r *reader) bool {
+	for _, b := range r.b[in.imm:r.off] {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // catches reads catch clauses and tells note, if there is one, of their labels.

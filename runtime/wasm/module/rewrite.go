@@ -2,7 +2,7 @@ package module
 
 // RewriteVersion changes whenever Rewrite's output for some input does; it is
 // part of the cache's keys.
-const RewriteVersion = "9"
+const RewriteVersion = "10"
 
 // hostModule and yieldName name the one function that rewritten modules import.
 const (

@@ -54,13 +54,27 @@ func TestMain(m *testing.M) {
 // benchProfile is the file for the processor profile of that server.
 const benchProfile = "WHERRY_BENCH_PROFILE"
 
-// benchLog, set to "durable", gives that server a store on the disk, as the
-// product has it, in place of one in memory.
-const benchLog = "WHERRY_BENCH_LOG"
+// benchLog, set to logOnDisk, gives that server a store on the disk, as the product
+// has it, in place of one in memory.
+const (
+	benchLog    = "WHERRY_BENCH_LOG"
+	logInMemory = "memory"
+	logOnDisk   = "durable"
+)
+
+// withLogs runs a benchmark with either log.
+func withLogs(b *testing.B, run func(b *testing.B)) {
+	for _, log := range []string{logInMemory, logOnDisk} {
+		b.Run("log="+log, func(b *testing.B) {
+			b.Setenv(benchLog, log)
+			run(b)
+		})
+	}
+}
 
 // openLog returns the log of the server and runs it until ctx ends.
 func openLog(ctx context.Context, dir string) (log store.Log, wait func() error, err error) {
-	if os.Getenv(benchLog) != "durable" {
+	if os.Getenv(benchLog) != logOnDisk {
 		return store.NewMemory(), func() error { return nil }, nil
 	}
 	bucket, err := natskv.Open(ctx, natskv.Config{Dir: filepath.Join(dir, "store")})
@@ -291,12 +305,14 @@ func (s *bench) measure(n int, call func(client *http.Client, i int)) {
 // BenchmarkServerCreate creates pods by 16 clients, in protobuf, on a log in
 // memory (what the API costs, without the disk) or on the disk.
 func BenchmarkServerCreate(b *testing.B) {
-	s := newBench(b, 16)
-	bodies := make([][]byte, b.N)
-	for i := range bodies {
-		bodies[i] = s.pod(fmt.Sprintf("web-%d", i))
-	}
-	s.measure(b.N, func(client *http.Client, i int) { s.ask(client, "POST", collection, bodies[i]) })
+	withLogs(b, func(b *testing.B) {
+		s := newBench(b, 16)
+		bodies := make([][]byte, b.N)
+		for i := range bodies {
+			bodies[i] = s.pod(fmt.Sprintf("web-%d", i))
+		}
+		s.measure(b.N, func(client *http.Client, i int) { s.ask(client, "POST", collection, bodies[i]) })
+	})
 }
 
 // BenchmarkServerGet reads pods by 16 clients.

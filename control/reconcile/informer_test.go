@@ -174,6 +174,13 @@ func TestInformersShare(t *testing.T) {
 		if err := set.WaitSynced(ctx); err != nil {
 			t.Error(err)
 		}
+		ended, end := context.WithCancel(ctx)
+		end()
+		for range 100 { // a select between two that are ready would choose
+			if err := set.WaitSynced(ended); err != nil {
+				t.Fatal(err)
+			}
+		}
 		func() {
 			defer func() {
 				if recover() == nil {

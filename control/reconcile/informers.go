@@ -80,12 +80,18 @@ func (s *Informers) all() []*Informer {
 }
 
 // WaitSynced blocks until every informer that was asked for so far has
-// delivered its first list, or gives ctx's error.
+// delivered its first list, or gives ctx's error. Who comes late, on a busy
+// machine, with a ctx that has ended, is told what is there all the same.
 func (s *Informers) WaitSynced(ctx context.Context) error {
 	s.mu.Lock()
 	all := s.all()
 	s.mu.Unlock()
 	for _, i := range all {
+		select {
+		case <-i.Synced():
+			continue
+		default:
+		}
 		select {
 		case <-i.Synced():
 		case <-ctx.Done():

@@ -125,7 +125,7 @@ func (n *podNet) listenKernel(at netip.AddrPort) (net.Listener, error) {
 	if !at.Addr().IsValid() {
 		return nil, nil
 	}
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+	l, err := whenFree(func() (*net.TCPListener, error) { return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at)) })
 	switch {
 	case err == nil:
 		return l, nil
@@ -134,6 +134,19 @@ func (n *podNet) listenKernel(at netip.AddrPort) (net.Listener, error) {
 	}
 	n.log.Info("port is reachable inside this process only", "address", at.String(), "error", err)
 	return nil, nil
+}
+
+// whenFree opens a socket, and waits a little if its address is in use. What a
+// container has closed that ran before is held on by each program that this
+// process is just starting, between its fork and its exec.
+func whenFree[T any](open func() (T, error)) (T, error) {
+	const pause, patience = 10 * time.Millisecond, time.Second
+	for began := time.Now(); ; time.Sleep(pause) {
+		socket, err := open()
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > patience {
+			return socket, err
+		}
+	}
 }
 
 // serve hands connections of the kernel to the guest.

@@ -47,7 +47,7 @@ func (n *podNet) openPackets(number uint16) (*memconn.Packets, error) {
 	d := &datagrams{net: n, callers: map[netip.AddrPort]struct{}{}, dialled: map[netip.AddrPort]net.Conn{}}
 	at := netip.AddrPortFrom(n.pod.IP, number)
 	if at.Addr().IsValid() {
-		kernel, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		kernel, err := whenFree(func() (*net.UDPConn, error) { return net.ListenUDP("udp", net.UDPAddrFromAddrPort(at)) })
 		switch {
 		case err == nil:
 			d.kernel = kernel

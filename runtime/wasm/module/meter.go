@@ -173,7 +173,7 @@ func (m *Meter) yield(fuel int64) int64 {
 	if now-m.givenAt < longPortion {
 		portion = min(2*m.given, largePortion)
 	}
-	burned := m.given - fuel
+	burned := max(0, m.given-fuel) // what is left of another meter's was paid to that
 	spent := m.given == m.left || burned > m.left
 	m.burned, m.left = m.burned+burned, m.left-burned
 	m.fuel.Add(burned)

@@ -1,6 +1,8 @@
 package module
 
 import (
+	"context"
+	"runtime"
 	"testing"
 	"time"
 
@@ -127,4 +129,30 @@ func TestMeterKill(t *testing.T) {
 	}()
 	m.yield(-1)
 	t.Error("yield returned to a killed guest")
+}
+
+// TestMeterOfUsedInstance: an instance comes to a new meter with fuel that
+// another one has given, and is given no more than any other.
+func TestMeterOfUsedInstance(t *testing.T) {
+	m := NewMeter(0)
+	for _, fuel := range []int64{5, 0, -3, 700} {
+		if given := m.yield(fuel); given < leastPortion || given > largePortion {
+			t.Errorf("with %d left it is given %d", fuel, given)
+		}
+	}
+	if got := m.Fuel(); got < 0 || got > 3*largePortion {
+		t.Errorf("%d were burned", got)
+	}
+	instance := instance(t, newHost(t, Config{}).load(t, kernels(1).bytes()), Limits{})
+	call(t, instance, "fib", 10) // without a meter
+	m = NewMeter(0)
+	end := start(func() error {
+		_, err := instance.ExportedFunction("spin").Call(WithMeter(context.Background(), m))
+		return err
+	})
+	for m.Fuel() == 0 {
+		runtime.Gosched()
+	}
+	m.Kill()
+	wantKilled(t, m, <-end)
 }

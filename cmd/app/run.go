@@ -174,13 +174,13 @@ func quantity(flag, text string, value func(*resource.Quantity) int64) (int64, e
 
 // mountsOf reads host:guest and host:guest:ro; a lone host is seen under its
 // own name. The guest's path begins behind the last colon that a slash follows,
-// so that C:\dir works.
+// so that C:\dir works; C:/dir is one too, and /:/dir is not.
 func mountsOf(dirs []string) ([]sandbox.Mount, error) {
 	var mounts []sandbox.Mount
 	for _, dir := range dirs {
 		rest, readOnly := strings.CutSuffix(dir, ":ro")
 		host, target := rest, ""
-		if at := strings.LastIndex(rest, ":/"); at > 1 {
+		if at := strings.LastIndex(rest, ":/"); at > 1 || at == 1 && rest[0] == '/' {
 			host, target = rest[:at], rest[at+1:]
 		}
 		source, err := filepath.Abs(host)

@@ -165,6 +165,7 @@ func TestRunFlags(t *testing.T) {
 		{"a directory", "cat /data/f; echo more >/data/g; ls /data /", []string{"--dir", dir + ":/data"}, "", "text\n/data:\nf\ng\n\n/:\ndata\n", 0},
 		{"read-only", "cat /data/f; echo more >/data/new || ls /data", []string{"--dir", dir + ":/data:ro"}, "", "text\nf\ng\n", 0},
 		{"a file", "cat /etc/app.conf", []string{"--dir", filepath.Join(dir, "f") + ":/etc/app.conf:ro"}, "", "text\n", 0},
+		{"all of the machine", "cat /host" + dir + "/f", []string{"--dir", "/:/host:ro"}, "", "text\n", 0},
 		{"two directories", "cat /a/f /b/c/f", []string{"--dir", dir + ":/a", "--dir", dir + ":/b/c:ro"}, "", "text\ntext\n", 0},
 		{"no directory", "ls /; cat /etc/hostname", nil, "", "", 1},
 		{"variables", "env | grep -vE '^(HOSTNAME|PWD)=' | sort", []string{"--env", "A=1", "-e", "PASSED_ON", "-e", "UNSET_HERE"}, "", "A=1\nPASSED_ON=ours\n", 0},

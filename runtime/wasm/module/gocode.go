@@ -118,7 +118,7 @@ func (g *goFunction) improve(f uint32, body []byte) []byte {
 	if locals.groups == 0 || decls.u32() == 0 || decls.valueType() != typeI32 {
 		return body
 	}
-	if !g.outline(r, locals.count) || len(g.segs)*len(g.jumps) > goMostEffort {
+	if !g.outline(r, locals.count) || int64(len(g.segs))*int64(len(g.jumps)) > goMostEffort {
 		return body
 	}
 	g.arrange()

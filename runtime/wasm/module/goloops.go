@@ -37,7 +37,7 @@ func (g *goFunction) arrange() {
 		}
 	}
 	slices.SortStableFunc(ranges, func(a, b [2]uint32) int { return int(a[1]-a[0]) - int(b[1]-b[0]) })
-	if len(ranges)*(len(g.segs)+len(g.jumps)) <= goMostEffort {
+	if int64(len(ranges))*int64(len(g.segs)+len(g.jumps)) <= goMostEffort {
 		for _, r := range ranges {
 			g.makeLoop(r[0], r[1])
 		}

@@ -83,6 +83,11 @@ const maxPorts = 256
 
 // listen opens a port; 0 chooses one.
 func (n *podNet) listen(number uint16) (*port, error) {
+	return whenFree(func() (*port, error) { return n.open(number) })
+}
+
+// open is listen without patience.
+func (n *podNet) open(number uint16) (*port, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closing {
@@ -125,7 +130,7 @@ func (n *podNet) listenKernel(at netip.AddrPort) (net.Listener, error) {
 	if !at.Addr().IsValid() {
 		return nil, nil
 	}
-	l, err := whenFree(func() (*net.TCPListener, error) { return net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at)) })
+	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
 	switch {
 	case err == nil:
 		return l, nil
@@ -136,14 +141,15 @@ func (n *podNet) listenKernel(at netip.AddrPort) (net.Listener, error) {
 	return nil, nil
 }
 
-// whenFree opens a socket, and waits a little if its address is in use. What a
-// container has closed that ran before is held on by each program that this
-// process is just starting, between its fork and its exec.
+// whenFree opens a socket, and waits a little if the system says that its address
+// is in use. What a container has closed that ran before is held on by each
+// program that this process is just starting, between its fork and its exec.
 func whenFree[T any](open func() (T, error)) (T, error) {
 	const pause, patience = 10 * time.Millisecond, time.Second
 	for began := time.Now(); ; time.Sleep(pause) {
 		socket, err := open()
-		if !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > patience {
+		var system *net.OpError
+		if !errors.As(err, &system) || !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > patience {
 			return socket, err
 		}
 	}

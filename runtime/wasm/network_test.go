@@ -3,10 +3,12 @@ package wasm
 import (
 	"errors"
 	"net"
+	"syscall"
 	"testing"
 )
 
-// TestWhenFree: an address in use is waited for, nothing else is.
+// TestWhenFree: an address that the system says is in use is waited for,
+// nothing else is.
 func TestWhenFree(t *testing.T) {
 	held, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -28,12 +30,14 @@ func TestWhenFree(t *testing.T) {
 	if tries < 3 {
 		t.Errorf("it was open after %d tries, before the other one was closed", tries)
 	}
-	tries = 0
-	_, err = whenFree(func() (net.Listener, error) {
-		tries++
-		return nil, net.ErrClosed
-	})
-	if !errors.Is(err, net.ErrClosed) || tries != 1 {
-		t.Errorf("%d tries, and %v", tries, err)
+	for _, want := range []error{net.ErrClosed, syscall.EADDRINUSE} { // the latter of another container
+		tries = 0
+		_, err = whenFree(func() (net.Listener, error) {
+			tries++
+			return nil, want
+		})
+		if !errors.Is(err, want) || tries != 1 {
+			t.Errorf("%d tries, and %v", tries, err)
+		}
 	}
 }

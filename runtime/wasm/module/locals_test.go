@@ -37,17 +37,7 @@ func TestCarriedLocals(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			a := newAsm()
 			a.fn("f", "i", "", "i", tc.code)
-			p, err := parse(a.bytes())
-			if err != nil {
-				t.Fatal(err)
-			}
-			w := &bodyWriter{p: p, fuel: p.globals, yield: p.imported}
-			if err := w.plan(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := w.rewrite(nil, p.bodies[0], 0); err != nil {
-				t.Fatal(err)
-			}
+			w := firstRewritten(t, a)
 			if got := w.loops[1].carried; got != tc.want {
 				t.Errorf("carried %b, want %b", got, tc.want)
 			}

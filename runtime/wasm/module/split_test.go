@@ -66,17 +66,7 @@ func TestInnermostLoopsAreSplit(t *testing.T) {
 			a.funcs = nil
 			a.exports = nil
 			a.fn("f", "", "", "", tc.code)
-			p, err := parse(a.bytes())
-			if err != nil {
-				t.Fatal(err)
-			}
-			w := &bodyWriter{p: p, fuel: p.globals, yield: p.imported}
-			if err := w.plan(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := w.rewrite(nil, p.bodies[0], 0); err != nil {
-				t.Fatal(err)
-			}
+			w := firstRewritten(t, a)
 			for i, want := range tc.want {
 				if got := w.splits(i + 1); got != want {
 					t.Errorf("loop %d split: %v, want %v", i, got, want)
@@ -84,4 +74,22 @@ func TestInnermostLoopsAreSplit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// firstRewritten returns the writer of a module's bodies when it has written the
+// first one.
+func firstRewritten(t *testing.T, a *asm) *bodyWriter {
+	t.Helper()
+	p, err := parse(a.bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &bodyWriter{p: p, fuel: p.globals, yield: p.imported}
+	if err := w.plan(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.rewrite(nil, p.bodies[0], 0); err != nil {
+		t.Fatal(err)
+	}
+	return w
 }

@@ -16,7 +16,8 @@ import (
 // preference: JSON, YAML, protobuf, CBOR.
 type codecs struct {
 	infos []runtime.SerializerInfo
-	// untyped are the same for custom resources, which have no protobuf form.
+	// untyped are the same for custom resources. They have no protobuf form
+	// themselves, but their metadata has, and so have errors and options.
 	untyped []runtime.SerializerInfo
 	scheme  *runtime.Scheme
 }
@@ -31,8 +32,7 @@ func newCodecs(types *api.Types) codecs {
 	creater := eitherScheme{types.Scheme, unstructuredscheme.NewUnstructuredCreator(), unstructuredscheme.NewUnstructuredObjectTyper()}
 	for _, info := range c.infos {
 		switch info.MediaType {
-		case runtime.ContentTypeProtobuf:
-			continue
+		case runtime.ContentTypeProtobuf: // as it is
 		case runtime.ContentTypeCBOR:
 			info = cbor.NewSerializerInfo(creater, creater)
 		default:
@@ -78,13 +78,18 @@ func (e eitherScheme) isMeta(gvk schema.GroupVersionKind) bool {
 	return meta && e.scheme.Recognizes(gvk) || gvk.Kind == "Scale" && e.scheme.Recognizes(gvk)
 }
 
-// of returns the formats in which a resource can be written and read; nil is
-// everything that is no resource.
-func (c codecs) of(res *api.Resource) []runtime.SerializerInfo {
-	if res == nil || c.scheme.Recognizes(res.GVK()) {
+// of returns the formats of a kind, and those of everything that is no object
+// for the zero kind.
+func (c codecs) of(kind schema.GroupVersionKind) []runtime.SerializerInfo {
+	if c.typed(kind) {
 		return c.infos
 	}
 	return c.untyped
+}
+
+// typed says that the objects of a kind have a Go type, and so every format.
+func (c codecs) typed(kind schema.GroupVersionKind) bool {
+	return kind.Empty() || c.scheme.Recognizes(kind)
 }
 
 // byMediaType finds a format for a request body; "" is JSON.

@@ -263,11 +263,17 @@ func (c *call) sendResources(groupName, versionName string, f format) {
 		for _, res := range v.resources {
 			out.APIResources = append(out.APIResources, legacyResources(res)...)
 		}
-		slices.SortFunc(out.APIResources, func(a, b metav1.APIResource) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortStableFunc(out.APIResources, func(a, b metav1.APIResource) int {
+			if !c.s.codecs.scheme.IsGroupRegistered(groupName) { // the subresources of custom resources stay in their order
+				a.Name, _, _ = strings.Cut(a.Name, "/")
+				b.Name, _, _ = strings.Cut(b.Name, "/")
+			}
+			return strings.Compare(a.Name, b.Name)
+		})
 		c.send(http.StatusOK, out, f)
 		return
 	}
-	c.fail(nowhere(c.kinds, groupName))
+	c.fail(c.s.nowhere(c.kinds, groupName))
 }
 
 // legacyResources is a resource and its subresources as the lists show them.

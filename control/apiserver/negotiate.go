@@ -33,7 +33,15 @@ func (f format) encoder() runtime.Encoder {
 }
 
 // codecs are the formats that the target of the request can have.
-func (c *call) codecs() []runtime.SerializerInfo { return c.s.codecs.of(c.t.res) }
+func (c *call) codecs() []runtime.SerializerInfo { return c.s.codecs.of(c.kind()) }
+
+// kind is what the target of the request is, empty when it is no object.
+func (c *call) kind() schema.GroupVersionKind {
+	if c.t.res == nil {
+		return schema.GroupVersionKind{}
+	}
+	return c.t.kind()
+}
 
 // negotiate picks the format from the Accept header. With forms, the
 // transformations (as=Table and so on) are understood; clauses that ask for
@@ -49,7 +57,7 @@ func (c *call) negotiate(forms bool) (format, error) {
 			continue
 		}
 		as, ok := formOf(clause.Params, info, forms)
-		if !ok {
+		if !ok || forms && as == "" && info.MediaType == runtime.ContentTypeProtobuf && !c.s.codecs.typed(c.kind()) {
 			continue
 		}
 		return format{info: info, as: as, pretty: c.wantsPretty()}, nil

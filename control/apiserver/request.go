@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +11,10 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -83,7 +86,8 @@ func (c *call) readObject(want schema.GroupVersionKind, validation api.FieldVali
 		return nil, err
 	}
 	info, ok := byMediaType(c.codecs(), mediaType)
-	if !ok {
+	typed := c.s.codecs.typed(want)
+	if !ok || mediaType == runtime.ContentTypeProtobuf && !typed {
 		return nil, errMediaType(mediaTypes(c.codecs()))
 	}
 	data, err := c.readBody()
@@ -100,42 +104,61 @@ func (c *call) readObject(want schema.GroupVersionKind, validation api.FieldVali
 	if validation != api.ValidationIgnore {
 		decoder = info.StrictSerializer
 	}
-	decoded, got, err := decoder.Decode(data, &want, nil)
+	var into runtime.Object
+	if !typed { // says of what kind it is, or is of none
+		into = &unstructured.Unstructured{}
+	}
+	decoded, got, err := decoder.Decode(data, &want, into)
 	if err != nil && (decoded == nil || !runtime.IsStrictDecodingError(err) || validation == api.ValidationStrict) {
 		return nil, decodeError(err, want, got, data)
 	}
 	if err != nil {
 		c.warnStrict(err)
 	}
+	if !typed {
+		if err := c.coerce(decoded, validation, want, got, data); err != nil {
+			return nil, err
+		}
+	}
 	if got.GroupVersion() != want.GroupVersion() {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
 			got.GroupVersion(), want.GroupVersion()))
 	}
 	obj, ok := decoded.(api.Object)
+	if ok && !typed && got.Kind != want.Kind {
+		return nil, apierrors.NewInvalid(got.GroupKind(), obj.GetName(), field.ErrorList{
+			field.Invalid(field.NewPath("kind"), got.Kind, "must be "+want.Kind)})
+	}
 	if !ok || got.Kind != want.Kind {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s", got.Kind, got.Version, want.Kind))
 	}
 	obj.GetObjectKind().SetGroupVersionKind(want)
 	c.keep(obj)
-	return obj, c.checkFields(obj, validation, want, data)
+	return obj, nil
 }
 
-// checkFields treats the fields of a custom resource that its definition does
-// not have as decoders treat those that a Go type does not have.
-func (c *call) checkFields(obj api.Object, validation api.FieldValidation, want schema.GroupVersionKind, data []byte) error {
-	if c.s.cfg.Custom == nil || validation == api.ValidationIgnore {
+// coerce does to a custom resource what decoding into a Go type does to
+// objects that have one: it reads the metadata, and treats fields that the
+// definition does not have as unknown ones.
+func (c *call) coerce(decoded runtime.Object, validation api.FieldValidation, want schema.GroupVersionKind, got *schema.GroupVersionKind, data []byte) error {
+	obj, ok := decoded.(api.Object)
+	if c.s.cfg.Custom == nil || !ok {
 		return nil
 	}
-	var unknown []error
-	for _, path := range c.s.cfg.Custom.UnknownFields(obj) {
-		unknown = append(unknown, fmt.Errorf("unknown field %q", path))
+	paths, err := c.s.cfg.Custom.Coerce(want.GroupKind(), obj)
+	if err != nil {
+		return decodeError(err, want, got, data)
 	}
-	if len(unknown) == 0 {
+	if len(paths) == 0 || validation == api.ValidationIgnore {
 		return nil
+	}
+	unknown := make([]error, len(paths))
+	for i, path := range paths {
+		unknown[i] = fmt.Errorf("unknown field %q", path)
 	}
 	strict := runtime.NewStrictDecodingError(unknown)
 	if validation == api.ValidationStrict {
-		return decodeError(strict, want, &want, data)
+		return decodeError(strict, want, got, data)
 	}
 	c.warnStrict(strict)
 	return nil
@@ -149,9 +172,12 @@ func (c *call) warnStrict(err error) {
 	}
 	seen := map[string]bool{}
 	for _, each := range strict.Errors() {
-		if text := each.Error(); !seen[text] {
-			seen[text] = true
-			c.warn(text)
+		// YAML's decoder tells all that it finds in one error, a line for each.
+		for text := range strings.Lines(strings.TrimPrefix(each.Error(), "error converting YAML to JSON: yaml: unmarshal errors:\n")) {
+			if text = strings.TrimSpace(text); text != "" && !seen[text] {
+				seen[text] = true
+				c.warn(text)
+			}
 		}
 	}
 }
@@ -165,12 +191,24 @@ func decodeError(err error, want schema.GroupVersionKind, got *schema.GroupVersi
 		}
 		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", got.Kind, got.Version, want.Kind, err))
 	}
-	const shown = 512
-	summary := string(data)
-	if len(summary) > shown {
-		summary = summary[:shown] + "..."
+	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, summary(data)))
+}
+
+// summary is the beginning of a body, for an error: JSON objects as they are,
+// what may be anything in hexadecimal digits.
+func summary(data []byte) string {
+	const shown = 30
+	if len(data) == 0 {
+		return "<empty>"
 	}
-	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%q)", want.Kind, err, summary))
+	text, more := data, ""
+	if len(text) > shown {
+		text, more = text[:shown], " ..."
+	}
+	if data[0] == '{' {
+		return string(text) + more
+	}
+	return hex.EncodeToString(text) + more
 }
 
 // checkPlace holds an object against the path it was sent to.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
@@ -45,9 +46,10 @@ func errNoResource() error {
 	return apierrors.NewGenericServerResponse(http.StatusNotFound, "", schema.GroupResource{}, "", "", 0, false)
 }
 
-// nowhere is the error of a path below a group that leads nowhere.
-func nowhere(served *kinds, group string) error {
-	if _, ok := served.disco.group(group); ok {
+// nowhere is the error of a path below a group that leads nowhere. A group of
+// custom resources is not known as such to Kubernetes' server.
+func (s *Server) nowhere(served *kinds, group string) error {
+	if _, ok := served.disco.group(group); ok && s.codecs.scheme.IsGroupRegistered(group) {
 		return errNoResource()
 	}
 	return errNoPath
@@ -96,7 +98,7 @@ func (s *Server) routeResource(r *http.Request, served *kinds, gv schema.GroupVe
 		t.rest, parts = afterProxy(r.URL.Path, parts), parts[:3]
 	}
 	if res == nil || len(parts) > 3 || slices.Contains(parts[1:], "") {
-		return t, nowhere(served, gv.Group)
+		return t, s.nowhere(served, gv.Group)
 	}
 	if len(parts) > 1 {
 		t.name = parts[1]
@@ -104,7 +106,7 @@ func (s *Server) routeResource(r *http.Request, served *kinds, gv schema.GroupVe
 	if len(parts) > 2 {
 		sub, ok := res.Subresource(parts[2])
 		if !ok {
-			return t, errNoResource()
+			return t, s.about(res, t.name, errNoResource())
 		}
 		t.sub = sub
 	}
@@ -118,7 +120,17 @@ func (s *Server) routeResource(r *http.Request, served *kinds, gv schema.GroupVe
 		// Kubernetes authorizes requests for a namespace inside of it.
 		t.namespace = t.name
 	}
-	return t, s.chooseVerb(r, &t, oldWatch)
+	return t, s.about(res, "", s.chooseVerb(r, &t, oldWatch))
+}
+
+// about adds to an error of a path which custom resource it is about, as
+// Kubernetes' server of those does.
+func (s *Server) about(res *api.Resource, name string, err error) error {
+	var refused *apierrors.StatusError
+	if errors.As(err, &refused) && !s.codecs.typed(res.GVK()) {
+		refused.ErrStatus.Details = &metav1.StatusDetails{Group: res.Group, Kind: res.Name, Name: name}
+	}
+	return err
 }
 
 // afterProxy is what a proxy's target is asked for: the path after its third

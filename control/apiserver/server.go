@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver/openapi"
@@ -32,9 +33,10 @@ type Tables interface {
 // Custom tells what only the definitions of custom resources know.
 type Custom interface {
 	openapi.Documents
-	// UnknownFields lists the fields of an object that its definition does not
-	// have, as paths; none for kinds with a Go type.
-	UnknownFields(obj api.Object) []string
+	// Coerce drops the fields of an object, sent as one of the kind want, that
+	// its definition does not have, and returns their paths. An error is that its
+	// metadata cannot be read.
+	Coerce(want schema.GroupKind, obj api.Object) (unknown []string, err error)
 }
 
 // Connects judges streams to pods, nodes and services before they are opened:

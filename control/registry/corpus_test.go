@@ -246,7 +246,15 @@ func (run *corpusRun) remove(obj api.Object) {
 	if _, err := run.r.Delete(run.t.Context(), run.res.KeyOf(obj), api.DeleteOptions{GracePeriodSeconds: &now}); err != nil {
 		run.t.Fatalf("delete: %v", err)
 	}
-	if run.res.Kind != "Namespace" {
+	switch run.res.Kind {
+	case "CustomResourceDefinition": // waits for its objects, which nobody deletes here
+		if _, err := run.r.Patch(run.t.Context(), run.res.KeyOf(obj), api.Patch{Type: types.MergePatchType, Data: []byte(`{"metadata":{"finalizers":null}}`)},
+			api.PatchOptions{}); err != nil {
+			run.t.Fatalf("take away finalizers: %v", err)
+		}
+		return
+	case "Namespace":
+	default:
 		return
 	}
 	if _, err := run.r.Patch(run.t.Context(), run.res.KeyOf(obj), api.Patch{Type: types.MergePatchType, Data: []byte(`{"spec":{"finalizers":null}}`)},

@@ -192,7 +192,7 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 	if len(errs) > 0 {
 		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), obj.GetName(), errs)
 	}
-	warn(ctx, k, obj)
+	warn(ctx, k, obj, nil)
 	if w.dry {
 		settle(false)
 		return obj, nil
@@ -230,20 +230,23 @@ func (labelled) GetLabels() map[string]string { return nil }
 // validateFinalizers wants finalizers to be Kubernetes' own or to carry the
 // domain of whoever removes them.
 func validateFinalizers(k *kind, obj api.Object) (errs field.ErrorList) {
+	if k.anyFinalizer {
+		return nil
+	}
 	at := field.NewPath("metadata", "finalizers")
 	for i, name := range obj.GetFinalizers() {
 		own := name == "kubernetes" || name == metav1.FinalizerOrphanDependents || name == metav1.FinalizerDeleteDependents
 		if bad := apivalidation.ValidateFinalizerName(name, at.Index(i)); len(bad) > 0 {
 			errs = append(errs, bad...)
-		} else if !own && !k.anyFinalizer && !strings.Contains(name, "/") {
+		} else if !own && !strings.Contains(name, "/") {
 			errs = append(errs, field.Invalid(at.Index(i), name, "name is neither a standard finalizer name nor is it fully qualified"))
 		}
 	}
 	return errs
 }
 
-func warn(ctx context.Context, k *kind, obj api.Object) {
-	for _, text := range k.warnings(obj) {
+func warn(ctx context.Context, k *kind, obj, old api.Object) {
+	for _, text := range k.warnings(obj, old) {
 		api.Warn(ctx, text)
 	}
 	for i, ref := range obj.GetOwnerReferences() {

@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -12,9 +13,9 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"wherry.dev/wherry/control/api"
@@ -205,9 +206,7 @@ func (d *definitions) make(definition *apiextensionsv1.CustomResourceDefinition)
 		if err == nil && current.DeletionTimestamp == nil {
 			return nil
 		}
-		refused := apierrors.NewMethodNotSupported(made.Resource.GroupResource(), "create")
-		refused.ErrStatus.Message = "create not allowed while custom resource definition is terminating"
-		return refused
+		return apierrors.NewForbidden(made.Resource.GroupResource(), obj.GetName(), errors.New("create not allowed while custom resource definition is terminating"))
 	}
 	next, err := d.erase(made)
 	if err != nil {
@@ -224,11 +223,11 @@ func (d *definitions) erase(made *custom.Kind) (madeKind, error) {
 	if err != nil {
 		return madeKind{}, err
 	}
-	k.unknown = func(obj api.Object) []string {
+	k.coerce = func(obj api.Object) ([]string, error) {
 		if u, ok := obj.(*unstructured.Unstructured); ok {
-			return made.Unknown(u)
+			return made.Coerce(u)
 		}
-		return nil
+		return nil, nil
 	}
 	return madeKind{kind: k, custom: made}, nil
 }
@@ -264,8 +263,8 @@ func (d *definitions) cleanUp(ctx context.Context, definition *apiextensionsv1.C
 	key := api.CustomResourceDefinitions.KeyOf(next)
 	var err error
 	if left > 0 {
-		setCondition(next, d.r.now(), apiextensionsv1.Terminating, true, "InstanceDeletionInProgress", "CustomResource deletion is in progress")
-		if !isTrue(definition, apiextensionsv1.Terminating) {
+		custom.SetCondition(next, d.r.now(), apiextensionsv1.Terminating, true, "InstanceDeletionInProgress", "CustomResource deletion is in progress")
+		if !reflect.DeepEqual(next.Status, definition.Status) {
 			_, err = d.r.Update(ctx, key, next, api.UpdateOptions{Subresource: "status", FieldManager: serverManager})
 		}
 	} else {
@@ -283,19 +282,20 @@ func (d *definitions) cleanUp(ctx context.Context, definition *apiextensionsv1.C
 // be changed; its pointer is its identity.
 func (r *Registry) Documents() *map[string][]byte { return r.documents.Load() }
 
-// UnknownFields lists the fields of a custom resource that its definition does
-// not know and that are dropped. Other kinds find them while decoding.
-func (r *Registry) UnknownFields(obj api.Object) []string {
+// Coerce drops the fields of an object, sent as one of the kind want, that its
+// definition does not know, and returns their paths. An error is that its
+// metadata cannot be read. Objects with a Go type went through that while they
+// were decoded.
+func (r *Registry) Coerce(want schema.GroupKind, obj api.Object) (unknown []string, err error) {
 	if _, ok := obj.(runtime.Unstructured); !ok {
-		return nil
+		return nil, nil
 	}
-	gvk := obj.GetObjectKind().GroupVersionKind()
 	for _, k := range r.served.newest.Load().order {
-		if k.unknown != nil && k.resource.Group == gvk.Group && k.resource.Kind == gvk.Kind {
-			return k.unknown(obj)
+		if k.coerce != nil && k.resource.Group == want.Group && k.resource.Kind == want.Kind {
+			return k.coerce(obj)
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // names are the names that definitions have been given, by group.
@@ -324,15 +324,15 @@ func (n names) accept(d *apiextensionsv1.CustomResourceDefinition, now time.Time
 	claim("kind", wanted.Kind, "KindConflict")
 	claim("kind", wanted.ListKind, "ListKindConflict")
 	if conflict != "" {
-		setCondition(d, now, apiextensionsv1.NamesAccepted, false, reason, conflict)
+		custom.SetCondition(d, now, apiextensionsv1.NamesAccepted, false, reason, conflict)
 		if !isTrue(d, apiextensionsv1.Established) {
-			setCondition(d, now, apiextensionsv1.Established, false, "NotAccepted", "not all names are accepted")
+			custom.SetCondition(d, now, apiextensionsv1.Established, false, "NotAccepted", "not all names are accepted")
 		}
 	} else {
 		d.Status.AcceptedNames = *wanted.DeepCopy()
-		setCondition(d, now, apiextensionsv1.NamesAccepted, true, "NoConflicts", "no conflicts found")
+		custom.SetCondition(d, now, apiextensionsv1.NamesAccepted, true, "NoConflicts", "no conflicts found")
 		if !isTrue(d, apiextensionsv1.Established) {
-			setCondition(d, now, apiextensionsv1.Established, true, "InitialNamesAccepted", "the initial names have been accepted")
+			custom.SetCondition(d, now, apiextensionsv1.Established, true, "InitialNamesAccepted", "the initial names have been accepted")
 		}
 	}
 	has := &d.Status.AcceptedNames
@@ -349,25 +349,4 @@ func isTrue(d *apiextensionsv1.CustomResourceDefinition, kind apiextensionsv1.Cu
 	return slices.ContainsFunc(d.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
 		return c.Type == kind && c.Status == apiextensionsv1.ConditionTrue
 	})
-}
-
-// setCondition sets a condition; its time changes with its status only.
-func setCondition(d *apiextensionsv1.CustomResourceDefinition, now time.Time, kind apiextensionsv1.CustomResourceDefinitionConditionType,
-	status bool, reason, message string) {
-	next := apiextensionsv1.CustomResourceDefinitionCondition{Type: kind, Status: apiextensionsv1.ConditionFalse, Reason: reason, Message: message,
-		LastTransitionTime: metav1.NewTime(now.UTC().Truncate(time.Second))}
-	if status {
-		next.Status = apiextensionsv1.ConditionTrue
-	}
-	for i := range d.Status.Conditions {
-		c := &d.Status.Conditions[i]
-		if c.Type == kind {
-			if c.Status == next.Status {
-				next.LastTransitionTime = c.LastTransitionTime
-			}
-			*c = next
-			return
-		}
-	}
-	d.Status.Conditions = append(d.Status.Conditions, next)
 }

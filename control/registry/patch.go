@@ -186,10 +186,13 @@ func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byt
 			}
 		}
 	}
-	if err := r.reportUnknown(ctx, obj, data, check); err != nil {
+	if err := r.reportUnknown(ctx, gvk.GroupKind(), obj, data, check); err != nil {
 		return nil, err
 	}
 	if now := obj.GetObjectKind().GroupVersionKind(); now != gvk {
+		if _, custom := obj.(runtime.Unstructured); custom {
+			return nil, mistyped(now, gvk, obj.GetName())
+		}
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("the patch would turn %s into %s: apiVersion and kind cannot change", gvk, now))
 	}
 	if obj.GetName() != old.GetName() {
@@ -204,14 +207,31 @@ func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byt
 	return obj, nil
 }
 
+// mistyped refuses a custom resource that says to be of another kind or version
+// than it is.
+func mistyped(got, want schema.GroupVersionKind, name string) error {
+	var errs field.ErrorList
+	if got.Kind != want.Kind {
+		errs = append(errs, field.Invalid(field.NewPath("kind"), got.Kind, "must be "+want.Kind))
+	}
+	if got.GroupVersion() != want.GroupVersion() {
+		errs = append(errs, field.Invalid(field.NewPath("apiVersion"), got.GroupVersion().String(), "must be "+want.GroupVersion().String()))
+	}
+	return apierrors.NewInvalid(got.GroupKind(), name, errs)
+}
+
 // reportUnknown treats the fields of a custom resource that its definition does
 // not know as the request wants.
-func (r *Registry) reportUnknown(ctx context.Context, obj api.Object, data []byte, check api.FieldValidation) error {
+func (r *Registry) reportUnknown(ctx context.Context, want schema.GroupKind, obj api.Object, data []byte, check api.FieldValidation) error {
+	paths, err := r.Coerce(want, obj)
+	if err != nil {
+		return invalidPatch(data, err)
+	}
 	if check == api.ValidationIgnore {
 		return nil
 	}
 	var unknown []error
-	for _, path := range r.UnknownFields(obj) {
+	for _, path := range paths {
 		unknown = append(unknown, fmt.Errorf("unknown field %q", path))
 	}
 	if len(unknown) > 0 && check == api.ValidationStrict {

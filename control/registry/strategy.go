@@ -46,15 +46,15 @@ type kind struct {
 	validate                                        func(api.Object) field.ErrorList
 	reserve                                         func(ctx context.Context, obj, old api.Object, dry bool) (func(bool), field.ErrorList)
 	release                                         func(context.Context, api.Object)
-	warnings                                        func(api.Object) []string
+	warnings                                        func(obj, old api.Object) []string // old may be nil
 	columns                                         []metav1.TableColumnDefinition
 	row                                             func(api.Object, time.Time) []any
 	subresources                                    map[string]kinds.Subresource
 	// life ends when the kind is served no more as it is: its definition has
 	// changed, or gone. nil: it never ends.
-	life    context.Context
-	unknown func(api.Object) []string                             // nil: decoding finds unknown fields
-	answer  func(context.Context, api.Object) (api.Object, error) // nil: objects are stored
+	life   context.Context
+	coerce func(api.Object) ([]string, error)                    // nil: decoding into a Go type does it
+	answer func(context.Context, api.Object) (api.Object, error) // nil: objects are stored
 }
 
 // kind erases the type parameter.
@@ -68,7 +68,7 @@ func (s erased[T]) kind(types *api.Types, common *managed.Common) (*kind, error)
 		k.name = apivalidation.NameIsDNSSubdomain
 	}
 	k.defaults, k.create, k.markDeleted = erase(s.Default), erase(s.Create), erase(s.MarkDeleted)
-	k.validate, k.warnings = eraseValue(s.Validate), eraseValue(s.Warnings)
+	k.validate, k.warnings = eraseValue(s.Validate), s.warnings
 	k.checkDelete, k.held = eraseValue(s.CheckDelete), eraseValue(s.Held)
 	k.main = kinds.Door{Prepare: s.prepareMain, Validate: s.validatePair(s.ValidateUpdate), Main: true}
 	k.status = kinds.Door{Prepare: s.prepareStatus, Validate: s.validatePair(s.ValidateStatus)}
@@ -207,4 +207,18 @@ func (s erased[T]) reserve(ctx context.Context, obj, old api.Object, dry bool) (
 		before = old.(T)
 	}
 	return s.Reserve(ctx, obj.(T), before, dry)
+}
+
+func (s erased[T]) warnings(obj, old api.Object) (out []string) {
+	if s.Warnings != nil {
+		out = s.Warnings(obj.(T))
+	}
+	if s.WarnChange != nil {
+		var before T
+		if old != nil {
+			before = old.(T)
+		}
+		out = append(out, s.WarnChange(obj.(T), before)...)
+	}
+	return out
 }

@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -183,7 +184,7 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, w write
 		}
 		obj = request.Object
 	}
-	if err := r.checkIdentity(k, key, obj, old); err != nil {
+	if err := r.checkIdentity(k, key, w, obj, old); err != nil {
 		return nil, err
 	}
 	r.prepareUpdate(k, w.through, obj, old)
@@ -212,7 +213,7 @@ func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, w write,
 		if settle, errs = k.reserve(ctx, obj, old, w.dry); len(errs) > 0 {
 			return nil, api.NotStored, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
 		}
-		warn(ctx, k, obj)
+		warn(ctx, k, obj, old)
 	}
 	if k.finished(obj) {
 		settle(false)
@@ -238,7 +239,7 @@ func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, w write,
 }
 
 // checkIdentity applies the preconditions that an object carries itself.
-func (r *Registry) checkIdentity(k *kind, key api.Key, obj, old api.Object) error {
+func (r *Registry) checkIdentity(k *kind, key api.Key, w write, obj, old api.Object) error {
 	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
 		//lint:ignore ST1005 these are Kubernetes' words
 		precondition := fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())
@@ -252,8 +253,8 @@ func (r *Registry) checkIdentity(k *kind, key api.Key, obj, old api.Object) erro
 	}
 	switch {
 	case version == "" || version == "0":
-		if k.conditional {
-			return apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, field.ErrorList{
+		if k.conditional && w.sub != "scale" {
+			return apierrors.NewInvalid(schema.GroupKind{Group: key.Group, Kind: key.Resource}, key.Name, field.ErrorList{
 				field.Invalid(field.NewPath("metadata", "resourceVersion"), uint64(0), "must be specified for an update")})
 		}
 	case version != old.GetResourceVersion():

@@ -29,6 +29,7 @@ func APIServices() (*Kind, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.Resource.Verbs = nil                // those of built-in kinds
 	k.Name = path.ValidatePathSegmentName // that of the core group ends in a dot
 	byShape, byShapeUpdate := k.Validate, k.ValidateUpdate
 	k.Validate = func(obj *unstructured.Unstructured) field.ErrorList {

@@ -69,7 +69,7 @@ func cell(column apiextensionsv1.CustomResourceColumnDefinition, obj *unstructur
 	switch column.Type {
 	case "string":
 		var text bytes.Buffer
-		if err := path.PrintResults(&text, found[0]); err != nil {
+		if err := path.PrintResults(&text, found[0][:1]); err != nil {
 			return nil
 		}
 		return text.String()

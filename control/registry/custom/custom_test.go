@@ -134,8 +134,8 @@ func TestRatcheting(t *testing.T) {
 func TestCompleteAndUnknown(t *testing.T) {
 	k := kind(t, definition(t, crates), nil)
 	obj := crate(t, "v1", `{"size":3,"sise":4,"full":null}`)
-	if got := k.Unknown(obj); len(got) != 1 || got[0] != "spec.sise" {
-		t.Errorf("unknown: %v", got)
+	if got, err := k.Coerce(obj); err != nil || len(got) != 1 || got[0] != "spec.sise" {
+		t.Errorf("unknown: %v, %v", got, err)
 	}
 	k.Default(obj)
 	if got, want := specOf(t, obj), `{"count":1,"size":3}`; got != want {
@@ -179,7 +179,7 @@ func TestColumns(t *testing.T) {
 	k := kind(t, definition(t, crates), nil)
 	now := time.Date(2030, 1, 1, 0, 10, 0, 0, time.UTC)
 	row := k.Row(crate(t, "v1", `{"size":3,"tags":["x","y"],"packed":"2030-01-01T00:00:00Z","full":true,"weight":2}`), now)
-	for i, want := range []any{"a", int64(3), "x y", "10m", true, float64(2)} {
+	for i, want := range []any{"a", int64(3), "x", "10m", true, float64(2)} {
 		if row[i] != want {
 			t.Errorf("column %s is %v, want %v", k.Columns[i].Name, row[i], want)
 		}

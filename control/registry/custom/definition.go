@@ -8,8 +8,11 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/kube-openapi/pkg/validation/spec"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
@@ -22,16 +25,15 @@ const Finalizer = apiextensionsv1.CustomResourceCleanupFinalizer
 func Definitions() kinds.Strategy[*apiextensionsv1.CustomResourceDefinition] {
 	return kinds.Strategy[*apiextensionsv1.CustomResourceDefinition]{
 		Resource: api.CustomResourceDefinitions,
+		Name:     path.ValidatePathSegmentName, // the rules for plurals and groups are stricter
 		Default:  apiextensionsv1.SetObjectDefaults_CustomResourceDefinition,
 		Create: func(d *apiextensionsv1.CustomResourceDefinition) {
 			d.Status = apiextensionsv1.CustomResourceDefinitionStatus{}
 			if v := storage(d); v != nil {
 				d.Status.StoredVersions = []string{v.Name}
 			}
-			if !slices.Contains(d.Finalizers, Finalizer) {
-				d.Finalizers = append(slices.Clone(d.Finalizers), Finalizer)
-			}
 		},
+		MarkDeleted: markDeleted,
 		Update: func(d, _ *apiextensionsv1.CustomResourceDefinition) {
 			if v := storage(d); v != nil && !slices.Contains(d.Status.StoredVersions, v.Name) {
 				d.Status.StoredVersions = append(slices.Clone(d.Status.StoredVersions), v.Name)
@@ -52,9 +54,65 @@ func Definitions() kinds.Strategy[*apiextensionsv1.CustomResourceDefinition] {
 		Status:     func(d *apiextensionsv1.CustomResourceDefinition) any { return &d.Status },
 		Generation: true,
 		// The library knows no types of this group.
-		MergeSchema:  func() (managedfields.TypeConverter, error) { return managedfields.NewDeducedTypeConverter(), nil },
-		AnyFinalizer: true,
+		MergeSchema:       definitionSchema,
+		AnyFinalizer:      true,
+		ConditionalUpdate: true,
+		WarnChange:        warnDefinition,
 	}
+}
+
+// markDeleted lets a definition wait for the deletion of its objects. Its
+// generation and its grace period stay, as in Kubernetes.
+func markDeleted(d *apiextensionsv1.CustomResourceDefinition) {
+	d.Generation--
+	d.DeletionGracePeriodSeconds = nil
+	if !slices.Contains(d.Finalizers, Finalizer) {
+		d.Finalizers = append(slices.Clone(d.Finalizers), Finalizer)
+	}
+	SetCondition(d, d.DeletionTimestamp.Time, apiextensionsv1.Terminating, true, "InstanceDeletionPending",
+		"CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon")
+}
+
+// SetCondition sets a condition; its time changes with its status only.
+func SetCondition(d *apiextensionsv1.CustomResourceDefinition, now time.Time, kind apiextensionsv1.CustomResourceDefinitionConditionType,
+	status bool, reason, message string) {
+	next := apiextensionsv1.CustomResourceDefinitionCondition{Type: kind, Status: apiextensionsv1.ConditionFalse, Reason: reason, Message: message,
+		LastTransitionTime: metav1.NewTime(now.UTC().Truncate(time.Second))}
+	if status {
+		next.Status = apiextensionsv1.ConditionTrue
+	}
+	conditions := slices.Clone(d.Status.Conditions)
+	d.Status.Conditions = conditions
+	for i, c := range conditions {
+		if c.Type == kind {
+			if c.Status == next.Status {
+				next.LastTransitionTime = c.LastTransitionTime
+			}
+			conditions[i] = next
+			return
+		}
+	}
+	d.Status.Conditions = append(conditions, next)
+}
+
+// definitionSchema tells how definitions merge: the library knows no types of
+// this group. Lists are replaced as a whole, but conditions go by their type.
+func definitionSchema() (managedfields.TypeConverter, error) {
+	open := func() *spec.Schema {
+		s := &spec.Schema{SchemaProps: spec.SchemaProps{Type: []string{"object"}, Properties: map[string]spec.Schema{}}}
+		s.AddExtension("x-kubernetes-preserve-unknown-fields", true)
+		return s
+	}
+	conditions := spec.ArrayProperty(open())
+	conditions.AddExtension("x-kubernetes-list-type", "map")
+	conditions.AddExtension("x-kubernetes-list-map-keys", []any{"type"})
+	status, definition := open(), open()
+	status.Properties["conditions"] = *conditions
+	definition.Properties["status"], definition.Properties["metadata"] = *status, *metadataSchema()
+	gvk := api.CustomResourceDefinitions.GVK()
+	definition.AddExtension("x-kubernetes-group-version-kind", []any{
+		map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}})
+	return managedfields.NewTypeConverter(map[string]*spec.Schema{"definition": definition}, false)
 }
 
 // storage is the version as which objects are kept, nil when none is named.

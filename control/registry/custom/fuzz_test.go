@@ -62,7 +62,9 @@ func fuzzDefinition(t *testing.T, schema, spec []byte, path string) {
 	}
 	obj := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "test.example/v1", "kind": "Crate",
 		"metadata": map[string]any{"name": "a", "namespace": "default"}, "spec": sent}}
-	k.Unknown(obj)
+	if _, err := k.Coerce(obj); err != nil {
+		return
+	}
 	k.Default(obj)
 	k.Row(obj, time.Now())
 	if len(k.Validate(obj)) > 0 {

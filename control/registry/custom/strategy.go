@@ -4,14 +4,12 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	metaschema "k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apimachinery/pkg/version"
 
 	"wherry.dev/wherry/control/api"
@@ -37,7 +35,7 @@ func New(d *apiextensionsv1.CustomResourceDefinition, convert Converter) (*Kind,
 	}
 	for i := range d.Spec.Versions {
 		v := &d.Spec.Versions[i]
-		made, err := newModel(v)
+		made, err := newModel(v, d.Spec.Scope == apiextensionsv1.NamespaceScoped)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.Name, err)
 		}
@@ -59,23 +57,25 @@ func (k *Kind) hub(v *apiextensionsv1.CustomResourceDefinitionVersion) error {
 	own := k.schemas[v.Name]
 	hasStatus := v.Subresources != nil && v.Subresources.Status != nil
 	k.Strategy = kinds.Strategy[*unstructured.Unstructured]{
-		Resource:       k.resource(v),
-		Hidden:         !v.Served,
-		Default:        own.complete,
-		Validate:       own.validate,
-		ValidateUpdate: func(obj, old *unstructured.Unstructured) field.ErrorList { return own.validateUpdate(obj, old) },
-		Generation:     true,
-		AnyFinalizer:   true,
-		Changed:        func(obj, old *unstructured.Unstructured) bool { return changed(obj, old, hasStatus) },
-		Codec:          codec{gvk: k.gvk(v.Name), current: k.current},
-		MergeSchema:    k.mergeSchema,
+		Resource:          k.resource(v),
+		Hidden:            !v.Served,
+		Default:           own.complete,
+		Validate:          own.validate,
+		ValidateUpdate:    own.validateUpdate,
+		WarnChange:        warnFinalizers,
+		Generation:        true,
+		AnyFinalizer:      true,
+		ConditionalUpdate: true,
+		Changed:           func(obj, old *unstructured.Unstructured) bool { return changed(obj, old, hasStatus) },
+		Codec:             codec{gvk: k.gvk(v.Name), current: k.current},
+		MergeSchema:       k.mergeSchema,
 	}
 	if hasStatus {
 		k.Create = func(obj *unstructured.Unstructured) { delete(obj.Object, "status") }
 		k.Update = func(obj, old *unstructured.Unstructured) { keep(obj, old, "status") }
 		k.UpdateStatus = updateStatus
-		k.ValidateStatus = k.ValidateUpdate
-		k.ResetStatus = resetByStatus(own)
+		k.ValidateStatus = own.validateStatus
+		k.ResetStatus = []string{"metadata", "spec"}
 	}
 	if v.Subresources != nil && v.Subresources.Scale != nil {
 		k.Scale = scaleOf(v.Subresources.Scale)
@@ -88,6 +88,10 @@ func (k *Kind) gvk(version string) metaschema.GroupVersionKind {
 	return metaschema.GroupVersionKind{Group: k.definition.Spec.Group, Version: version, Kind: k.definition.Spec.Names.Kind}
 }
 
+// verbs are what may be done with custom resources, in the order in which
+// Kubernetes lists them.
+var verbs = []string{"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"}
+
 // resource is what discovery says of a version.
 func (k *Kind) resource(v *apiextensionsv1.CustomResourceDefinitionVersion) api.Resource {
 	spec := &k.definition.Spec
@@ -95,7 +99,7 @@ func (k *Kind) resource(v *apiextensionsv1.CustomResourceDefinitionVersion) api.
 	if accepted := k.definition.Status.AcceptedNames; accepted.Plural != "" {
 		names = accepted
 	}
-	r := api.Resource{Group: spec.Group, Version: v.Name, Name: names.Plural, Singular: names.Singular, Kind: names.Kind,
+	r := api.Resource{Verbs: verbs, Group: spec.Group, Version: v.Name, Name: names.Plural, Singular: names.Singular, Kind: names.Kind,
 		Namespaced: spec.Scope == apiextensionsv1.NamespaceScoped, ShortNames: names.ShortNames, Categories: names.Categories,
 		Deprecation: deprecation(spec, v)}
 	if hub := storage(k.definition); hub.Name != v.Name {
@@ -194,12 +198,6 @@ func (k *Kind) current(obj *unstructured.Unstructured) (*unstructured.Unstructur
 	return obj, nil
 }
 
-// Unknown lists the fields of an object that its version's schema does not
-// know, as paths like spec.replica.
-func (k *Kind) Unknown(obj *unstructured.Unstructured) []string {
-	return k.schemas[obj.GroupVersionKind().Version].unknown(obj)
-}
-
 // keep gives obj the field of old, or takes it away.
 func keep(obj, old *unstructured.Unstructured, name string) {
 	if value, ok := old.Object[name]; ok {
@@ -240,18 +238,4 @@ func changed(obj, old *unstructured.Unstructured, hasStatus bool) bool {
 		return content
 	}
 	return !apiequality.Semantic.DeepEqual(wish(obj), wish(old))
-}
-
-// resetByStatus are the top-level fields that a write through /status leaves.
-func resetByStatus(s *model) []string {
-	fields := map[string]bool{"spec": true}
-	if s != nil {
-		for name := range s.structural.Properties {
-			fields[name] = true
-		}
-	}
-	for _, name := range []string{"apiVersion", "kind", "metadata", "status"} {
-		delete(fields, name)
-	}
-	return slices.Sorted(maps.Keys(fields))
 }

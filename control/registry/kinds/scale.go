@@ -19,6 +19,8 @@ type Scale[T api.Object] struct {
 	Set func(T, int32)
 	// Path is where the number is, dotted; "" is spec.replicas.
 	Path string
+	// Bounded says that the kind's validation tells of numbers out of range.
+	Bounded bool
 	// Status is what a scaler sees: the number there is, and the selector.
 	Status func(T) autoscalingv1.ScaleStatus
 }
@@ -32,7 +34,7 @@ func (s *Scale[T]) Subresource() Subresource {
 			if !ok {
 				return apierrors.NewBadRequest(fmt.Sprintf("the object is a %T, want an autoscaling/v1 Scale", changed))
 			}
-			if n := scale.Spec.Replicas; n < 0 {
+			if n := scale.Spec.Replicas; n < 0 && !s.Bounded {
 				return apierrors.NewInvalid(autoscalingv1.SchemeGroupVersion.WithKind("Scale").GroupKind(), parent.GetName(), field.ErrorList{
 					field.Invalid(field.NewPath("spec", "replicas"), n, "must be greater than or equal to 0")})
 			}

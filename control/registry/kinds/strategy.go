@@ -85,6 +85,8 @@ type Strategy[T api.Object] struct {
 	Release func(ctx context.Context, old T)
 	// Warnings are told to the writer.
 	Warnings func(obj T) []string
+	// WarnChange are those that old, nil at first, does not give cause for.
+	WarnChange func(obj, old T) []string
 	// Answer makes the kind a question: creating an object returns its answer
 	// and stores nothing.
 	Answer func(ctx context.Context, obj T) (api.Object, error)
@@ -115,7 +117,7 @@ type Door struct {
 	Prepare func(obj, old api.Object)
 	// Validate checks the result.
 	Validate func(obj, old api.Object) field.ErrorList
-	// Main says that this is the object itself: Reserve and Warnings apply.
+	// Main says that this is the object itself: Reserve and the warnings apply.
 	Main bool
 	// Silent says that what changes is no change of the user's wish: the
 	// generation stays.

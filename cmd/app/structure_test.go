@@ -57,7 +57,7 @@ var mayImport = map[string][]string{
 	"control/admission/webhooks":    {"control/api", "control/auth", "control/reconcile", "control/callout", "control/admission/expr", "control/admission/match"},
 	"control/aggregate":             {"control/api", "control/callout", "control/reconcile"},
 	"control/callout":               {"control/api"},
-	"control/apiserver":             {"control/api", "control/auth", "control/callout", "control/apiserver/h2", "control/apiserver/openapi", "control/apiserver/audit", "control/tracing"},
+	"control/apiserver":             {"control/api", "control/recent", "control/auth", "control/callout", "control/apiserver/h2", "control/apiserver/openapi", "control/apiserver/audit", "control/tracing"},
 	"control/apiserver/audit":       {},
 	"control/apiserver/h2":          {},
 	"control/apiserver/openapi":     {"control/api"},

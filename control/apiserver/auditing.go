@@ -23,10 +23,13 @@ type Auditor interface {
 // trail is what a request leaves for the audit log on its way.
 type trail struct {
 	received time.Time
-	sender   auth.User        // before impersonation
-	sent     *runtime.Unknown // what may be written of the body
-	decision string           // "allow" or "forbid"
-	reason   string
+	sender   auth.User // before impersonation
+	// constraint is what the impersonation was allowed by, empty for the verb
+	// that needs no leave for the request.
+	constraint string
+	sent       *runtime.Unknown // what may be written of the body
+	decision   string           // "allow" or "forbid"
+	reason     string
 }
 
 // audited says whether anything is written about the request.

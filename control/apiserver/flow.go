@@ -21,12 +21,10 @@ type digest struct {
 }
 
 func (c *call) digest() digest {
-	if c.t.res == nil {
-		return digest{user: c.user, verb: strings.ToLower(c.r.Method), isPath: true, path: c.r.URL.Path}
-	}
-	d := digest{user: c.user, verb: c.t.verb, group: c.t.res.Group, resource: c.t.res.Name, namespace: c.t.namespace}
-	if c.t.sub.Name != "" {
-		d.resource += "/" + c.t.sub.Name
+	a := c.attributes()
+	d := digest{user: c.user, verb: a.Verb, isPath: a.Resource == "", path: a.Path, group: a.Group, resource: a.Resource, namespace: a.Namespace}
+	if a.Subresource != "" {
+		d.resource += "/" + a.Subresource
 	}
 	return d
 }

@@ -12,9 +12,6 @@ import (
 
 	"github.com/google/uuid"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver/audit"
@@ -28,6 +25,8 @@ type call struct {
 	r     *http.Request
 	kinds *kinds // served when the request came
 	t     target
+	lost  bool // the path leads nowhere; t says nothing then
+	flow  flow
 	user  auth.User
 	trail trail
 }
@@ -89,25 +88,25 @@ func (c *call) serve() {
 		c.fail(apierrors.NewUnauthorized("Unauthorized"))
 		return
 	}
-	err := c.impersonate()
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	c.r = c.r.WithContext(auth.WithUser(c.r.Context(), c.user))
+	var err error
 	if c.kinds, err = c.s.kinds(); err != nil {
 		c.fail(err)
 		return
 	}
-	if c.t, err = c.s.route(c.r, c.kinds); err != nil {
-		// An unknown path tells nothing to those who may not ask.
-		if denied := c.authorize(); denied != nil {
-			err = denied
-		}
+	var lost error // there is nothing at the path
+	if c.t, lost = c.s.route(c.r, c.kinds); lost != nil {
+		c.lost = true
+	}
+	if err = c.impersonate(); err != nil {
 		c.fail(err)
 		return
 	}
-	if err := c.authorize(); err != nil {
+	c.r = c.r.WithContext(auth.WithUser(c.r.Context(), c.user))
+	c.flow = c.classify()
+	if err = c.authorize(); err == nil {
+		err = lost // what nobody may ask for is not said to be unknown
+	}
+	if err != nil {
 		c.fail(err)
 		return
 	}
@@ -120,9 +119,6 @@ func (c *call) serve() {
 		open.Inc()
 		defer open.Dec()
 		c.clearDeadlines()
-		if c.t.verb == "watch" {
-			c.flow()
-		}
 		c.t.handler(c)
 		return
 	}
@@ -141,7 +137,7 @@ func (c *call) bounded() {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), lasts)
 	defer cancel()
-	if f := c.flow(); !f.level.exempt && !c.probes() {
+	if f := c.flow; !f.level.exempt && !c.probes() {
 		seats := f.level.reading
 		if c.changes() {
 			seats = f.level.writing
@@ -167,8 +163,8 @@ func (c *call) bounded() {
 	c.t.handler(c)
 }
 
-// flow finds the priority level of the request, and says it in the answer.
-func (c *call) flow() flow {
+// classify finds the priority level of the request, and says it in the answer.
+func (c *call) classify() flow {
 	f := c.s.levels.classify(c.r.Context(), c.digest())
 	if f.level.uid != "" {
 		c.w.Header().Set(flowSchemaHeader, string(f.schema.UID))
@@ -265,42 +261,22 @@ func (c *call) permit(a auth.Attributes) error {
 	if c.trail.decision, c.trail.reason = "forbid", reason; allowed {
 		c.trail.decision = "allow"
 	}
-	if err != nil && !allowed {
-		c.s.log.Error("authorization failed", "user", c.user.Name, "path", c.r.URL.Path, "error", err)
-	}
 	if allowed {
 		return nil
+	}
+	if err != nil {
+		c.s.log.Error("authorization failed", "user", c.user.Name, "path", c.r.URL.Path, "error", err)
 	}
 	if c.user.Name == auth.AnonymousUser && c.beside() {
 		return apierrors.NewUnauthorized("Unauthorized")
 	}
-	text := a.Describe()
-	if reason != "" {
-		text += ": " + reason
-	}
-	return apierrors.NewForbidden(schema.GroupResource{Group: a.Group, Resource: a.Resource}, a.Name, errors.New(text))
+	return forbidden(a, reason)
 }
 
-// beside tells whether the request is for one of the handlers beside the API.
+// beside tells whether the request is for one of the handlers beside the API;
+// what says whose tokens the cluster issues belongs to it.
 func (c *call) beside() bool {
-	return slices.ContainsFunc(c.s.extra, func(prefix string) bool { return strings.HasPrefix(c.r.URL.Path, prefix) })
-}
-
-func (c *call) attributes() auth.Attributes {
-	a := auth.Attributes{User: c.user, Verb: c.t.verb, Path: c.r.URL.Path}
-	if c.t.res == nil {
-		a.Verb = strings.ToLower(c.r.Method)
-		return a
-	}
-	a.Group, a.Resource, a.Subresource = c.t.res.Group, c.t.res.Name, c.t.sub.Name
-	a.Namespace, a.Name = c.t.namespace, c.t.name
-	if c.t.verb == "list" || c.t.verb == "watch" || c.t.verb == "deletecollection" {
-		if sel, err := fields.ParseSelector(c.r.URL.Query().Get("fieldSelector")); err == nil {
-			a.Fields = sel
-		}
-		if sel, err := labels.Parse(c.r.URL.Query().Get("labelSelector")); err == nil {
-			a.Labels = sel
-		}
-	}
-	return a
+	path := c.r.URL.Path
+	return !strings.HasPrefix(path, "/.well-known/") && !strings.HasPrefix(path, "/openid/") &&
+		slices.ContainsFunc(c.s.extra, func(prefix string) bool { return strings.HasPrefix(path, prefix) })
 }

@@ -61,7 +61,7 @@ func newClusterOver(t *testing.T, shared store.Log, change func(*apiserver.Confi
 	must(t, roles.WaitSynced(t.Context()))
 	config := apiserver.Config{
 		Client: reg, Types: types, Kinds: reg, Tables: reg, Log: log,
-		Authenticator: auth.Chain(auth.NewClientCertificates(ca.Pool(), time.Now)),
+		Authenticator: auth.Chain(auth.NewClientCertificates(ca.Pool(), time.Now), auth.Bearer(auth.Tokens{})),
 		Authorizer:    auth.Any(auth.Masters{}, auth.NewNodes(reg), roles),
 	}
 	if change != nil {

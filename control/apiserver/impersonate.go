@@ -1,8 +1,12 @@
 package apiserver
 
 import (
+	"fmt"
+	"net/http"
 	"net/url"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
@@ -10,74 +14,77 @@ import (
 )
 
 const (
-	impersonatePrefix = "Impersonate-"
-	impersonateExtra  = "Impersonate-Extra-"
-	// authenticationGroup is where the uids and extras of users are resources,
-	// as far as leave to impersonate them is concerned.
-	authenticationGroup = "authentication.k8s.io"
+	impersonateUser  = "Impersonate-User"
+	impersonateGroup = "Impersonate-Group"
+	impersonateUID   = "Impersonate-Uid"
+	impersonateExtra = "Impersonate-Extra-"
 )
 
+// maxSenders bounds for how many senders it is remembered how they impersonate.
+const maxSenders = 4096
+
 // impersonate acts on kubectl's --as, --as-group and --as-uid: each of what is
-// asked for needs leave of its own
-// (https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation).
+// asked for needs leave of its own, in one of the ways that there are
+// (https://kubernetes.io/docs/reference/access-authn-authz/user-impersonation/).
 // To ignore them would run the request with more rights than its sender asked
 // for.
 func (c *call) impersonate() error {
-	header := c.r.Header
-	user := auth.User{Name: header.Get("Impersonate-User"), UID: header.Get("Impersonate-Uid")}
-	if user.Name == "" {
-		for name := range header {
-			if strings.HasPrefix(name, impersonatePrefix) {
-				return apierrors.NewBadRequest(name + " is of no use without Impersonate-User: say whom to impersonate")
-			}
+	wanted, err := impersonated(c.r.Header)
+	if wanted == nil || err != nil {
+		return err
+	}
+	// What has worked for the sender before is asked first: it needs the fewest
+	// questions.
+	last := c.s.lastWay.Keep([]byte(c.user.Name), new(atomic.Int32))
+	order := []int{int(last.Load())}
+	for i := range impersonationWays() {
+		if i != order[0] {
+			order = append(order, i)
 		}
-		return nil
 	}
-	asked := []auth.Attributes{{Resource: "users", Name: user.Name}}
-	namespace, account, isAccount := auth.SplitServiceAccount(user.Name)
-	if isAccount {
-		asked[0] = auth.Attributes{Resource: "serviceaccounts", Namespace: namespace, Name: account}
+	var denied error
+	for _, i := range order {
+		way := impersonationWays()[i]
+		if way.fits != nil && !way.fits(*wanted, c.user) {
+			continue
+		}
+		user, err := c.impersonateBy(way, *wanted)
+		if err == nil {
+			last.Store(int32(i))
+			c.user, c.trail.constraint = user, way.constraint()
+			return nil
+		}
+		if denied == nil {
+			denied = err
+		}
 	}
-	for _, group := range header.Values("Impersonate-Group") {
-		user.Groups = append(user.Groups, group)
-		asked = append(asked, auth.Attributes{Resource: "groups", Name: group})
-	}
-	if user.UID != "" {
-		asked = append(asked, auth.Attributes{Group: authenticationGroup, Resource: "uids", Name: user.UID})
-	}
+	return denied
+}
+
+// impersonated is the user whom the headers ask for, nil when they ask for none.
+func impersonated(header http.Header) (*auth.User, error) {
+	user := &auth.User{Name: header.Get(impersonateUser), UID: header.Get(impersonateUID), Groups: slices.Clone(header.Values(impersonateGroup))}
+	asked := user.Name != "" || user.UID != "" || len(user.Groups) > 0
 	for name, values := range header {
 		escaped, ok := strings.CutPrefix(name, impersonateExtra)
 		if !ok {
 			continue
 		}
-		key, err := url.PathUnescape(strings.ToLower(escaped))
-		if err != nil {
-			return apierrors.NewBadRequest(name + ": " + err.Error())
-		}
-		for _, value := range values {
-			asked = append(asked, auth.Attributes{Group: authenticationGroup, Resource: "userextras", Subresource: key, Name: value})
+		key := strings.ToLower(escaped)
+		if plain, err := url.PathUnescape(key); err == nil {
+			key = plain
 		}
 		if user.Extra == nil {
 			user.Extra = map[string][]string{}
 		}
-		user.Extra[key] = values
+		user.Extra[key], asked = append(user.Extra[key], values...), true
 	}
-	for _, a := range asked {
-		a.User, a.Verb = c.user, "impersonate"
-		if err := c.permit(a); err != nil {
-			return err
-		}
+	switch {
+	case !asked:
+		return nil, nil
+	case user.Name == "":
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("requested &user.DefaultInfo{Name:%q, UID:%q, Groups:%#v, Extra:%#v} without impersonating a user name",
+			user.Name, user.UID, user.Groups, user.Extra))
 	}
-	if isAccount && len(user.Groups) == 0 {
-		user.Groups = []string{auth.GroupServiceAccounts, auth.GroupServiceAccounts + ":" + namespace}
-	}
-	own := auth.GroupAuthenticated
-	if user.Name == auth.AnonymousUser {
-		own = auth.GroupUnauthenticated
-	}
-	if !user.In(own) {
-		user.Groups = append(user.Groups, own)
-	}
-	c.user = user
-	return nil
+	return user, nil
 }

@@ -21,6 +21,7 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver/openapi"
 	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/control/recent"
 )
 
 // Tables renders objects as kubectl prints them: column definitions and one row
@@ -102,7 +103,8 @@ type Server struct {
 	gzips    sync.Pool      // of *gzip.Writer
 	chunks   sync.Pool      // of *bufio.Writer
 	frames   frames
-	extra    []string // prefixes of cfg.Extra, longest first
+	extra    []string                     // prefixes of cfg.Extra, longest first
+	lastWay  recent.Values[*atomic.Int32] // of impersonation, by sender
 }
 
 // New checks the configuration and prepares what seldom changes: routes,
@@ -131,7 +133,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, codecs: newCodecs(cfg.Types),
-		levels: newLevels(cfg.Client, cfg.MaxInFlight, cfg.MaxMutating, cfg.Log),
+		levels:  newLevels(cfg.Client, cfg.MaxInFlight, cfg.MaxMutating, cfg.Log),
+		lastWay: recent.Values[*atomic.Int32]{Limit: maxSenders},
 	}
 	_, err := s.kinds()
 	if err != nil {

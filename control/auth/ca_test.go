@@ -245,8 +245,15 @@ func TestExpiredClientCertificate(t *testing.T) {
 func TestChainRefusesUnknownTokens(t *testing.T) {
 	ca := mustCA(t, t.TempDir(), newClock())
 	r := httptest.NewRequest("GET", "/", nil)
+	chain := Chain(NewClientCertificates(ca.Pool(), time.Now), Bearer(Tokens{}))
 	r.Header.Set("Authorization", "Bearer secret")
-	if u, ok, err := Chain(NewClientCertificates(ca.Pool(), time.Now)).Authenticate(r); err == nil {
+	if u, ok, err := chain.Authenticate(r); err == nil {
 		t.Fatalf("a token that nobody knows made %v %v", u, ok)
+	}
+	for _, none := range []string{"Bearer ", "Basic YTpi"} { // not credentials of any kind that is known
+		r.Header.Set("Authorization", none)
+		if u, ok, err := chain.Authenticate(r); !ok || err != nil || u.Name != AnonymousUser {
+			t.Errorf("%q made %v %v %v", none, u, ok, err)
+		}
 	}
 }

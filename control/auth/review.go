@@ -44,7 +44,7 @@ func (r *Reviews) Answer(ctx context.Context, question api.Object) (api.Object, 
 	case *authenticationv1.TokenReview:
 		return r.token(ctx, q), nil
 	case *authenticationv1.SelfSubjectReview:
-		q.Status.UserInfo = UserInfo(SenderOf(ctx))
+		q.CreationTimestamp, q.Status.UserInfo = metav1.Now(), UserInfo(SenderOf(ctx))
 		return q, nil
 	case *authorizationv1.SelfSubjectAccessReview:
 		q.Status = r.access(ctx, SenderOf(ctx), q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes)

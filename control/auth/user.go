@@ -21,6 +21,14 @@ const (
 	AdminUser = "kubernetes-admin"
 )
 
+// What the extras of a user say of the credentials.
+const (
+	// CredentialIDExtra names the certificate or token.
+	CredentialIDExtra = "authentication.kubernetes.io/credential-id"
+	// NodeNameExtra is the node of the pod that a token is bound to.
+	NodeNameExtra = "authentication.kubernetes.io/node-name"
+)
+
 // User is who sends a request.
 type User struct {
 	Name   string

@@ -25,6 +25,10 @@ const ensureWorkers = 32
 // rbac.authorization.kubernetes.io/autoupdate is "false". A binding whose role
 // is another one is made anew, because that cannot be changed.
 func Ensure(ctx context.Context, c api.Client) error {
+	roles, err := clusterRoles()
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(ensureWorkers)
 	do := func(res api.Resource, wanted api.Object) {
@@ -35,12 +39,10 @@ func Ensure(ctx context.Context, c api.Client) error {
 			return nil
 		})
 	}
-	for _, roles := range [][]*rbacv1.ClusterRole{userRoles(), systemRoles(), controllerRoles()} {
-		for _, role := range roles {
-			do(api.ClusterRoles, role)
-		}
+	for _, role := range roles {
+		do(api.ClusterRoles, role)
 	}
-	for _, bindings := range [][]*rbacv1.ClusterRoleBinding{systemBindings(), controllerBindings()} {
+	for _, bindings := range [][]*rbacv1.ClusterRoleBinding{systemBindings(), controllerBindings(roles)} {
 		for _, binding := range bindings {
 			do(api.ClusterRoleBindings, binding)
 		}

@@ -274,3 +274,39 @@ func BenchmarkAuthorize(b *testing.B) {
 		}
 	}
 }
+
+// TestDefaultRoles holds some of the roles to Kubernetes' own, in the order of
+// their rules, and to what is made of them.
+func TestDefaultRoles(t *testing.T) {
+	b := newBed(t)
+	for _, test := range []struct {
+		name   string
+		rules  int
+		verbs  string
+		of     string
+		number int
+	}{
+		{"cluster-admin", 2, "*", "*", 0},
+		{"system:aggregate-to-edit", 15, "create,delete,deletecollection,patch,update", "events", 6},
+		{"system:controller:endpoint-controller", 4, "create,delete,get,list,update,watch", "endpoints", 1},
+		{"system:controller:volumeattributesclass-protection-controller", 4, "get,list,update,watch", "volumeattributesclasses", 2},
+		{"system:monitoring", 2, "get", "/flagz", 0},
+	} {
+		role, err := api.Get[*rbacv1.ClusterRole](b.Context(), b.api, api.ClusterRoles.Key("", test.name))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(role.Rules) != test.rules {
+			t.Errorf("%s has %d rules, want %d: %v", test.name, len(role.Rules), test.rules, role.Rules)
+			continue
+		}
+		r := role.Rules[test.number]
+		if got := strings.Join(r.Verbs, ","); got != test.verbs || append(r.Resources, r.NonResourceURLs...)[0] != test.of {
+			t.Errorf("%s, rule %d: %v", test.name, test.number, r)
+		}
+	}
+	bound, err := api.Get[*rbacv1.ClusterRoleBinding](b.Context(), b.api, api.ClusterRoleBindings.Key("", "system:controller:service-cidrs-controller"))
+	if err != nil || len(bound.Subjects) != 1 || bound.Subjects[0].Name != "service-cidrs-controller" {
+		t.Errorf("a controller's binding: %v, %v", bound, err)
+	}
+}

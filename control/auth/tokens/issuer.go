@@ -223,7 +223,7 @@ func (i *Issuer) user(ctx context.Context, c *claims) (auth.User, error) {
 		u.Extra["authentication.kubernetes.io/pod-uid"] = []string{string(p.Pod.UID)}
 	}
 	if p.Node != nil {
-		u.Extra["authentication.kubernetes.io/node-name"] = []string{p.Node.Name}
+		u.Extra[auth.NodeNameExtra] = []string{p.Node.Name}
 		if p.Node.UID != "" {
 			u.Extra["authentication.kubernetes.io/node-uid"] = []string{string(p.Node.UID)}
 		}

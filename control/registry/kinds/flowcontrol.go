@@ -4,7 +4,6 @@ import (
 	"time"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -103,10 +102,10 @@ const (
 // held back, and what nothing else has taken.
 func MandatoryPriorityLevels() []*flowcontrolv1.PriorityLevelConfiguration {
 	return []*flowcontrolv1.PriorityLevelConfiguration{
-		{ObjectMeta: metav1.ObjectMeta{Name: exemptFlow}, Spec: flowcontrolv1.PriorityLevelConfigurationSpec{
+		{ObjectMeta: suggested(exemptFlow), Spec: flowcontrolv1.PriorityLevelConfigurationSpec{
 			Type:   flowcontrolv1.PriorityLevelEnablementExempt,
 			Exempt: &flowcontrolv1.ExemptPriorityLevelConfiguration{NominalConcurrencyShares: new(int32), LendablePercent: new(int32)}}},
-		{ObjectMeta: metav1.ObjectMeta{Name: catchAllFlow}, Spec: flowcontrolv1.PriorityLevelConfigurationSpec{
+		{ObjectMeta: suggested(catchAllFlow), Spec: flowcontrolv1.PriorityLevelConfigurationSpec{
 			Type: flowcontrolv1.PriorityLevelEnablementLimited,
 			Limited: &flowcontrolv1.LimitedPriorityLevelConfiguration{NominalConcurrencyShares: new(int32(5)), LendablePercent: new(int32),
 				LimitResponse: flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject}}}},
@@ -117,10 +116,10 @@ func MandatoryPriorityLevels() []*flowcontrolv1.PriorityLevelConfiguration {
 // everybody else to the other, when no other schema takes them.
 func MandatoryFlowSchemas() []*flowcontrolv1.FlowSchema {
 	return []*flowcontrolv1.FlowSchema{
-		{ObjectMeta: metav1.ObjectMeta{Name: exemptFlow}, Spec: flowcontrolv1.FlowSchemaSpec{
+		{ObjectMeta: suggested(exemptFlow), Spec: flowcontrolv1.FlowSchemaSpec{
 			PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: exemptFlow},
 			MatchingPrecedence:         1, Rules: []flowcontrolv1.PolicyRulesWithSubjects{allOf(flowGroup("system:masters"))}}},
-		{ObjectMeta: metav1.ObjectMeta{Name: catchAllFlow}, Spec: flowcontrolv1.FlowSchemaSpec{
+		{ObjectMeta: suggested(catchAllFlow), Spec: flowcontrolv1.FlowSchemaSpec{
 			PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: catchAllFlow},
 			MatchingPrecedence:         flowcontrolv1.FlowSchemaMaxMatchingPrecedence,
 			DistinguisherMethod:        &flowcontrolv1.FlowDistinguisherMethod{Type: flowcontrolv1.FlowDistinguisherMethodByUserType},

@@ -39,25 +39,21 @@ func SuggestedFlowSchemas() []*flowcontrolv1.FlowSchema {
 	scheduler, manager := flowUser("system:kube-scheduler"), flowUser("system:kube-controller-manager")
 	nodes, accounts := flowGroup("system:nodes"), flowAccount("kube-system", "*")
 	everybody := []flowcontrolv1.Subject{flowGroup("system:unauthenticated"), flowGroup("system:authenticated")}
+	nodeHigh := someOf([]flowcontrolv1.Subject{nodes}, []string{"*"}, []string{""}, flowcontrolv1.NamespaceEvery, true, "nodes", "nodes/status")
+	nodeHigh.ResourceRules = append(nodeHigh.ResourceRules,
+		someOf(nil, []string{"*"}, leases, flowcontrolv1.NamespaceEvery, false, "leases").ResourceRules...)
 	probes := flowSchema("probes", exemptFlow, 2, flowcontrolv1.PolicyRulesWithSubjects{Subjects: everybody,
 		NonResourceRules: []flowcontrolv1.NonResourcePolicyRule{{Verbs: []string{"get"}, NonResourceURLs: []string{"/healthz", "/readyz", "/livez"}}}})
 	probes.Spec.DistinguisherMethod = nil
 	return []*flowcontrolv1.FlowSchema{
 		probes,
 		flowSchema("system-leader-election", "leader-election", 100,
-			someOf([]flowcontrolv1.Subject{manager, scheduler, accounts}, renewal, leases, "kube-system", false, "leases")),
-		flowSchema("endpoint-controller", "workload-high", 150,
-			someOf([]flowcontrolv1.Subject{manager, flowAccount("kube-system", "endpoint-controller"), flowAccount("kube-system", "endpointslicemirroring-controller")},
-				renewal, []string{""}, flowcontrolv1.NamespaceEvery, false, "endpoints")),
-		flowSchema("workload-leader-election", "leader-election", 200,
-			someOf([]flowcontrolv1.Subject{accounts}, renewal, leases, flowcontrolv1.NamespaceEvery, false, "leases")),
-		flowSchema("system-node-high", "node-high", 400,
-			someOf([]flowcontrolv1.Subject{nodes}, []string{"*"}, []string{""}, flowcontrolv1.NamespaceEvery, true, "nodes", "nodes/status"),
-			someOf([]flowcontrolv1.Subject{nodes}, []string{"*"}, leases, flowcontrolv1.NamespaceEvery, false, "leases")),
+			someOf([]flowcontrolv1.Subject{manager, scheduler, accounts}, renewal, leases, flowcontrolv1.NamespaceEvery, false, "leases")),
+		flowSchema("system-node-high", "node-high", 400, nodeHigh),
 		flowSchema("system-nodes", "system", 500, allOf(nodes)),
-		flowSchema("kube-controller-manager", "workload-high", 800, allOf(manager)),
-		flowSchema("kube-scheduler", "workload-high", 800, allOf(scheduler)),
-		flowSchema("kube-system-service-accounts", "workload-high", 900, allOf(accounts)),
+		byNamespace(flowSchema("kube-controller-manager", "workload-high", 800, allOf(manager))),
+		byNamespace(flowSchema("kube-scheduler", "workload-high", 800, allOf(scheduler))),
+		byNamespace(flowSchema("kube-system-service-accounts", "workload-high", 900, allOf(accounts))),
 		flowSchema("service-accounts", "workload-low", 9000, allOf(flowGroup("system:serviceaccounts"))),
 		flowSchema("global-default", "global-default", 9900, allOf(everybody...)),
 	}
@@ -67,6 +63,12 @@ func flowSchema(name, level string, precedence int32, rules ...flowcontrolv1.Pol
 	return &flowcontrolv1.FlowSchema{ObjectMeta: suggested(name), Spec: flowcontrolv1.FlowSchemaSpec{
 		PriorityLevelConfiguration: flowcontrolv1.PriorityLevelConfigurationReference{Name: level}, MatchingPrecedence: precedence,
 		DistinguisherMethod: &flowcontrolv1.FlowDistinguisherMethod{Type: flowcontrolv1.FlowDistinguisherMethodByUserType}, Rules: rules}}
+}
+
+// byNamespace lets requests for one namespace wait for each other, not those of one user.
+func byNamespace(schema *flowcontrolv1.FlowSchema) *flowcontrolv1.FlowSchema {
+	schema.Spec.DistinguisherMethod.Type = flowcontrolv1.FlowDistinguisherMethodByNamespaceType
+	return schema
 }
 
 func flowGroup(name string) flowcontrolv1.Subject {

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilrand "k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -160,8 +161,7 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
 	obj.SetResourceVersion("")
-	obj.SetGeneration(0)
-	if k.counted {
+	if k.counted && !k.ungenerated {
 		obj.SetGeneration(1)
 	}
 	k.defaults(obj)
@@ -179,7 +179,7 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 		return nil, err
 	}
 	k.create(obj)
-	if errs := r.validateCreate(k, obj); len(errs) > 0 {
+	if errs := r.validateCreate(k, w.as, obj); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), obj.GetName(), errs)
 	}
 	if err := r.vacant(ctx, key); err != nil {
@@ -195,7 +195,7 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 	warn(ctx, k, obj, nil)
 	if w.dry {
 		settle(false)
-		return obj, nil
+		return r.asStored(k, obj)
 	}
 	data, err := r.encode(k, obj)
 	if err != nil {
@@ -211,13 +211,32 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 	return r.decode(k, entry)
 }
 
-func (r *Registry) validateCreate(k *kind, obj api.Object) field.ErrorList {
+// asStored is what a write that was only tried would have left behind: empty
+// lists, for one, are not kept.
+func (r *Registry) asStored(k *kind, obj api.Object) (api.Object, error) {
+	data, err := k.codec.Encode(obj)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := k.codec.Decode(data)
+	if err != nil {
+		return nil, err
+	}
+	kept.GetObjectKind().SetGroupVersionKind(k.resource.GVK())
+	return kept, nil
+}
+
+// validateCreate checks a new object that was written as a version.
+func (r *Registry) validateCreate(k *kind, as schema.GroupVersion, obj api.Object) field.ErrorList {
 	var meta metav1.Object = obj
 	if kinds.PlainLabels(obj.GetLabels()) {
 		meta = labelled{obj}
 	}
 	errs := apivalidation.ValidateObjectMetaAccessor(meta, k.resource.Namespaced, k.name, field.NewPath("metadata"))
 	errs = append(errs, validateFinalizers(k, obj)...)
+	if v, err := k.as(as); err == nil && v != nil && v.validate != nil {
+		return append(errs, v.validate(obj, nil)...)
+	}
 	return append(errs, k.validate(obj)...)
 }
 

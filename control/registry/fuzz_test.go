@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"wherry.dev/wherry/control/api"
@@ -48,7 +49,7 @@ func FuzzPatch(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if errs := r.validateCreate(r.served.find("", "configmaps"), stored); len(errs) > 0 {
+		if errs := r.validateCreate(r.served.find("", "configmaps"), schema.GroupVersion{}, stored); len(errs) > 0 {
 			t.Errorf("stored an invalid object: %v", errs)
 		}
 	})

@@ -27,7 +27,7 @@ type kind struct {
 	defaults, create, markDeleted                   func(api.Object)
 	main, status                                    kinds.Door
 	hasStatus, createOnUpdate, conditional, noOwned bool
-	counted                                         bool // has a generation
+	counted, ungenerated                            bool // has a generation; but none before the first change
 	fleeting                                        bool // is not kept decoded
 	hidden                                          bool // the hub version is not served
 	anyFinalizer                                    bool
@@ -62,7 +62,7 @@ func (s erased[T]) kind(types *api.Types, common *managed.Common) (*kind, error)
 	k := &kind{
 		resource: s.Resource, name: s.Name,
 		hasStatus: s.Status != nil || s.UpdateStatus != nil, hidden: s.Hidden, anyFinalizer: s.AnyFinalizer, createOnUpdate: s.CreateOnUpdate, conditional: s.ConditionalUpdate,
-		noOwned: s.NoDependents, fleeting: s.Fleeting, counted: s.Generation, columns: s.Columns, subresources: map[string]kinds.Subresource{},
+		noOwned: s.NoDependents, fleeting: s.Fleeting, counted: s.Generation, ungenerated: s.Ungenerated, columns: s.Columns, subresources: map[string]kinds.Subresource{},
 	}
 	if k.name == nil {
 		k.name = apivalidation.NameIsDNSSubdomain

@@ -190,7 +190,7 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, w write
 	r.prepareUpdate(k, w.through, obj, old)
 	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))
 	errs = append(errs, validateFinalizers(k, obj)...)
-	if errs = append(errs, w.through.Validate(obj, old)...); len(errs) > 0 {
+	if errs = append(errs, k.checked(w.as, w.through)(obj, old)...); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
 	}
 	if !w.judged {
@@ -223,6 +223,9 @@ func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, w write,
 	data, same, err := r.encodeChange(k, entry, obj, old)
 	if err != nil || w.dry {
 		settle(false)
+		if err == nil {
+			obj, err = r.asStored(k, obj)
+		}
 		return obj, api.NotStored, err
 	}
 	if same {

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/registry/kinds"
@@ -25,7 +26,8 @@ type version struct {
 	allFromHub     func(context.Context, []api.Object) ([]api.Object, error)
 	fields         map[string]string
 	columns        []metav1.TableColumnDefinition
-	row            func(api.Object, time.Time) []any // nil: that of the hub
+	row            func(api.Object, time.Time) []any         // nil: that of the hub
+	validate       func(obj, old api.Object) field.ErrorList // nil: as the hub; old may be nil
 }
 
 // typedCodec is the Codec of a kind with a Go type.
@@ -46,11 +48,18 @@ func newVersion[T api.Object](v kinds.Version[T], types *api.Types) (*version, e
 	if err != nil {
 		return nil, err
 	}
-	return &version{
+	made := &version{
 		resource: v.Resource, codec: c, goType: reflect.TypeOf(empty), fields: v.Fields, columns: v.Columns, row: v.Row, allFromHub: eraseAll(v),
 		fromHub: func(ctx context.Context, obj api.Object) (api.Object, error) { return v.FromHub(ctx, obj.(T)) },
 		toHub:   func(ctx context.Context, obj api.Object) (api.Object, error) { return v.ToHub(ctx, obj) },
-	}, nil
+	}
+	if v.Validate != nil {
+		made.validate = func(obj, old api.Object) field.ErrorList {
+			before, _ := old.(T)
+			return v.Validate(obj.(T), before)
+		}
+	}
+	return made, nil
 }
 
 // eraseAll is what a version makes of a list.
@@ -85,6 +94,15 @@ func (k *kind) as(gv schema.GroupVersion) (*version, error) {
 		}
 	}
 	return nil, apierrors.NewBadRequest(fmt.Sprintf("%s are not served as %s", k.resource.Name, gv))
+}
+
+// checked is how an object is checked that is written as a version through a
+// door.
+func (k *kind) checked(gv schema.GroupVersion, through *kinds.Door) func(obj, old api.Object) field.ErrorList {
+	if v, err := k.as(gv); err == nil && v != nil && v.validate != nil && through.Main {
+		return v.validate
+	}
+	return through.Validate
 }
 
 // in turns an object of a request into the hub version. What is no object of

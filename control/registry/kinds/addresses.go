@@ -1,7 +1,6 @@
 package kinds
 
 import (
-	"net/netip"
 	"strings"
 	"time"
 
@@ -19,18 +18,15 @@ func IPAddresses() Strategy[*networkingv1.IPAddress] {
 	return Strategy[*networkingv1.IPAddress]{
 		Resource: api.IPAddresses,
 		Name: func(name string, _ bool) []string {
-			ip, err := netip.ParseAddr(name)
-			switch {
-			case err != nil:
-				return []string{"must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"}
-			case ip.String() != name:
-				return []string{"must be a canonical format IP address"}
+			var texts []string
+			for _, e := range validation.IsValidIP(nil, name) {
+				texts = append(texts, e.Detail)
 			}
-			return nil
+			return texts
 		},
 		Validate: validateIPAddress,
 		ValidateUpdate: func(a, old *networkingv1.IPAddress) field.ErrorList {
-			return unchanged(a.Spec.ParentRef, old.Spec.ParentRef, field.NewPath("spec", "parentRef"))
+			return all(validateIPAddress(a), frozen(a.Spec.ParentRef, old.Spec.ParentRef, field.NewPath("spec", "parentRef")))
 		},
 		Columns: columns("Name", "ParentRef", "Age"),
 		Row: func(a *networkingv1.IPAddress, now time.Time) []any {
@@ -71,7 +67,7 @@ func ServiceCIDRs() Strategy[*networkingv1.ServiceCIDR] {
 		Create:   func(c *networkingv1.ServiceCIDR) { c.Status = networkingv1.ServiceCIDRStatus{} },
 		Validate: validateServiceCIDR,
 		ValidateUpdate: func(c, old *networkingv1.ServiceCIDR) field.ErrorList {
-			return unchanged(c.Spec.CIDRs, old.Spec.CIDRs, field.NewPath("spec", "cidrs"))
+			return validateServiceCIDRUpdate(c, old.Spec.CIDRs)
 		},
 		Spec:   func(c *networkingv1.ServiceCIDR) any { return &c.Spec },
 		Status: func(c *networkingv1.ServiceCIDR) any { return &c.Status },
@@ -89,15 +85,32 @@ func validateServiceCIDR(c *networkingv1.ServiceCIDR) (errs field.ErrorList) {
 	at, list := field.NewPath("spec", "cidrs"), c.Spec.CIDRs
 	switch {
 	case len(list) == 0:
-		return field.ErrorList{field.Invalid(at, list, "at least one CIDR required")}
+		return field.ErrorList{field.Required(at, "at least one CIDR required")}
 	case len(list) > 2:
-		return field.ErrorList{field.Invalid(at, list, "may only hold up to 2 values")}
+		return field.ErrorList{field.Invalid(at, hubValue{c.Spec}, "may only hold up to 2 values")}
 	}
 	for i, text := range list {
 		errs = append(errs, validation.IsValidCIDR(at.Index(i), text)...)
 	}
-	if len(list) == 2 && strings.Contains(list[0], ":") == strings.Contains(list[1], ":") {
+	if len(errs) == 0 && len(list) == 2 && strings.Contains(list[0], ":") == strings.Contains(list[1], ":") {
 		errs = append(errs, field.Invalid(at, list, "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"))
+	}
+	return errs
+}
+
+// validateServiceCIDRUpdate lets the other family be added, and nothing else
+// change.
+func validateServiceCIDRUpdate(c *networkingv1.ServiceCIDR, old []string) (errs field.ErrorList) {
+	at, list := field.NewPath("spec", "cidrs"), c.Spec.CIDRs
+	grows := len(old) == 1 && len(list) == 2
+	if len(old) != len(list) && !grows {
+		return unchanged(list, old, at)
+	}
+	for i := range old {
+		errs = append(errs, unchanged(list[i], old[i], at.Index(i))...)
+	}
+	if grows {
+		errs = append(errs, validateServiceCIDR(c)...)
 	}
 	return errs
 }

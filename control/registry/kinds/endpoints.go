@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -70,9 +71,18 @@ func EndpointSlices() Strategy[*discoveryv1.EndpointSlice] {
 	return Strategy[*discoveryv1.EndpointSlice]{
 		Resource:       api.EndpointSlices,
 		Default:        defaultEndpointSlice,
-		Validate:       validateEndpointSlice,
-		ValidateUpdate: validateEndpointSliceUpdate,
-		Generation:     true,
+		Create:         dropTopology,
+		Update:         func(s, _ *discoveryv1.EndpointSlice) { dropTopology(s) },
+		Validate:       func(s *discoveryv1.EndpointSlice) field.ErrorList { return validateEndpointSlice(s, nil) },
+		ValidateUpdate: validateEndpointSlice,
+		Warnings:       sliceWarnings,
+		WarnChange: func(s, old *discoveryv1.EndpointSlice) []string {
+			if old == nil && s.AddressType == discoveryv1.AddressTypeFQDN {
+				return []string{"spec.addressType: FQDN endpoints are deprecated"}
+			}
+			return nil
+		},
+		Generation: true,
 		Changed: func(s, old *discoveryv1.EndpointSlice) bool {
 			return !apiequality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) || !apiequality.Semantic.DeepEqual(s.Ports, old.Ports) ||
 				!apiequality.Semantic.DeepEqual(s.Labels, old.Labels)
@@ -89,6 +99,27 @@ func defaultEndpointSlice(s *discoveryv1.EndpointSlice) {
 		orPtr(&s.Ports[i].Name, "")
 		orPtr(&s.Ports[i].Protocol, corev1.ProtocolTCP)
 	}
+}
+
+// dropTopology takes away what the beta form of the kind said.
+func dropTopology(s *discoveryv1.EndpointSlice) {
+	for i := range s.Endpoints {
+		s.Endpoints[i].DeprecatedTopology = nil
+	}
+}
+
+// sliceWarnings are about addresses that are not written as they should be, by
+// others than the controllers.
+func sliceWarnings(s *discoveryv1.EndpointSlice) (warnings []string) {
+	if strings.HasSuffix(s.Labels[discoveryv1.LabelManagedBy], ".k8s.io") {
+		return nil
+	}
+	for i := range s.Endpoints {
+		for j, text := range s.Endpoints[i].Addresses {
+			warnings = append(warnings, validation.GetWarningsForIP(field.NewPath("endpoints").Index(i).Child("addresses").Index(j), text)...)
+		}
+	}
+	return warnings
 }
 
 func slicePorts(ports []discoveryv1.EndpointPort) string {

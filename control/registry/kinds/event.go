@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -17,8 +18,10 @@ import (
 func Events() Strategy[*corev1.Event] {
 	return Strategy[*corev1.Event]{
 		Resource:       api.Events,
-		Validate:       validateEvent,
-		ValidateUpdate: func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e) },
+		Name:           path.ValidatePathSegmentName,
+		AnyFinalizer:   true,
+		Validate:       func(e *corev1.Event) field.ErrorList { return validateEvent(e, "reportingComponent") },
+		ValidateUpdate: func(e, _ *corev1.Event) field.ErrorList { return validateEvent(e, "reportingComponent") },
 		Fields:         eventFields(),
 		Versions:       []Version[*corev1.Event]{eventVersion()},
 		CreateOnUpdate: true,
@@ -37,17 +40,21 @@ const (
 )
 
 // validateEvent checks where an event lies, and of an event of the newer form,
-// which has an eventTime, everything else.
-func validateEvent(e *corev1.Event) field.ErrorList {
-	errs := validateEventPlace(e)
+// which has an eventTime, everything else. reporter is the path of who reports.
+func validateEvent(e *corev1.Event, reporter string) (errs field.ErrorList) {
+	place := e.InvolvedObject.Namespace
+	misplaced := field.ErrorList{field.Invalid(field.NewPath("involvedObject", "namespace"), place, "does not match event.namespace")}
 	if e.EventTime.IsZero() {
-		return errs
+		if e.Namespace != place && (place != "" || e.Namespace != metav1.NamespaceDefault) {
+			return misplaced
+		}
+		return nil
 	}
-	if name := e.ReportingController; name == "" {
-		errs = append(errs, field.Required(field.NewPath("reportingController"), ""))
-	} else {
-		errs = append(errs, invalid(field.NewPath("reportingController"), name, validation.IsQualifiedName(name))...)
+	if place == "" && e.Namespace != metav1.NamespaceDefault && e.Namespace != metav1.NamespaceSystem {
+		errs = misplaced
 	}
+	errs = append(errs, required(e.ReportingController, field.NewPath(reporter), "")...)
+	errs = append(errs, invalid(field.NewPath(reporter), e.ReportingController, validation.IsQualifiedName(e.ReportingController))...)
 	for _, text := range []struct{ name, value string }{{"reportingInstance", e.ReportingInstance}, {"action", e.Action}, {"reason", e.Reason}} {
 		errs = append(errs, required(text.value, field.NewPath(text.name), "")...)
 		if len(text.value) > maxEventText {
@@ -58,18 +65,6 @@ func validateEvent(e *corev1.Event) field.ErrorList {
 		errs = append(errs, field.Invalid(field.NewPath("message"), "", fmt.Sprintf("can have at most %v characters", maxEventNote)))
 	}
 	return errs
-}
-
-func validateEventPlace(e *corev1.Event) field.ErrorList {
-	at := field.NewPath("involvedObject", "namespace")
-	wanted := e.InvolvedObject.Namespace
-	if wanted == "" {
-		wanted = metav1.NamespaceDefault // events about cluster-scoped objects
-	}
-	if e.Namespace != wanted && !(e.InvolvedObject.Namespace == "" && e.Namespace == metav1.NamespaceSystem) {
-		return field.ErrorList{field.Invalid(at, e.InvolvedObject.Namespace, "does not match event.namespace")}
-	}
-	return nil
 }
 
 // eventFields are the labels by which kubectl describe finds events.

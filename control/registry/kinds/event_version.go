@@ -3,9 +3,13 @@ package kinds
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -15,6 +19,7 @@ import (
 func eventVersion() Version[*corev1.Event] {
 	return Version[*corev1.Event]{
 		Resource: api.EventsV1, FromHub: eventToV1, ToHub: eventFromV1,
+		Validate: validateEventV1,
 		Fields: map[string]string{
 			"reason": "reason", "type": "type", "reportingController": "reportingComponent",
 			"regarding.kind": "involvedObject.kind", "regarding.namespace": "involvedObject.namespace",
@@ -55,4 +60,68 @@ func eventFromV1(_ context.Context, obj api.Object) (*corev1.Event, error) {
 		out.Series = &corev1.EventSeries{Count: e.Series.Count, LastObservedTime: e.Series.LastObservedTime}
 	}
 	return out, nil
+}
+
+// validateEventV1 is stricter than what the core group asks of events: only
+// the newer form is taken, and only its series changes.
+func validateEventV1(e, old *corev1.Event) field.ErrorList {
+	errs := validateEvent(e, "reportingController")
+	if old != nil {
+		if !apiequality.Semantic.DeepEqual(e.Series, old.Series) {
+			errs = append(errs, validateSeries(e.Series)...)
+		}
+		return append(errs, sameEvent(e, old)...)
+	}
+	errs = append(errs, invalid(field.NewPath("metadata", "name"), e.Name, apivalidation.NameIsDNSSubdomain(e.Name, false))...)
+	errs = append(errs, validateSeries(e.Series)...)
+	if e.EventTime.IsZero() {
+		errs = append(errs, field.Required(field.NewPath("eventTime"), ""))
+	}
+	if e.Type != corev1.EventTypeNormal && e.Type != corev1.EventTypeWarning {
+		errs = append(errs, field.Invalid(field.NewPath("type"), "", fmt.Sprintf("has invalid value: %v", e.Type)))
+	}
+	for _, past := range []struct {
+		name string
+		set  bool
+	}{{"firstTimestamp", !e.FirstTimestamp.IsZero()}, {"lastTimestamp", !e.LastTimestamp.IsZero()}, {"count", e.Count != 0}, {"source", e.Source != corev1.EventSource{}}} {
+		if past.set {
+			errs = append(errs, field.Invalid(field.NewPath(past.name), "", "needs to be unset"))
+		}
+	}
+	return errs
+}
+
+func validateSeries(s *corev1.EventSeries) (errs field.ErrorList) {
+	if s == nil {
+		return nil
+	}
+	if s.Count < 2 {
+		errs = append(errs, field.Invalid(field.NewPath("series.count"), "", "should be at least 2"))
+	}
+	if s.LastObservedTime.IsZero() {
+		errs = append(errs, field.Required(field.NewPath("series.lastObservedTime"), ""))
+	}
+	return errs
+}
+
+// sameEvent wants everything but the series to stay. Times may lose what is
+// finer than a microsecond, as some clients' encodings do.
+func sameEvent(e, old *corev1.Event) (errs field.ErrorList) {
+	when, before := e.EventTime, old.EventTime
+	if when.Truncate(time.Microsecond).UTC() == before.Truncate(time.Microsecond).UTC() {
+		when = before
+	}
+	for _, f := range []struct {
+		name        string
+		now, before any
+	}{
+		{"involvedObject", e.InvolvedObject, old.InvolvedObject}, {"reason", e.Reason, old.Reason}, {"message", e.Message, old.Message},
+		{"source", e.Source, old.Source}, {"firstTimestamp", e.FirstTimestamp, old.FirstTimestamp}, {"lastTimestamp", e.LastTimestamp, old.LastTimestamp},
+		{"count", e.Count, old.Count}, {"type", e.Type, old.Type}, {"eventTime", when, before},
+		{"action", e.Action, old.Action}, {"related", e.Related, old.Related}, {"reportingController", e.ReportingController, old.ReportingController},
+		{"reportingInstance", e.ReportingInstance, old.ReportingInstance},
+	} {
+		errs = append(errs, unchanged(f.now, f.before, field.NewPath(f.name))...)
+	}
+	return errs
 }

@@ -19,6 +19,7 @@ func FlowSchemas() Strategy[*flowcontrolv1.FlowSchema] {
 		ValidateUpdate: validateFlowSchemaUpdate,
 		Spec:           func(f *flowcontrolv1.FlowSchema) any { return &f.Spec },
 		Status:         func(f *flowcontrolv1.FlowSchema) any { return &f.Status },
+		ValidateStatus: validateFlowConditions,
 		Generation:     true,
 		Columns:        columns("Name", "PriorityLevel", "#MatchingPrecedence", "DistinguisherMethod", "Age", "MissingPL"),
 		Row: func(f *flowcontrolv1.FlowSchema, now time.Time) []any {
@@ -84,7 +85,6 @@ func defaultPriorityLevel(p *flowcontrolv1.PriorityLevelConfiguration) {
 	}
 	orPtr(&l.NominalConcurrencyShares, defaultShares)
 	orPtr(&l.LendablePercent, 0)
-	or(&l.LimitResponse.Type, flowcontrolv1.LimitResponseTypeQueue)
 	if q := l.LimitResponse.Queuing; q != nil {
 		or(&q.Queues, 64)
 		or(&q.HandSize, 8)

@@ -1,6 +1,7 @@
 package kinds
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -22,11 +23,12 @@ func Ingresses() Strategy[*networkingv1.Ingress] {
 		Resource: api.Ingresses,
 		Create:   func(i *networkingv1.Ingress) { i.Status = networkingv1.IngressStatus{} },
 		Validate: func(i *networkingv1.Ingress) (errs field.ErrorList) {
-			if class, ok := i.Annotations[ingressClassNote]; ok && i.Spec.IngressClassName != nil {
-				errs = append(errs, field.Invalid(field.NewPath("metadata", "annotations").Key(ingressClassNote), class,
-					"can not be set when the class field is also set"))
+			errs = validateIngress(&i.Spec, field.NewPath("spec"))
+			if class, ok := i.Annotations[ingressClassNote]; ok && i.Spec.IngressClassName != nil && *i.Spec.IngressClassName != class {
+				errs = append(errs, field.Invalid(field.NewPath("annotations", ingressClassNote), class,
+					"must match `ingressClassName` when both are specified"))
 			}
-			return append(errs, validateIngress(&i.Spec, field.NewPath("spec"))...)
+			return errs
 		},
 		ValidateUpdate: func(i, _ *networkingv1.Ingress) field.ErrorList {
 			return validateIngress(&i.Spec, field.NewPath("spec"))
@@ -35,8 +37,14 @@ func Ingresses() Strategy[*networkingv1.Ingress] {
 		Status:         func(i *networkingv1.Ingress) any { return &i.Status },
 		ValidateStatus: validateIngressStatus,
 		Generation:     true,
-		Columns:        columns("Name", "Class", "Hosts", "Address", "Ports", "Age"),
-		Row:            ingressRow,
+		WarnChange: func(i, old *networkingv1.Ingress) []string {
+			if _, ok := i.Annotations[ingressClassNote]; !ok || old != nil || i.Spec.IngressClassName != nil {
+				return nil
+			}
+			return []string{fmt.Sprintf("annotation %q is deprecated, please use 'spec.ingressClassName' instead", ingressClassNote)}
+		},
+		Columns: columns("Name", "Class", "Hosts", "Address", "Ports", "Age"),
+		Row:     ingressRow,
 	}
 }
 
@@ -123,6 +131,7 @@ func validateIngressPaths(paths []networkingv1.HTTPIngressPath, at *field.Path) 
 		switch {
 		case p.PathType == nil:
 			errs = append(errs, field.Required(at.Child("pathType"), "pathType must be specified"))
+			continue
 		case *p.PathType == networkingv1.PathTypeImplementationSpecific:
 			if p.Path != "" && !strings.HasPrefix(p.Path, "/") {
 				errs = append(errs, field.Invalid(pathAt, p.Path, "must be an absolute path"))
@@ -163,7 +172,7 @@ func validateBackend(b *networkingv1.IngressBackend, at *field.Path) (errs field
 	if b.Service.Name == "" {
 		errs = append(errs, field.Required(service.Child("name"), ""))
 	} else {
-		errs = append(errs, invalid(service.Child("name"), b.Service.Name, validation.IsDNS1035Label(b.Service.Name))...)
+		errs = append(errs, invalid(service.Child("name"), b.Service.Name, validation.IsDNS1123Label(b.Service.Name))...)
 	}
 	port := b.Service.Port
 	switch {
@@ -184,7 +193,7 @@ func validateTypedRef(ref *corev1.TypedLocalObjectReference, at *field.Path) (er
 	if ref.APIGroup != nil {
 		errs = append(errs, invalid(at.Child("apiGroup"), *ref.APIGroup, validation.IsDNS1123Subdomain(*ref.APIGroup))...)
 	}
-	return append(errs, all(validateSegment(ref.Kind, at.Child("kind"), "kind is required"), validateSegment(ref.Name, at.Child("name"), "name is required"))...)
+	return append(errs, all(validateSegment(ref.Kind, at.Child("kind"), ""), validateSegment(ref.Name, at.Child("name"), ""))...)
 }
 
 func validateIngressStatus(i, _ *networkingv1.Ingress) (errs field.ErrorList) {

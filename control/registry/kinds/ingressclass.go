@@ -25,7 +25,7 @@ func IngressClasses() Strategy[*networkingv1.IngressClass] {
 		},
 		Validate: validateIngressClass,
 		ValidateUpdate: func(c, old *networkingv1.IngressClass) field.ErrorList {
-			return all(validateIngressClass(c), unchanged(c.Spec.Controller, old.Spec.Controller, field.NewPath("spec", "controller")))
+			return all(unchanged(c.Spec.Controller, old.Spec.Controller, field.NewPath("spec", "controller")), validateIngressClass(c))
 		},
 		Spec:       func(c *networkingv1.IngressClass) any { return &c.Spec },
 		Generation: true,
@@ -46,21 +46,27 @@ func IngressClasses() Strategy[*networkingv1.IngressClass] {
 
 func validateIngressClass(c *networkingv1.IngressClass) (errs field.ErrorList) {
 	at := field.NewPath("spec")
-	switch name := c.Spec.Controller; {
-	case name == "":
-		errs = append(errs, field.Required(at.Child("controller"), ""))
-	default:
-		if len(name) > maxController {
-			errs = append(errs, field.TooLong(at.Child("controller"), name, maxController))
-		}
-		errs = append(errs, validation.IsDomainPrefixedPath(at.Child("controller"), name)...)
+	if len(c.Spec.Controller) > maxController {
+		errs = append(errs, field.TooLong(at.Child("controller"), c.Spec.Controller, maxController))
 	}
+	errs = append(errs, validation.IsDomainPrefixedPath(at.Child("controller"), c.Spec.Controller)...)
 	p := c.Spec.Parameters
 	if p == nil {
 		return errs
 	}
 	at = at.Child("parameters")
-	errs = append(errs, validateTypedRef(&corev1.TypedLocalObjectReference{APIGroup: p.APIGroup, Kind: p.Kind, Name: p.Name}, at)...)
+	var missing field.ErrorList
+	for _, e := range validateTypedRef(&corev1.TypedLocalObjectReference{APIGroup: p.APIGroup, Kind: p.Kind, Name: p.Name}, at) {
+		if e.Type == field.ErrorTypeRequired {
+			missing = append(missing, e) // a rule at the type: comes last
+		} else {
+			errs = append(errs, e)
+		}
+	}
+	return all(errs, validateScope(p, at), missing)
+}
+
+func validateScope(p *networkingv1.IngressClassParametersReference, at *field.Path) (errs field.ErrorList) {
 	if p.Scope == nil {
 		return append(errs, field.Required(at.Child("scope"), ""))
 	}

@@ -9,13 +9,24 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
-// Leases is the kind Lease of coordination.k8s.io/v1.
+// Leases is the kind Lease of coordination.k8s.io/v1. The fields of coordinated
+// elections, an alpha feature of Kubernetes, are not taken.
 func Leases() Strategy[*coordinationv1.Lease] {
 	return Strategy[*coordinationv1.Lease]{
-		Resource:          api.Leases,
+		Resource: api.Leases,
+		Create:   func(l *coordinationv1.Lease) { l.Spec.Strategy, l.Spec.PreferredHolder = nil, nil },
+		Update: func(l, old *coordinationv1.Lease) {
+			if old.Spec.Strategy == nil {
+				l.Spec.Strategy = nil
+			}
+			if old.Spec.PreferredHolder == nil {
+				l.Spec.PreferredHolder = nil
+			}
+		},
 		Validate:          validateLease,
 		ValidateUpdate:    func(l, _ *coordinationv1.Lease) field.ErrorList { return validateLease(l) },
 		CreateOnUpdate:    true,
+		AnyFinalizer:      true,
 		ConditionalUpdate: true,
 		Columns:           columns("Name", "Holder", "Age"),
 		Row: func(l *coordinationv1.Lease, now time.Time) []any {
@@ -35,14 +46,6 @@ func validateLease(l *coordinationv1.Lease) (errs field.ErrorList) {
 	}
 	if n := l.Spec.LeaseTransitions; n != nil && *n < 0 {
 		errs = append(errs, field.Invalid(at.Child("leaseTransitions"), *n, "must be greater than or equal to 0"))
-	}
-	if s := l.Spec.Strategy; s != nil {
-		if *s == "" {
-			errs = append(errs, field.Required(at.Child("strategy"), "strategy must not be empty"))
-		}
-	}
-	if l.Spec.PreferredHolder != nil && *l.Spec.PreferredHolder != "" && (l.Spec.Strategy == nil || *l.Spec.Strategy == "") {
-		errs = append(errs, field.Forbidden(at.Child("preferredHolder"), "may only be specified when strategy is defined"))
 	}
 	return errs
 }

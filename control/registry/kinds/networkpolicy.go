@@ -18,8 +18,9 @@ func NetworkPolicies() Strategy[*networkingv1.NetworkPolicy] {
 	return Strategy[*networkingv1.NetworkPolicy]{
 		Resource:       api.NetworkPolicies,
 		Default:        defaultNetworkPolicy,
-		Validate:       validateNetworkPolicy,
-		ValidateUpdate: func(p, _ *networkingv1.NetworkPolicy) field.ErrorList { return validateNetworkPolicy(p) },
+		Validate:       func(p *networkingv1.NetworkPolicy) field.ErrorList { return validateNetworkPolicy(p, nil) },
+		ValidateUpdate: validateNetworkPolicy,
+		Warnings:       networkPolicyWarnings,
 		Spec:           func(p *networkingv1.NetworkPolicy) any { return &p.Spec },
 		Generation:     true,
 		Columns:        columns("Name", "Pod-Selector", "Age"),
@@ -49,24 +50,56 @@ func defaultNetworkPolicy(p *networkingv1.NetworkPolicy) {
 	}
 }
 
-func validateNetworkPolicy(p *networkingv1.NetworkPolicy) field.ErrorList {
+// blocks calls visit with each block of addresses of a policy and where it is.
+func blocks(p *networkingv1.NetworkPolicy, visit func(b *networkingv1.IPBlock, at *field.Path)) {
+	peers := func(list []networkingv1.NetworkPolicyPeer, at *field.Path) {
+		for i, peer := range list {
+			if peer.IPBlock != nil {
+				visit(peer.IPBlock, at.Index(i).Child("ipBlock"))
+			}
+		}
+	}
+	for i, rule := range p.Spec.Ingress {
+		peers(rule.From, field.NewPath("spec", "ingress").Index(i).Child("from"))
+	}
+	for i, rule := range p.Spec.Egress {
+		peers(rule.To, field.NewPath("spec", "egress").Index(i).Child("to"))
+	}
+}
+
+func networkPolicyWarnings(p *networkingv1.NetworkPolicy) (warnings []string) {
+	blocks(p, func(b *networkingv1.IPBlock, at *field.Path) {
+		warnings = append(warnings, validation.GetWarningsForCIDR(at.Child("cidr"), b.CIDR)...)
+		for i, text := range b.Except {
+			warnings = append(warnings, validation.GetWarningsForCIDR(at.Child("except").Index(i), text)...)
+		}
+	})
+	return warnings
+}
+
+// validateNetworkPolicy takes blocks that were stored as they are.
+func validateNetworkPolicy(p, stored *networkingv1.NetworkPolicy) field.ErrorList {
+	var old []string
+	if stored != nil {
+		blocks(stored, func(b *networkingv1.IPBlock, _ *field.Path) { old = append(append(old, b.CIDR), b.Except...) })
+	}
 	spec, at := &p.Spec, field.NewPath("spec")
 	errs := validateSelector(&spec.PodSelector, at.Child("podSelector"))
 	for i, rule := range spec.Ingress {
 		at := at.Child("ingress").Index(i)
 		errs = append(errs, validatePolicyPorts(rule.Ports, at.Child("ports"))...)
-		errs = append(errs, validatePeers(rule.From, at.Child("from"))...)
+		errs = append(errs, validatePeers(rule.From, old, at.Child("from"))...)
 	}
 	for i, rule := range spec.Egress {
 		at := at.Child("egress").Index(i)
 		errs = append(errs, validatePolicyPorts(rule.Ports, at.Child("ports"))...)
-		errs = append(errs, validatePeers(rule.To, at.Child("to"))...)
+		errs = append(errs, validatePeers(rule.To, old, at.Child("to"))...)
 	}
 	if len(spec.PolicyTypes) > 2 {
 		return append(errs, field.Invalid(at.Child("policyTypes"), spec.PolicyTypes, "may not specify more than two policyTypes"))
 	}
 	for i, kind := range spec.PolicyTypes {
-		errs = append(errs, knownOf(kind, at.Child("policyTypes").Index(i), networkingv1.PolicyTypeEgress, networkingv1.PolicyTypeIngress)...)
+		errs = append(errs, knownOf(kind, at.Child("policyTypes").Index(i), networkingv1.PolicyTypeIngress, networkingv1.PolicyTypeEgress)...)
 	}
 	return errs
 }
@@ -74,11 +107,11 @@ func validateNetworkPolicy(p *networkingv1.NetworkPolicy) field.ErrorList {
 func validatePolicyPorts(ports []networkingv1.NetworkPolicyPort, at *field.Path) (errs field.ErrorList) {
 	for i, p := range ports {
 		at := at.Index(i)
-		errs = append(errs, optionalOf(p.Protocol, at.Child("protocol"), protocols...)...)
+		errs = append(errs, optionalOf(p.Protocol, at.Child("protocol"), corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP)...)
 		switch {
 		case p.Port == nil:
 			if p.EndPort != nil {
-				errs = append(errs, field.Required(at.Child("port"), "must be specified if endPort is set"))
+				errs = append(errs, field.Invalid(at.Child("endPort"), *p.EndPort, "may not be specified when `port` is not specified"))
 			}
 		case p.Port.Type == intstr.Int:
 			errs = append(errs, validatePortRef(*p.Port, at.Child("port"))...)
@@ -98,7 +131,7 @@ func validatePolicyPorts(ports []networkingv1.NetworkPolicyPort, at *field.Path)
 	return errs
 }
 
-func validatePeers(peers []networkingv1.NetworkPolicyPeer, at *field.Path) (errs field.ErrorList) {
+func validatePeers(peers []networkingv1.NetworkPolicyPeer, old []string, at *field.Path) (errs field.ErrorList) {
 	for i, peer := range peers {
 		at := at.Index(i)
 		n := 0
@@ -111,7 +144,7 @@ func validatePeers(peers []networkingv1.NetworkPolicyPeer, at *field.Path) (errs
 			errs = append(errs, validateSelector(peer.NamespaceSelector, at.Child("namespaceSelector"))...)
 		}
 		if peer.IPBlock != nil {
-			errs = append(errs, validateIPBlock(peer.IPBlock, at.Child("ipBlock"))...)
+			errs = append(errs, validateIPBlock(peer.IPBlock, old, at.Child("ipBlock"))...)
 		}
 		switch {
 		case peer.IPBlock != nil && n > 0:
@@ -123,18 +156,18 @@ func validatePeers(peers []networkingv1.NetworkPolicyPeer, at *field.Path) (errs
 	return errs
 }
 
-func validateIPBlock(b *networkingv1.IPBlock, at *field.Path) (errs field.ErrorList) {
+func validateIPBlock(b *networkingv1.IPBlock, old []string, at *field.Path) (errs field.ErrorList) {
 	if b.CIDR == "" {
 		return field.ErrorList{field.Required(at.Child("cidr"), "")}
 	}
-	errs = validation.IsValidCIDR(at.Child("cidr"), b.CIDR)
+	errs = validation.IsValidCIDRForLegacyField(at.Child("cidr"), b.CIDR, true, old)
 	whole, err := netip.ParsePrefix(b.CIDR)
 	if err != nil {
 		return errs
 	}
 	for i, text := range b.Except {
 		at := at.Child("except").Index(i)
-		errs = append(errs, validation.IsValidCIDR(at, text)...)
+		errs = append(errs, validation.IsValidCIDRForLegacyField(at, text, true, old)...)
 		if part, err := netip.ParsePrefix(text); err == nil && (!whole.Contains(part.Addr()) || part.Bits() <= whole.Bits()) {
 			errs = append(errs, field.Invalid(at, text, "must be a strict subset of `cidr`"))
 		}

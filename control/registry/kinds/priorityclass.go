@@ -63,7 +63,10 @@ func validatePriorityClass(c *schedulingv1.PriorityClass) (errs field.ErrorList)
 		errs = append(errs, field.Forbidden(field.NewPath("value"),
 			fmt.Sprintf("maximum allowed value of a user defined priority is %v", maxUserPriority)))
 	}
-	return append(errs, optionalOf(c.PreemptionPolicy, field.NewPath("preemptionPolicy"), corev1.PreemptLowerPriority, corev1.PreemptNever)...)
+	if c.PreemptionPolicy != nil {
+		errs = append(errs, oneOf(*c.PreemptionPolicy, field.NewPath("preemptionPolicy"), corev1.PreemptLowerPriority, corev1.PreemptNever)...)
+	}
+	return errs
 }
 
 // isSystemClass says why c is none of the system's classes.

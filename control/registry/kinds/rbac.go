@@ -9,7 +9,6 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -26,9 +25,10 @@ func roleName(name string, prefix bool) []string {
 // Roles is the kind Role of rbac.authorization.k8s.io/v1.
 func Roles() Strategy[*rbacv1.Role] {
 	return Strategy[*rbacv1.Role]{
-		Resource: api.Roles,
-		Name:     roleName,
-		Validate: func(r *rbacv1.Role) field.ErrorList { return validateRules(r.Rules, true) },
+		Resource:       api.Roles,
+		Name:           roleName,
+		CreateOnUpdate: true,
+		Validate:       func(r *rbacv1.Role) field.ErrorList { return validateRules(r.Rules, true) },
 		ValidateUpdate: func(r, _ *rbacv1.Role) field.ErrorList {
 			return validateRules(r.Rules, true)
 		},
@@ -40,6 +40,7 @@ func ClusterRoles() Strategy[*rbacv1.ClusterRole] {
 	return Strategy[*rbacv1.ClusterRole]{
 		Resource:       api.ClusterRoles,
 		Name:           roleName,
+		CreateOnUpdate: true,
 		Validate:       validateClusterRole,
 		ValidateUpdate: func(r, _ *rbacv1.ClusterRole) field.ErrorList { return validateClusterRole(r) },
 	}
@@ -51,10 +52,11 @@ func RoleBindings() Strategy[*rbacv1.RoleBinding] {
 		return validateBinding(b.RoleRef, b.Subjects, true, "Role", "ClusterRole")
 	}
 	return Strategy[*rbacv1.RoleBinding]{
-		Resource: api.RoleBindings,
-		Name:     roleName,
-		Default:  func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
-		Validate: validate,
+		Resource:       api.RoleBindings,
+		Name:           roleName,
+		CreateOnUpdate: true,
+		Default:        func(b *rbacv1.RoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
+		Validate:       validate,
 		ValidateUpdate: func(b, old *rbacv1.RoleBinding) field.ErrorList {
 			return append(validate(b), sameRole(b.RoleRef, old.RoleRef)...)
 		},
@@ -72,10 +74,11 @@ func ClusterRoleBindings() Strategy[*rbacv1.ClusterRoleBinding] {
 		return validateBinding(b.RoleRef, b.Subjects, false, "ClusterRole")
 	}
 	return Strategy[*rbacv1.ClusterRoleBinding]{
-		Resource: api.ClusterRoleBindings,
-		Name:     roleName,
-		Default:  func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
-		Validate: validate,
+		Resource:       api.ClusterRoleBindings,
+		Name:           roleName,
+		CreateOnUpdate: true,
+		Default:        func(b *rbacv1.ClusterRoleBinding) { defaultBinding(&b.RoleRef, b.Subjects) },
+		Validate:       validate,
 		ValidateUpdate: func(b, old *rbacv1.ClusterRoleBinding) field.ErrorList {
 			return append(validate(b), sameRole(b.RoleRef, old.RoleRef)...)
 		},
@@ -116,10 +119,7 @@ func defaultBinding(ref *rbacv1.RoleRef, subjects []rbacv1.Subject) {
 }
 
 func sameRole(ref, old rbacv1.RoleRef) field.ErrorList {
-	if ref == old {
-		return nil
-	}
-	return field.ErrorList{field.Invalid(field.NewPath("roleRef"), ref, "cannot change roleRef")}
+	return unchanged(ref, old, field.NewPath("roleRef"))
 }
 
 func validateClusterRole(r *rbacv1.ClusterRole) field.ErrorList {
@@ -132,7 +132,10 @@ func validateClusterRole(r *rbacv1.ClusterRole) field.ErrorList {
 		errs = append(errs, field.Required(at, "at least one clusterRoleSelector required if aggregationRule is non-nil"))
 	}
 	for i, selector := range r.AggregationRule.ClusterRoleSelectors {
-		errs = append(errs, metav1validation.ValidateLabelSelector(&selector, metav1validation.LabelSelectorValidationOptions{}, at.Index(i))...)
+		errs = append(errs, validateSelector(&selector, at.Index(i))...)
+		if _, err := metav1.LabelSelectorAsSelector(&selector); err != nil {
+			errs = append(errs, field.Invalid(at.Index(i), nil, "invalid label selector."))
+		}
 	}
 	return errs
 }
@@ -140,9 +143,6 @@ func validateClusterRole(r *rbacv1.ClusterRole) field.ErrorList {
 func validateRules(rules []rbacv1.PolicyRule, namespaced bool) (errs field.ErrorList) {
 	for i, rule := range rules {
 		at := field.NewPath("rules").Index(i)
-		if len(rule.Verbs) == 0 {
-			errs = append(errs, field.Required(at.Child("verbs"), "verbs must contain at least one value"))
-		}
 		if len(rule.NonResourceURLs) > 0 {
 			urls := at.Child("nonResourceURLs")
 			if namespaced {
@@ -160,6 +160,11 @@ func validateRules(rules []rbacv1.PolicyRule, namespaced bool) (errs field.Error
 			errs = append(errs, field.Required(at.Child("resources"), "resource rules must supply at least one resource"))
 		}
 	}
+	for i, rule := range rules { // a rule at the type: comes last
+		if len(rule.Verbs) == 0 {
+			errs = append(errs, field.Required(field.NewPath("rules").Index(i).Child("verbs"), ""))
+		}
+	}
 	return errs
 }
 
@@ -171,21 +176,19 @@ func validateBinding(ref rbacv1.RoleRef, subjects []rbacv1.Subject, namespaced b
 	if !slices.Contains(roleKinds, ref.Kind) {
 		errs = append(errs, field.NotSupported(at.Child("kind"), ref.Kind, roleKinds))
 	}
-	if ref.Name == "" {
-		errs = append(errs, field.Required(at.Child("name"), ""))
-	} else {
+	if ref.Name != "" {
 		errs = append(errs, invalid(at.Child("name"), ref.Name, path.IsValidPathSegmentName(ref.Name))...)
 	}
 	for i := range subjects {
 		errs = append(errs, validateSubject(&subjects[i], namespaced, field.NewPath("subjects").Index(i))...)
 	}
-	return errs
+	for i, s := range subjects {
+		errs = append(errs, required(s.Name, field.NewPath("subjects").Index(i).Child("name"), "")...)
+	}
+	return append(errs, required(ref.Name, at.Child("name"), "")...)
 }
 
 func validateSubject(s *rbacv1.Subject, namespaced bool, at *field.Path) (errs field.ErrorList) {
-	if s.Name == "" {
-		errs = append(errs, field.Required(at.Child("name"), ""))
-	}
 	switch s.Kind {
 	case rbacv1.ServiceAccountKind:
 		if s.Name != "" {

@@ -3,6 +3,7 @@ package kinds
 import (
 	"slices"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -61,7 +62,19 @@ func optionalCount[N ~int32 | ~int64](n *N, at *field.Path) field.ErrorList {
 
 // unchanged wants a field to stay what it was.
 func unchanged(now, before any, at *field.Path) field.ErrorList {
-	return apivalidation.ValidateImmutableField(now, before, at)
+	if apiequality.Semantic.DeepEqual(now, before) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(at, shown(now), apivalidation.FieldImmutableErrorMsg)}
+}
+
+// frozen is unchanged for a field whose rule Kubernetes declares at its type:
+// the error then shows no value.
+func frozen(now, before any, at *field.Path) field.ErrorList {
+	if apiequality.Semantic.DeepEqual(now, before) {
+		return nil
+	}
+	return field.ErrorList{field.Invalid(at, nil, "field is immutable")}
 }
 
 // validateSelector checks a label selector that may be left out.

@@ -58,20 +58,30 @@ func LocalStorageClass() *storagev1.StorageClass {
 }
 
 func validateStorageClass(c *storagev1.StorageClass) field.ErrorList {
-	errs := required(c.Provisioner, field.NewPath("provisioner"), "")
-	if c.Provisioner != "" {
-		errs = append(errs, invalid(field.NewPath("provisioner"), c.Provisioner, validation.IsQualifiedName(strings.ToLower(c.Provisioner)))...)
-	}
-	errs = append(errs, all(
+	errs := all(
+		validateProvisioner(c.Provisioner, field.NewPath("provisioner")),
 		validateParameters(c.Parameters, field.NewPath("parameters")),
-		optionalOf(c.ReclaimPolicy, field.NewPath("reclaimPolicy"), corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRetain),
-	)...)
+	)
+	if deref(c.ReclaimPolicy) != "" {
+		errs = append(errs, knownOf(*c.ReclaimPolicy, field.NewPath("reclaimPolicy"), corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRetain)...)
+	}
 	if at := field.NewPath("volumeBindingMode"); c.VolumeBindingMode == nil {
 		errs = append(errs, field.Required(at, ""))
 	} else {
 		errs = append(errs, knownOf(*c.VolumeBindingMode, at, storagev1.VolumeBindingImmediate, storagev1.VolumeBindingWaitForFirstConsumer)...)
 	}
-	return append(errs, validateTopologies(c.AllowedTopologies, field.NewPath("allowedTopologies"))...)
+	errs = append(errs, validateTopologies(c.AllowedTopologies, field.NewPath("allowedTopologies"))...)
+	return append(errs, required(c.Provisioner, field.NewPath("provisioner"), "")...)
+}
+
+// validateProvisioner checks a name that may be missing, which is an error of
+// its own.
+func validateProvisioner(name string, at *field.Path) field.ErrorList {
+	if name == "" {
+		return nil
+	}
+	lower := strings.ToLower(name)
+	return invalid(at, lower, validation.IsQualifiedName(lower))
 }
 
 func validateParameters(parameters map[string]string, at *field.Path) (errs field.ErrorList) {
@@ -94,9 +104,6 @@ func validateParameters(parameters map[string]string, at *field.Path) (errs fiel
 func validateTopologies(terms []corev1.TopologySelectorTerm, at *field.Path) (errs field.ErrorList) {
 	for i, term := range terms {
 		at := at.Index(i)
-		if slices.ContainsFunc(terms[:i], func(o corev1.TopologySelectorTerm) bool { return apiequality.Semantic.DeepEqual(o, term) }) {
-			errs = append(errs, field.Duplicate(at.Child("matchLabelExpressions"), ""))
-		}
 		for j, r := range term.MatchLabelExpressions {
 			at := at.Child("matchLabelExpressions").Index(j)
 			if len(r.Values) == 0 {
@@ -112,21 +119,25 @@ func validateTopologies(terms []corev1.TopologySelectorTerm, at *field.Path) (er
 				errs = append(errs, field.Duplicate(at.Child("key"), r.Key))
 			}
 		}
+		for _, other := range terms[:i] {
+			if apiequality.Semantic.DeepEqual(other, term) {
+				errs = append(errs, field.Duplicate(at.Child("matchLabelExpressions"), ""))
+			}
+		}
 	}
 	return errs
 }
 
+// validateStorageClassUpdate wants all but the topologies and what only new
+// volumes see to stay.
 func validateStorageClassUpdate(c, old *storagev1.StorageClass) field.ErrorList {
-	errs := validateStorageClass(c)
-	frozen := func(same bool, name string) {
-		if !same {
-			errs = append(errs, field.Forbidden(field.NewPath(name), "updates to "+name+" are forbidden."))
-		}
-	}
-	frozen(apiequality.Semantic.DeepEqual(c.Parameters, old.Parameters), "parameters")
-	frozen(c.Provisioner == old.Provisioner, "provisioner")
-	frozen(deref(c.ReclaimPolicy) == deref(old.ReclaimPolicy), "reclaimPolicy")
-	return append(errs, unchanged(c.VolumeBindingMode, old.VolumeBindingMode, field.NewPath("volumeBindingMode"))...)
+	return all(
+		validateStorageClass(c),
+		frozen(c.Provisioner, old.Provisioner, field.NewPath("provisioner")),
+		frozen(c.Parameters, old.Parameters, field.NewPath("parameters")),
+		frozen(c.ReclaimPolicy, old.ReclaimPolicy, field.NewPath("reclaimPolicy")),
+		frozen(c.VolumeBindingMode, old.VolumeBindingMode, field.NewPath("volumeBindingMode")),
+	)
 }
 
 // VolumeAttributesClasses is the kind VolumeAttributesClass of
@@ -134,12 +145,11 @@ func validateStorageClassUpdate(c, old *storagev1.StorageClass) field.ErrorList 
 func VolumeAttributesClasses() Strategy[*storagev1.VolumeAttributesClass] {
 	return Strategy[*storagev1.VolumeAttributesClass]{
 		Resource: api.VolumeAttributesClasses,
-		Validate: func(c *storagev1.VolumeAttributesClass) field.ErrorList {
-			errs := validateDriverName(c.DriverName, field.NewPath("driverName"))
-			if len(c.Parameters) == 0 {
-				errs = append(errs, field.Required(field.NewPath("parameters"), "must contain at least one key/value pair"))
+		Validate: validateVolumeAttributes,
+		Create: func(c *storagev1.VolumeAttributesClass) { // as the admission plugin StorageObjectInUseProtection
+			if !slices.Contains(c.Finalizers, attributesProtection) {
+				c.Finalizers = append(c.Finalizers, attributesProtection)
 			}
-			return append(errs, validateParameters(c.Parameters, field.NewPath("parameters"))...)
 		},
 		ValidateUpdate: func(c, old *storagev1.VolumeAttributesClass) (errs field.ErrorList) {
 			if c.DriverName != old.DriverName {
@@ -148,11 +158,24 @@ func VolumeAttributesClasses() Strategy[*storagev1.VolumeAttributesClass] {
 			if !apiequality.Semantic.DeepEqual(c.Parameters, old.Parameters) {
 				errs = append(errs, field.Forbidden(field.NewPath("parameters"), "updates to parameters are forbidden."))
 			}
-			return errs
+			return append(errs, validateVolumeAttributes(c)...)
 		},
 		Columns: columns("Name", "DriverName", "Age"),
 		Row: func(c *storagev1.VolumeAttributesClass, now time.Time) []any {
 			return []any{c.Name, c.DriverName, age(c.CreationTimestamp, now)}
 		},
 	}
+}
+
+// attributesProtection keeps a class that volumes use.
+const attributesProtection = "kubernetes.io/vac-protection"
+
+func validateVolumeAttributes(c *storagev1.VolumeAttributesClass) field.ErrorList {
+	at := field.NewPath("parameters")
+	errs := all(required(c.DriverName, field.NewPath("driverName"), ""), validateProvisioner(c.DriverName, field.NewPath("driverName")),
+		validateParameters(c.Parameters, at))
+	if len(c.Parameters) == 0 {
+		errs = append(errs, field.Required(at, "must contain at least one key/value pair"))
+	}
+	return errs
 }

@@ -47,6 +47,8 @@ type Strategy[T api.Object] struct {
 	ResetStatus []string
 	// Generation counts changes to the spec in metadata.generation.
 	Generation bool
+	// Ungenerated says that a new object has no generation before it changes.
+	Ungenerated bool
 	// Changed adds to what counts as a change of generation, or replaces the
 	// comparison of specs for kinds that have none.
 	Changed func(obj, old T) bool

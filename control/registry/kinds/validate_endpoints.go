@@ -3,11 +3,12 @@ package kinds
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -18,6 +19,7 @@ const (
 	maxSliceEndpoints    = 1000
 	maxSlicePorts        = 20000
 	maxEndpointAddresses = 100
+	maxHints             = 8
 )
 
 // validateEndpoints checks the legacy list of addresses. Unlike Kubernetes it
@@ -77,41 +79,43 @@ func validateAddress(text string, at *field.Path) field.ErrorList {
 
 var addressTypes = []discoveryv1.AddressType{discoveryv1.AddressTypeFQDN, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6}
 
-func validateEndpointSlice(s *discoveryv1.EndpointSlice) (errs field.ErrorList) {
+// validateEndpointSlice reports the rules that Kubernetes declares at the types
+// last. Endpoints that are stored as they are pass.
+func validateEndpointSlice(s, old *discoveryv1.EndpointSlice) field.ErrorList {
+	errs := validateSlicePorts(s.Ports, field.NewPath("ports"))
+	at, kind := field.NewPath("endpoints"), field.NewPath("addressType")
+	var declared field.ErrorList
 	if s.AddressType == "" {
-		errs = append(errs, field.Required(field.NewPath("addressType"), ""))
+		declared = append(declared, field.Required(kind, ""))
 	} else if !slices.Contains(addressTypes, s.AddressType) {
-		errs = append(errs, field.NotSupported(field.NewPath("addressType"), s.AddressType, addressTypes))
+		declared = append(declared, field.NotSupported(kind, s.AddressType, addressTypes))
 	}
-	at := field.NewPath("endpoints")
+	if old != nil {
+		declared = append(declared, frozen(s.AddressType, old.AddressType, kind)...)
+		if apiequality.Semantic.DeepEqual(s.Endpoints, old.Endpoints) {
+			return append(errs, declared...)
+		}
+	}
 	if len(s.Endpoints) > maxSliceEndpoints {
-		return append(errs, field.TooMany(at, len(s.Endpoints), maxSliceEndpoints))
+		return all(errs, field.ErrorList{field.TooMany(at, len(s.Endpoints), maxSliceEndpoints)}, declared)
 	}
 	for i := range s.Endpoints {
 		errs = append(errs, validateEndpoint(&s.Endpoints[i], s.AddressType, at.Index(i))...)
 	}
-	return append(errs, validateSlicePorts(s.Ports, field.NewPath("ports"))...)
+	for i, e := range s.Endpoints {
+		addresses := at.Index(i).Child("addresses")
+		if len(e.Addresses) == 0 {
+			declared = append(declared, field.Required(addresses, ""))
+		} else if len(e.Addresses) > maxEndpointAddresses {
+			declared = append(declared, field.TooMany(addresses, len(e.Addresses), maxEndpointAddresses))
+		}
+	}
+	return append(errs, declared...)
 }
 
 func validateEndpoint(e *discoveryv1.Endpoint, kind discoveryv1.AddressType, at *field.Path) (errs field.ErrorList) {
-	addresses := at.Child("addresses")
-	if len(e.Addresses) == 0 {
-		errs = append(errs, field.Required(addresses, "must contain at least 1 address"))
-	} else if len(e.Addresses) > maxEndpointAddresses {
-		errs = append(errs, field.TooMany(addresses, len(e.Addresses), maxEndpointAddresses))
-	}
 	for i, text := range e.Addresses {
-		if kind == discoveryv1.AddressTypeFQDN {
-			errs = append(errs, validation.IsFullyQualifiedDomainName(addresses.Index(i), text)...)
-			continue
-		}
-		errs = append(errs, validateAddress(text, addresses.Index(i))...)
-		addr, err := netip.ParseAddr(text)
-		if err == nil && kind == discoveryv1.AddressTypeIPv4 && !addr.Is4() {
-			errs = append(errs, field.Invalid(addresses, text, "must be an IPv4 address"))
-		} else if err == nil && kind == discoveryv1.AddressTypeIPv6 && !addr.Is6() {
-			errs = append(errs, field.Invalid(addresses, text, "must be an IPv6 address"))
-		}
+		errs = append(errs, validateSliceAddress(text, kind, at.Child("addresses"), i)...)
 	}
 	if e.NodeName != nil {
 		errs = append(errs, invalid(at.Child("nodeName"), *e.NodeName, apivalidation.NameIsDNSSubdomain(*e.NodeName, false))...)
@@ -119,7 +123,60 @@ func validateEndpoint(e *discoveryv1.Endpoint, kind discoveryv1.AddressType, at 
 	if e.Hostname != nil {
 		errs = append(errs, invalid(at.Child("hostname"), *e.Hostname, validation.IsDNS1123Label(*e.Hostname))...)
 	}
-	return append(errs, metav1validation.ValidateLabels(e.DeprecatedTopology, at.Child("deprecatedTopology"))...)
+	if e.Hints == nil {
+		return errs
+	}
+	var zones, nodes []string
+	for _, zone := range e.Hints.ForZones {
+		zones = append(zones, zone.Name)
+	}
+	for _, node := range e.Hints.ForNodes {
+		nodes = append(nodes, node.Name)
+	}
+	bad, more := validateHints(zones, at.Child("hints", "forZones"), validation.IsValidLabelValue)
+	if errs = append(errs, bad...); !more {
+		return errs
+	}
+	bad, _ = validateHints(nodes, at.Child("hints", "forNodes"), validation.IsDNS1123Subdomain)
+	return append(errs, bad...)
+}
+
+// validateSliceAddress checks an address by what a slice says that it is; that
+// it is nothing known is an error of its own.
+func validateSliceAddress(text string, kind discoveryv1.AddressType, list *field.Path, i int) (errs field.ErrorList) {
+	at := list.Index(i)
+	switch kind {
+	case discoveryv1.AddressTypeFQDN:
+		return validation.IsFullyQualifiedDomainName(at, text)
+	case discoveryv1.AddressTypeIPv4:
+		errs = validation.IsValidIPForLegacyField(at, text, true, nil)
+	case discoveryv1.AddressTypeIPv6:
+		errs = validation.IsValidIP(at, text)
+	default:
+		return nil
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	if v4 := !strings.Contains(text, ":"); v4 != (kind == discoveryv1.AddressTypeIPv4) {
+		errs = append(errs, field.Invalid(list, text, "must be an "+string(kind)+" address"))
+	}
+	return append(errs, validateAddress(text, at)...)
+}
+
+// validateHints checks names that an endpoint is meant for, and says whether
+// there are few enough of them.
+func validateHints(names []string, at *field.Path, check func(string) []string) (errs field.ErrorList, few bool) {
+	if len(names) > maxHints {
+		return field.ErrorList{field.TooMany(at, len(names), maxHints)}, false
+	}
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			errs = append(errs, field.Duplicate(at.Index(i).Child("name"), name))
+		}
+		errs = append(errs, invalid(at.Index(i).Child("name"), name, check(name))...)
+	}
+	return errs, true
 }
 
 func validateSlicePorts(ports []discoveryv1.EndpointPort, at *field.Path) (errs field.ErrorList) {
@@ -128,27 +185,18 @@ func validateSlicePorts(ports []discoveryv1.EndpointPort, at *field.Path) (errs 
 	}
 	names := sets.New[string]()
 	for i, p := range ports {
-		at := at.Index(i)
-		if p.Name != nil {
-			if *p.Name != "" {
-				errs = append(errs, invalid(at.Child("name"), *p.Name, validation.IsDNS1123Label(*p.Name))...)
-			}
-			if names.Has(*p.Name) {
-				errs = append(errs, field.Duplicate(at.Child("name"), *p.Name))
-			}
-			names.Insert(*p.Name)
+		at, name := at.Index(i), deref(p.Name)
+		if name != "" {
+			errs = append(errs, invalid(at.Child("name"), name, validation.IsDNS1123Label(name))...)
 		}
-		if p.Protocol != nil {
-			errs = append(errs, validateProtocol(*p.Protocol, at.Child("protocol"))...)
+		if names.Has(name) {
+			errs = append(errs, field.Duplicate(at.Child("name"), name))
 		}
-		if p.Port != nil {
-			errs = append(errs, invalid(at.Child("port"), *p.Port, validation.IsValidPortNum(int(*p.Port)))...)
+		names.Insert(name)
+		errs = append(errs, optionalOf(p.Protocol, at.Child("protocol"), protocols...)...)
+		if p.AppProtocol != nil {
+			errs = append(errs, invalid(at.Child("appProtocol"), *p.AppProtocol, validation.IsQualifiedName(*p.AppProtocol))...)
 		}
 	}
 	return errs
-}
-
-func validateEndpointSliceUpdate(s, old *discoveryv1.EndpointSlice) field.ErrorList {
-	errs := validateEndpointSlice(s)
-	return append(errs, apivalidation.ValidateImmutableField(s.AddressType, old.AddressType, field.NewPath("addressType"))...)
 }

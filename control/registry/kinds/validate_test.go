@@ -230,12 +230,12 @@ func TestValidateEndpoints(t *testing.T) {
 	s := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4,
 		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"127.64.0.5"}}, {}, {Addresses: []string{"::1"}}, {Addresses: []string{"0.0.0.0"}}},
 		Ports:     []discoveryv1.EndpointPort{{Name: ptr("a"), Port: ptr(int32(80))}, {Name: ptr("a"), Port: ptr(int32(0))}}}
-	wantErrors(t, validateEndpointSlice(s), "endpoints[1].addresses: Required value", "endpoints[2].addresses: Invalid value",
-		"endpoints[3].addresses[0]: Invalid value", `ports[1].name: Duplicate value: "a"`, "ports[1].port: Invalid value")
+	wantErrors(t, validateEndpointSlice(s, nil), "endpoints[1].addresses: Required value", "endpoints[2].addresses: Invalid value",
+		"endpoints[3].addresses[0]: Invalid value", `ports[1].name: Duplicate value: "a"`)
 	wantErrors(t, validateEndpoints(&corev1.Endpoints{Subsets: []corev1.EndpointSubset{{}}}), "subsets[0]: Required value")
 	other := s.DeepCopy()
 	other.Endpoints, other.Ports, other.AddressType = nil, nil, discoveryv1.AddressTypeIPv6
-	wantErrors(t, validateEndpointSliceUpdate(other, s), "addressType: Invalid value")
+	wantErrors(t, validateEndpointSlice(other, s), "addressType: Invalid value")
 }
 
 func TestValidateNode(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -29,6 +30,10 @@ type Version[T api.Object] struct {
 	// is printed of the hub.
 	Columns []metav1.TableColumnDefinition
 	Row     func(obj api.Object, now time.Time) []any
+	// Validate checks an object that is written as this version, in place of
+	// the Strategy's Validate and ValidateUpdate; old is nil on creation. nil:
+	// those do.
+	Validate func(obj, old T) field.ErrorList
 	// Codec makes empty objects of the version; nil for versions with a Go type
 	// of api.Types.
 	Codec Codec

@@ -13,11 +13,12 @@ import (
 // VolumeAttachments is the kind VolumeAttachment of storage.k8s.io/v1.
 func VolumeAttachments() Strategy[*storagev1.VolumeAttachment] {
 	return Strategy[*storagev1.VolumeAttachment]{
-		Resource: api.VolumeAttachments,
-		Create:   func(a *storagev1.VolumeAttachment) { a.Status = storagev1.VolumeAttachmentStatus{} },
-		Validate: validateAttachment,
+		Resource:          api.VolumeAttachments,
+		ConditionalUpdate: true,
+		Create:            func(a *storagev1.VolumeAttachment) { a.Status = storagev1.VolumeAttachmentStatus{} },
+		Validate:          validateAttachment,
 		ValidateUpdate: func(a, old *storagev1.VolumeAttachment) field.ErrorList {
-			return unchanged(a.Spec, old.Spec, field.NewPath("spec"))
+			return all(validateAttachment(a), frozen(a.Spec, old.Spec, field.NewPath("spec")))
 		},
 		Spec:           func(a *storagev1.VolumeAttachment) any { return &a.Spec },
 		Status:         func(a *storagev1.VolumeAttachment) any { return &a.Status },
@@ -46,7 +47,11 @@ func validateAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 	case source.InlineVolumeSpec != nil:
 		errs = append(errs, validatePersistentSource(&source.InlineVolumeSpec.PersistentVolumeSource, sourceAt.Child("inlineVolumeSpec"))...)
 	}
-	return append(errs, invalid(at.Child("nodeName"), a.Spec.NodeName, apivalidation.NameIsDNSSubdomain(a.Spec.NodeName, false))...)
+	errs = append(errs, invalid(at.Child("nodeName"), a.Spec.NodeName, apivalidation.NameIsDNSSubdomain(a.Spec.NodeName, false))...)
+	if name := source.PersistentVolumeName; name != nil {
+		errs = append(errs, invalid(sourceAt.Child("persistentVolumeName"), *name, apivalidation.NameIsDNSSubdomain(*name, false))...)
+	}
+	return errs
 }
 
 func validateAttachmentStatus(s *storagev1.VolumeAttachmentStatus) (errs field.ErrorList) {

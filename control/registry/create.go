@@ -264,6 +264,8 @@ func validateFinalizers(k *kind, obj api.Object) (errs field.ErrorList) {
 	return errs
 }
 
+// warn tells the writer what is doubtful about obj, which takes old's place;
+// nil: nothing's.
 func warn(ctx context.Context, k *kind, obj, old api.Object) {
 	for _, text := range k.warnings(obj, old) {
 		api.Warn(ctx, text)

@@ -89,6 +89,7 @@ func Secrets() Strategy[*corev1.Secret] {
 		Update:         func(s, _ *corev1.Secret) { mergeStringData(s) },
 		Validate:       validateSecret,
 		ValidateUpdate: validateSecretUpdate,
+		Warnings:       secretWarnings,
 		Fields: map[string]func(*corev1.Secret) string{
 			"type": func(s *corev1.Secret) string { return string(s.Type) },
 		},
@@ -166,8 +167,9 @@ func validateSecretUpdate(s, old *corev1.Secret) (errs field.ErrorList) {
 // ServiceAccounts is the kind ServiceAccount.
 func ServiceAccounts() Strategy[*corev1.ServiceAccount] {
 	return Strategy[*corev1.ServiceAccount]{
-		Resource: api.ServiceAccounts,
-		Columns:  columns("Name", "Secrets", "Age"),
+		Resource:   api.ServiceAccounts,
+		WarnChange: accountWarnings,
+		Columns:    columns("Name", "Secrets", "Age"),
 		Row: func(s *corev1.ServiceAccount, now time.Time) []any {
 			return []any{s.Name, strconv.Itoa(len(s.Secrets)), age(s.CreationTimestamp, now)}
 		},

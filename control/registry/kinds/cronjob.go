@@ -23,7 +23,7 @@ func CronJobs() Strategy[*batchv1.CronJob] {
 		Spec:           func(c *batchv1.CronJob) any { return &c.Spec },
 		Status:         func(c *batchv1.CronJob) any { return &c.Status },
 		Generation:     true,
-		Warnings:       func(c *batchv1.CronJob) []string { return templateWarnings(&c.Spec.JobTemplate.Spec.Template) },
+		WarnChange:     cronJobWarnings,
 		Columns: columns("Name", "Schedule", "Timezone", "Suspend", "#Active", "Last Schedule", "Age",
 			"+Containers", "+Images", "+Selector"),
 		Row: cronJobRow,

@@ -38,7 +38,12 @@ func DaemonSets() Strategy[*appsv1.DaemonSet] {
 		Status:         func(d *appsv1.DaemonSet) any { return &d.Status },
 		ValidateStatus: func(d, _ *appsv1.DaemonSet) field.ErrorList { return validateDaemonSetStatus(&d.Status) },
 		Generation:     true,
-		Warnings:       func(d *appsv1.DaemonSet) []string { return templateWarnings(&d.Spec.Template) },
+		WarnChange: func(d, old *appsv1.DaemonSet) []string {
+			if old != nil && apiequality.Semantic.DeepEqual(d.Spec.Template, old.Spec.Template) {
+				return nil
+			}
+			return podWarnings(&d.Spec.Template.Spec, &d.Spec.Template.ObjectMeta, templatePath)
+		},
 		Columns: columns("Name", "#Desired", "#Current", "#Ready", "#Up-to-date", "#Available", "Node Selector", "Age",
 			"+Containers", "+Images", "+Selector"),
 		Row: func(d *appsv1.DaemonSet, now time.Time) []any {

@@ -41,7 +41,9 @@ func Deployments() Strategy[*appsv1.Deployment] {
 				return autoscalingv1.ScaleStatus{Replicas: d.Status.Replicas, Selector: scaleSelector(d.Spec.Selector)}
 			},
 		},
-		Warnings: func(d *appsv1.Deployment) []string { return templateWarnings(&d.Spec.Template) },
+		WarnChange: func(d, old *appsv1.Deployment) []string {
+			return templateWarnings(d, old, old == nil, &d.Spec.Template, templatePath)
+		},
 		Columns: columns("Name", "Ready", "#Up-to-date", "#Available", "Age", "+Containers", "+Images",
 			"+Selector"),
 		Row: func(d *appsv1.Deployment, now time.Time) []any {
@@ -98,8 +100,10 @@ func ReplicaSets() Strategy[*appsv1.ReplicaSet] {
 				return autoscalingv1.ScaleStatus{Replicas: rs.Status.Replicas, Selector: scaleSelector(rs.Spec.Selector)}
 			},
 		},
-		Warnings: func(rs *appsv1.ReplicaSet) []string { return templateWarnings(&rs.Spec.Template) },
-		Columns:  columns("Name", "#Desired", "#Current", "#Ready", "Age", "+Containers", "+Images", "+Selector"),
+		WarnChange: func(rs, old *appsv1.ReplicaSet) []string {
+			return templateWarnings(rs, old, old == nil, &rs.Spec.Template, templatePath)
+		},
+		Columns: columns("Name", "#Desired", "#Current", "#Ready", "Age", "+Containers", "+Images", "+Selector"),
 		Row: func(rs *appsv1.ReplicaSet, now time.Time) []any {
 			names, images := templateContainers(&rs.Spec.Template)
 			return []any{rs.Name, int64(deref(rs.Spec.Replicas)), int64(rs.Status.Replicas), int64(rs.Status.ReadyReplicas),

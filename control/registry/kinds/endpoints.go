@@ -24,6 +24,7 @@ func Endpoints() Strategy[*corev1.Endpoints] {
 	return Strategy[*corev1.Endpoints]{
 		Resource:       api.Endpoints,
 		Default:        defaultEndpoints,
+		Warnings:       endpointsWarnings,
 		Validate:       validateEndpoints,
 		ValidateUpdate: func(e, _ *corev1.Endpoints) field.ErrorList { return validateEndpoints(e) },
 		CreateOnUpdate: true,

@@ -2,7 +2,6 @@ package kinds
 
 import (
 	"fmt"
-	"maps"
 	"math"
 	"strconv"
 	"time"
@@ -11,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -33,8 +33,10 @@ func Jobs() Strategy[*batchv1.Job] {
 		Fields: map[string]func(*batchv1.Job) string{
 			"status.successful": func(j *batchv1.Job) string { return strconv.Itoa(int(j.Status.Succeeded)) },
 		},
-		Warnings: func(j *batchv1.Job) []string { return templateWarnings(&j.Spec.Template) },
-		Columns:  columns("Name", "Status", "Completions", "Duration", "Age", "+Containers", "+Images", "+Selector"),
+		WarnChange: func(j, old *batchv1.Job) []string {
+			return append(templateWarnings(j, old, old == nil, &j.Spec.Template, templatePath), manyIndexes(&j.Spec, field.NewPath("spec"))...)
+		},
+		Columns: columns("Name", "Status", "Completions", "Duration", "Age", "+Containers", "+Images", "+Selector"),
 		Row: func(j *batchv1.Job, now time.Time) []any {
 			names, images := templateContainers(&j.Spec.Template)
 			return []any{j.Name, jobState(j), jobCompletions(j), jobDuration(j, now), age(j.CreationTimestamp, now), names, images,
@@ -57,7 +59,7 @@ func defaultJob(j *batchv1.Job) {
 	}
 	orPtr(&spec.BackoffLimit, defaultBackoffLimit)
 	if len(j.Labels) == 0 {
-		j.Labels = maps.Clone(spec.Template.Labels)
+		j.Labels = spec.Template.Labels // one map: what is generated for the pods is the job's too
 	}
 	orPtr(&spec.CompletionMode, batchv1.NonIndexedCompletion)
 	orPtr(&spec.Suspend, false)

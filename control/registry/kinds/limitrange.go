@@ -88,7 +88,7 @@ func validateLimit(l *corev1.LimitRangeItem, at *field.Path) (errs field.ErrorLi
 		}
 		for _, name := range slices.Sorted(maps.Keys(list.quantities)) {
 			names[name] = true
-			errs = append(errs, validateResourceName(string(name), l.Type == corev1.LimitTypePod || l.Type == corev1.LimitTypeContainer, at.Child(list.name).Key(string(name)))...)
+			errs = append(errs, limitedName(l.Type)(string(name), at.Child(list.name).Key(string(name)))...)
 		}
 	}
 	if l.Type == corev1.LimitTypePersistentVolumeClaim {
@@ -145,4 +145,12 @@ func validateLimitOrder(l *corev1.LimitRangeItem, name corev1.ResourceName, at *
 		bad("defaultRequest", request.String(), "default value %s must equal to defaultRequest value %s", limit.String(), request.String())
 	}
 	return errs
+}
+
+// limitedName checks the names of what a limit of a type bounds.
+func limitedName(kind corev1.LimitType) nameCheck {
+	if kind == corev1.LimitTypePod || kind == corev1.LimitTypeContainer {
+		return validateContainerResource
+	}
+	return validateResourceName
 }

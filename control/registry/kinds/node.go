@@ -19,6 +19,7 @@ func Nodes() Strategy[*corev1.Node] {
 		Default:        defaultNode,
 		Validate:       validateNode,
 		ValidateUpdate: validateNodeUpdate,
+		Warnings:       nodeWarnings,
 		Spec:           func(n *corev1.Node) any { return &n.Spec },
 		Status:         func(n *corev1.Node) any { return &n.Status },
 		ValidateStatus: func(n, old *corev1.Node) field.ErrorList { return validateNodeStatus(n) },

@@ -24,6 +24,7 @@ func PersistentVolumes() Strategy[*corev1.PersistentVolume] {
 			v.Status = corev1.PersistentVolumeStatus{Phase: corev1.VolumePending, LastPhaseTransitionTime: v.CreationTimestamp.DeepCopy()}
 		},
 		Validate:       validatePersistentVolume,
+		Warnings:       persistentVolumeWarnings,
 		ValidateUpdate: validatePersistentVolumeUpdate,
 		Spec:           func(v *corev1.PersistentVolume) any { return &v.Spec },
 		Status:         func(v *corev1.PersistentVolume) any { return &v.Status },
@@ -157,7 +158,7 @@ func validatePersistentVolume(v *corev1.PersistentVolume) field.ErrorList {
 			errs = append(errs, validateNodeSelector(spec.NodeAffinity.Required, at.Child("nodeAffinity", "required"))...)
 		}
 	}
-	errs = append(errs, validatePersistentSource(&spec.PersistentVolumeSource, at)...)
+	errs = append(errs, validatePersistentSource(&spec.PersistentVolumeSource, v.Name, at)...)
 	if spec.Local != nil && spec.NodeAffinity == nil {
 		errs = append(errs, field.Required(at.Child("nodeAffinity"), "Local volume requires node affinity"))
 	}

@@ -29,6 +29,7 @@ func PersistentVolumeClaims() Strategy[*corev1.PersistentVolumeClaim] {
 			return validateClaim(&c.Spec, field.NewPath("spec"))
 		},
 		ValidateUpdate: validateClaimUpdate,
+		Warnings:       persistentVolumeClaimWarnings,
 		Spec:           func(c *corev1.PersistentVolumeClaim) any { return &c.Spec },
 		Status:         func(c *corev1.PersistentVolumeClaim) any { return &c.Status },
 		ValidateStatus: validateClaimStatus,

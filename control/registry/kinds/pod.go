@@ -20,6 +20,12 @@ func Pods() Strategy[*corev1.Pod] {
 		Create:         createPod,
 		Validate:       validatePod,
 		ValidateUpdate: validatePodUpdate,
+		WarnChange: func(p, old *corev1.Pod) []string {
+			if old != nil { // people seldom change pods
+				return nil
+			}
+			return append(nameWarning(p.Name, "the Pod's hostname"), podWarnings(&p.Spec, &p.ObjectMeta, nil)...)
+		},
 		Spec:           func(p *corev1.Pod) any { return &p.Spec },
 		Status:         func(p *corev1.Pod) any { return &p.Status },
 		UpdateStatus:   func(p, old *corev1.Pod) { p.OwnerReferences = old.OwnerReferences },

@@ -1,6 +1,7 @@
 package kinds
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -49,7 +50,10 @@ func defaultPod(pod *corev1.Pod) {
 			}
 			c.Resources.Requests[name] = limit.DeepCopy()
 		}
-		defaultResizePolicy(c)
+	}
+	if g := pod.Spec.TerminationGracePeriodSeconds; g != nil && *g < 0 {
+		pod.Spec.TerminationGracePeriodSeconds = new(int64)
+		*pod.Spec.TerminationGracePeriodSeconds = 1
 	}
 	for i := range pod.Spec.EphemeralContainers {
 		defaultContainer((*corev1.Container)(&pod.Spec.EphemeralContainers[i].EphemeralContainerCommon))
@@ -124,8 +128,20 @@ func defaultContainer(c *corev1.Container) {
 	roundResources(c.Resources.Requests)
 }
 
-// pullPolicy is Always for images whose tag is latest, given or implied.
+// imageName is the form of an image's name: a host, a path, a tag and a digest,
+// all but the path optional
+// (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pull).
+var imageName = regexp.MustCompile(`^(?:[a-zA-Z0-9.:_\-\[\]]+/)?` + imagePart + `(?:/` + imagePart + `)*` +
+	`(?::\w[\w.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,})?$`)
+
+const imagePart = `[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*`
+
+// pullPolicy is Always for images whose tag is latest, given or implied; what is
+// no name of an image is not asked for again.
 func pullPolicy(image string) corev1.PullPolicy {
+	if !imageName.MatchString(image) {
+		return corev1.PullIfNotPresent
+	}
 	name, digest, _ := strings.Cut(image, "@")
 	_, tag, tagged := strings.Cut(name[strings.LastIndexByte(name, '/')+1:], ":")
 	if tag == "latest" || !tagged && digest == "" {

@@ -65,10 +65,8 @@ var ephemeralFields = sets.New("Name", "Image", "Command", "Args", "WorkingDir",
 	"TerminationMessagePath", "TerminationMessagePolicy", "ImagePullPolicy", "SecurityContext", "Stdin", "StdinOnce", "TTY")
 
 func validateEphemeral(spec *corev1.PodSpec, at *field.Path) (errs field.ErrorList) {
-	v := podValidator{spec: spec, volumes: sets.New[string]()}
-	for i := range spec.Volumes {
-		v.volumes.Insert(spec.Volumes[i].Name)
-	}
+	v := podValidator{spec: spec}
+	v.checkVolumes(at) // which were valid when the pod was made
 	names, targets := sets.New[string](), sets.New[string]()
 	for c := range eachContainer(spec) {
 		names.Insert(c.Name)
@@ -77,7 +75,8 @@ func validateEphemeral(spec *corev1.PodSpec, at *field.Path) (errs field.ErrorLi
 	for i := range spec.EphemeralContainers {
 		e, at := &spec.EphemeralContainers[i], at.Index(i)
 		c := (*corev1.Container)(&e.EphemeralContainerCommon)
-		errs = append(errs, v.container(c, at, false)...)
+		errs = append(errs, v.container(c, at)...)
+		errs = append(errs, validateImageSpace(c, at)...)
 		if names.Has(c.Name) {
 			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		}

@@ -99,7 +99,7 @@ func forgetSizes(list, old []corev1.Container) {
 func validateSizes(list, old []corev1.Container, at *field.Path) (errs field.ErrorList) {
 	for i := range list {
 		at := at.Index(i).Child("resources")
-		errs = append(errs, validateResources(&list[i].Resources, at)...)
+		errs = append(errs, validateResources(&list[i].Resources, validateContainerResource, nil, at)...)
 		for _, name := range resizable {
 			if gone(old[i].Resources.Limits, list[i].Resources.Limits, name) {
 				errs = append(errs, field.Forbidden(at.Child("limits"), "resource limits cannot be removed"))
@@ -116,19 +116,6 @@ func gone(before, after corev1.ResourceList, name corev1.ResourceName) bool {
 	_, was := before[name]
 	_, is := after[name]
 	return was && !is
-}
-
-// defaultResizePolicy says of each resource that a container names that it can
-// be changed without a restart.
-func defaultResizePolicy(c *corev1.Container) {
-	for _, name := range resizable {
-		_, limited := c.Resources.Limits[name]
-		_, requested := c.Resources.Requests[name]
-		said := slices.ContainsFunc(c.ResizePolicy, func(p corev1.ContainerResizePolicy) bool { return p.ResourceName == name })
-		if (limited || requested) && !said {
-			c.ResizePolicy = append(c.ResizePolicy, corev1.ContainerResizePolicy{ResourceName: name, RestartPolicy: corev1.NotRequired})
-		}
-	}
 }
 
 // fieldName is a field's name in the API.

@@ -22,9 +22,6 @@ func sized(pod *corev1.Pod, request, limit string) *corev1.Pod {
 func TestResize(t *testing.T) {
 	old := sized(testPod("web"), "100m", "200m")
 	defaultPod(old)
-	if p := old.Spec.Containers[0].ResizePolicy; len(p) != 1 || p[0].ResourceName != corev1.ResourceCPU || p[0].RestartPolicy != corev1.NotRequired {
-		t.Errorf("resizePolicy %+v", p)
-	}
 	for name, tt := range map[string]struct {
 		change func(*corev1.Pod)
 		err    string

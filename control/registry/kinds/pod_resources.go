@@ -46,16 +46,14 @@ func validatePodResources(spec *corev1.PodSpec, at *field.Path) (errs field.Erro
 	if whole == nil {
 		return nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(whole.Limits)) {
-		errs = append(errs, sharedResource(name, path.Child("limits"))...)
+	if spec.OS != nil && spec.OS.Name == corev1.Windows {
+		return field.ErrorList{field.Forbidden(path, "may not be set for a windows pod")}
 	}
-	for _, name := range slices.Sorted(maps.Keys(whole.Requests)) {
-		errs = append(errs, sharedResource(name, path.Child("requests"))...)
+	if whole.Claims != nil {
+		errs = append(errs, field.Forbidden(path.Child("claims"), "claims may not be set for Resources at pod-level"))
 	}
-	if len(whole.Claims) > 0 {
-		errs = append(errs, field.Forbidden(path.Child("claims"), "claims cannot be set for Resources at pod-level"))
-	}
-	errs = append(errs, validateResources(whole, path)...)
+	errs = append(errs, validateResources(whole, sharedResource, spec.ResourceClaims, path)...)
+	pod := &corev1.Pod{Spec: *spec}
 	sums := containerRequests(spec)
 	for _, name := range slices.Sorted(maps.Keys(sums)) {
 		sum := sums[name]
@@ -64,12 +62,20 @@ func validatePodResources(spec *corev1.PodSpec, at *field.Path) (errs field.Erro
 				fmt.Sprintf("must be greater than or equal to aggregate container requests of %s", sum.String())))
 		}
 	}
+	sums = podresource.AggregateContainerLimits(pod, podresource.PodResourcesOptions{})
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		sum := sums[name]
+		if most, ok := whole.Limits[name]; ok && hugePages(string(name)) && most.Cmp(sum) < 0 {
+			errs = append(errs, field.Invalid(path.Child("limits").Key(string(name)), most.String(),
+				fmt.Sprintf("must be greater than or equal to aggregate container limits of %s", sum.String())))
+		}
+	}
 	for i := range spec.Containers {
 		limits := spec.Containers[i].Resources.Limits
 		for _, name := range slices.Sorted(maps.Keys(limits)) {
 			limit := limits[name]
 			if most, ok := whole.Limits[name]; ok && limit.Cmp(most) > 0 {
-				errs = append(errs, field.Invalid(at.Child("containers").Index(i).Child("resources", "limits").Key(string(name)), limit.String(),
+				errs = append(errs, field.Invalid(path.Child("containers").Index(i).Key(string(name)).Child("limits"), limit.String(),
 					fmt.Sprintf("must be less than or equal to pod limits of %s", most.String())))
 			}
 		}
@@ -78,11 +84,14 @@ func validatePodResources(spec *corev1.PodSpec, at *field.Path) (errs field.Erro
 }
 
 // sharedResource refuses what the containers of a pod cannot share.
-func sharedResource(name corev1.ResourceName, at *field.Path) field.ErrorList {
-	if podresource.IsSupportedPodLevelResource(name) {
+func sharedResource(name string, at *field.Path) field.ErrorList {
+	if errs := validateResourceName(name, at); len(errs) > 0 {
+		return errs
+	}
+	if podresource.IsSupportedPodLevelResource(corev1.ResourceName(name)) {
 		return nil
 	}
-	return field.ErrorList{field.NotSupported(at.Key(string(name)), name, sets.List(podresource.SupportedPodLevelResources()))}
+	return field.ErrorList{field.NotSupported(at, corev1.ResourceName(name), sets.List(podresource.SupportedPodLevelResources()))}
 }
 
 // qosClass sorts a pod by its cpu and memory: Guaranteed when every container

@@ -75,6 +75,15 @@ func PodCertificateRequests(now func() metav1.Time) Strategy[*certificatesv1.Pod
 	}
 }
 
+// mostPodCertificateSeconds is how long a signer's certificates may live:
+// Kubernetes' own signers give shorter ones.
+func mostPodCertificateSeconds(signer string) int32 {
+	if domain, _, _ := strings.Cut(signer, "/"); domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io") {
+		return podCertificateSeconds
+	}
+	return maxPodCertificateSeconds
+}
+
 // podCertificateState is what the signer has decided, "" before that.
 func podCertificateState(r *certificatesv1.PodCertificateRequest) string {
 	for _, c := range r.Status.Conditions {
@@ -100,10 +109,7 @@ func validatePodCertificateRequest(r *certificatesv1.PodCertificateRequest) fiel
 			errs = append(errs, field.Invalid(at.Child("unverifiedUserAnnotations"), key, "must be a domain-prefixed key (such as \"acme.io/foo\")"))
 		}
 	}
-	most := int32(maxPodCertificateSeconds)
-	if domain, _, _ := strings.Cut(spec.SignerName, "/"); domain == "kubernetes.io" || strings.HasSuffix(domain, ".kubernetes.io") {
-		most = podCertificateSeconds
-	}
+	most := mostPodCertificateSeconds(spec.SignerName)
 	if s := deref(spec.MaxExpirationSeconds); s < minPodCertificateSeconds || s > most {
 		errs = append(errs, field.Invalid(at.Child("maxExpirationSeconds"), s, fmt.Sprintf("must be in the range [%d, %d]", minPodCertificateSeconds, most)))
 	}

@@ -16,6 +16,12 @@ func PodTemplates() Strategy[*corev1.PodTemplate] {
 		Resource: api.PodTemplates,
 		Default:  func(t *corev1.PodTemplate) { defaultTemplate(&t.Template) },
 		Validate: validatePodTemplate,
+		WarnChange: func(t, old *corev1.PodTemplate) []string {
+			if old != nil && t.Generation == old.Generation {
+				return nil
+			}
+			return podWarnings(&t.Template.Spec, &t.Template.ObjectMeta, field.NewPath("template"))
+		},
 		ValidateUpdate: func(t, _ *corev1.PodTemplate) field.ErrorList {
 			return validatePodTemplate(t)
 		},

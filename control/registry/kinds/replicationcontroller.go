@@ -16,10 +16,13 @@ import (
 // ReplicationControllers is the kind ReplicationController.
 func ReplicationControllers() Strategy[*corev1.ReplicationController] {
 	return Strategy[*corev1.ReplicationController]{
-		Resource:       api.ReplicationControllers,
-		Default:        defaultReplicationController,
-		Create:         func(rc *corev1.ReplicationController) { rc.Status = corev1.ReplicationControllerStatus{} },
-		Validate:       validateReplicationController,
+		Resource: api.ReplicationControllers,
+		Default:  defaultReplicationController,
+		Create:   func(rc *corev1.ReplicationController) { rc.Status = corev1.ReplicationControllerStatus{} },
+		Validate: validateReplicationController,
+		WarnChange: func(rc, old *corev1.ReplicationController) []string {
+			return templateWarnings(rc, old, old == nil, rc.Spec.Template, templatePath)
+		},
 		ValidateUpdate: func(rc, _ *corev1.ReplicationController) field.ErrorList { return validateReplicationController(rc) },
 		Spec:           func(rc *corev1.ReplicationController) any { return &rc.Spec },
 		Status:         func(rc *corev1.ReplicationController) any { return &rc.Status },

@@ -16,10 +16,11 @@ import (
 // ResourceQuotas is the kind ResourceQuota.
 func ResourceQuotas() Strategy[*corev1.ResourceQuota] {
 	return Strategy[*corev1.ResourceQuota]{
-		Resource: api.ResourceQuotas,
-		Default:  func(q *corev1.ResourceQuota) { roundResources(q.Spec.Hard) },
-		Create:   func(q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} },
-		Validate: validateQuota,
+		Resource:   api.ResourceQuotas,
+		Default:    func(q *corev1.ResourceQuota) { roundResources(q.Spec.Hard) },
+		Create:     func(q *corev1.ResourceQuota) { q.Status = corev1.ResourceQuotaStatus{} },
+		Validate:   validateQuota,
+		WarnChange: quotaWarnings,
 		ValidateUpdate: func(q, old *corev1.ResourceQuota) field.ErrorList {
 			errs := validateQuota(q)
 			if !slices.Equal(slices.Sorted(slices.Values(q.Spec.Scopes)), slices.Sorted(slices.Values(old.Spec.Scopes))) {

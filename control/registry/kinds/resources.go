@@ -34,36 +34,42 @@ func overcommits(name corev1.ResourceName) bool {
 	return !strings.Contains(string(name), "/") && !hugePages(string(name))
 }
 
-// validateResourceName checks the name of a resource, of containers or of
-// anything.
-func validateResourceName(name string, container bool, at *field.Path) field.ErrorList {
+// validateResourceName checks the name of a resource of anything.
+func validateResourceName(name string, at *field.Path) field.ErrorList {
 	if !plainKey(name) {
 		if texts := validation.IsQualifiedName(name); len(texts) > 0 {
 			return invalid(at, name, texts)
 		}
 	}
-	switch {
-	case strings.Contains(name, "/"), hugePages(name):
+	r := corev1.ResourceName(name)
+	if strings.Contains(name, "/") || hugePages(strings.TrimPrefix(name, corev1.DefaultResourceRequestsPrefix)) || r == corev1.ResourceStorage || slices.Contains(standardResources, r) ||
+		slices.Contains(quotaResources, r) || slices.Contains(countedResources, r) {
 		return nil
-	case container && !slices.Contains(standardResources, corev1.ResourceName(name)):
-		return field.ErrorList{field.Invalid(at, name, "must be a standard resource for containers")}
-	case !container && !slices.Contains(standardResources, corev1.ResourceName(name)) && name != string(corev1.ResourceStorage) &&
-		!slices.Contains(quotaResources, corev1.ResourceName(name)) && !slices.Contains(countedResources, corev1.ResourceName(name)):
-		return field.ErrorList{field.Invalid(at, name, "must be a standard resource type or fully qualified")}
 	}
-	return nil
+	return field.ErrorList{field.Invalid(at, name, "must be a standard resource type or fully qualified")}
+}
+
+// validateContainerResource checks the name of a resource of containers.
+func validateContainerResource(name string, at *field.Path) field.ErrorList {
+	errs := validateResourceName(name, at)
+	switch {
+	case !strings.Contains(name, "/") && !hugePages(name) && !slices.Contains(standardResources, corev1.ResourceName(name)):
+		errs = append(errs, field.Invalid(at, name, "must be a standard resource for containers"))
+	case extended(name) && (strings.HasPrefix(name, corev1.DefaultResourceRequestsPrefix) ||
+		len(validation.IsQualifiedName(corev1.DefaultResourceRequestsPrefix+name)) > 0):
+		errs = append(errs, field.Invalid(at, name, "doesn't follow extended resource name standard"))
+	}
+	return errs
 }
 
 // validateQuotaName checks the name of something that a quota bounds.
 func validateQuotaName(name string, at *field.Path) field.ErrorList {
-	if texts := validation.IsQualifiedName(name); len(texts) > 0 {
-		return invalid(at, name, texts)
-	}
+	errs := validateResourceName(name, at)
 	known := slices.Contains(quotaResources, corev1.ResourceName(name)) || slices.Contains(countedResources, corev1.ResourceName(name))
 	if !strings.Contains(name, "/") && !known && !hugePages(strings.TrimPrefix(name, corev1.DefaultResourceRequestsPrefix)) {
-		return field.ErrorList{field.Invalid(at, name, "must be a standard resource for quota")}
+		errs = append(errs, field.Invalid(at, name, "must be a standard resource for quota"))
 	}
-	return nil
+	return errs
 }
 
 // validateAmount checks the amount of a resource.

@@ -62,5 +62,5 @@ func validateRuntimeClass(c *nodev1.RuntimeClass) field.ErrorList {
 
 // validateOverhead checks what a pod costs beyond its containers.
 func validateOverhead(list corev1.ResourceList, at *field.Path) field.ErrorList {
-	return validateResources(&corev1.ResourceRequirements{Limits: list}, at)
+	return validateResources(&corev1.ResourceRequirements{Limits: list}, validateContainerResource, nil, at)
 }

@@ -22,6 +22,7 @@ func Services() Strategy[*corev1.Service] {
 		Resource:       api.Services,
 		Name:           apivalidation.NameIsDNS1035Label,
 		Default:        defaultService,
+		Warnings:       serviceWarnings,
 		Create:         func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} },
 		Update:         updateService,
 		Validate:       validateService,

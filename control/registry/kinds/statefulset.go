@@ -37,8 +37,8 @@ func StatefulSets() Strategy[*appsv1.StatefulSet] {
 				return autoscalingv1.ScaleStatus{Replicas: s.Status.Replicas, Selector: scaleSelector(s.Spec.Selector)}
 			},
 		},
-		Warnings: func(s *appsv1.StatefulSet) []string { return templateWarnings(&s.Spec.Template) },
-		Columns:  columns("Name", "Ready", "Age", "+Containers", "+Images"),
+		WarnChange: statefulSetWarnings,
+		Columns:    columns("Name", "Ready", "Age", "+Containers", "+Images"),
 		Row: func(s *appsv1.StatefulSet, now time.Time) []any {
 			names, images := templateContainers(&s.Spec.Template)
 			return []any{s.Name, fmt.Sprintf("%d/%d", s.Status.ReadyReplicas, deref(s.Spec.Replicas)), age(s.CreationTimestamp, now), names, images}

@@ -87,7 +87,7 @@ type Strategy[T api.Object] struct {
 	Release func(ctx context.Context, old T)
 	// Warnings are told to the writer.
 	Warnings func(obj T) []string
-	// WarnChange are those that old, nil at first, does not give cause for.
+	// WarnChange are those that depend on old, too, which is nil on creation.
 	WarnChange func(obj, old T) []string
 	// Answer makes the kind a question: creating an object returns its answer
 	// and stores nothing.

@@ -2,6 +2,7 @@ package kinds
 
 import (
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -74,15 +75,33 @@ func validateRunningTemplate(t *corev1.PodTemplateSpec, at *field.Path, owner st
 	return errs
 }
 
-// validateTemplate checks a pod template.
+// validateTemplate checks a pod template. Errors about its labels and
+// annotations do not name its metadata.
 func validateTemplate(t *corev1.PodTemplateSpec, at *field.Path) (errs field.ErrorList) {
-	errs = append(errs, metav1validation.ValidateLabels(t.Labels, at.Child("metadata", "labels"))...)
-	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, at.Child("metadata", "annotations"))...)
+	errs = append(errs, metav1validation.ValidateLabels(t.Labels, at.Child("labels"))...)
+	errs = append(errs, apivalidation.ValidateAnnotations(t.Annotations, at.Child("annotations"))...)
+	errs = append(errs, validatePodAnnotations(t.Annotations, &t.Spec, at.Child("annotations"))...)
+	v := podValidator{spec: &t.Spec}
+	errs = append(errs, v.all(at.Child("spec"))...)
 	if len(t.Spec.EphemeralContainers) > 0 {
 		errs = append(errs, field.Forbidden(at.Child("spec", "ephemeralContainers"), "ephemeral containers not allowed in pod template"))
 	}
-	v := podValidator{spec: &t.Spec}
-	return append(errs, v.all(at.Child("spec"))...)
+	return errs
+}
+
+// validateTemplateMeta wants the metadata of a template of something else than
+// a pod to be labels and annotations.
+func validateTemplateMeta(meta *metav1.ObjectMeta, at *field.Path) (errs field.ErrorList) {
+	errs = append(errs, apivalidation.ValidateAnnotations(meta.Annotations, at.Child("annotations"))...)
+	errs = append(errs, metav1validation.ValidateLabels(meta.Labels, at.Child("labels"))...)
+	value := reflect.ValueOf(*meta)
+	for i := range value.NumField() {
+		f := value.Type().Field(i)
+		if f.Name != "Labels" && f.Name != "Annotations" && !value.Field(i).IsZero() {
+			errs = append(errs, field.Forbidden(at.Child(strings.ToLower(f.Name[:1])+f.Name[1:]), "cannot be set"))
+		}
+	}
+	return errs
 }
 
 func validateStrategy(s *appsv1.DeploymentStrategy, at *field.Path) field.ErrorList {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -45,9 +46,6 @@ func validatePorts(ports []corev1.ContainerPort, at *field.Path) (errs field.Err
 		}
 		if p.HostPort != 0 {
 			errs = append(errs, invalid(at.Child("hostPort"), p.HostPort, validation.IsValidPortNum(int(p.HostPort)))...)
-		}
-		if p.HostIP != "" {
-			errs = append(errs, validation.IsValidIP(at.Child("hostIP"), p.HostIP)...)
 		}
 		errs = append(errs, validateProtocol(p.Protocol, at.Child("protocol"))...)
 	}
@@ -94,10 +92,11 @@ func validateEnvSource(v *corev1.EnvVar, at *field.Path) (errs field.ErrorList) 
 	}
 	if from.FileKeyRef != nil {
 		n++
+		errs = append(errs, validateFileRef(from.FileKeyRef, at.Child("fileKeyRef"))...)
 	}
 	switch {
 	case n == 0:
-		errs = append(errs, field.Invalid(at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`"))
+		errs = append(errs, field.Invalid(at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"))
 	case v.Value != "":
 		errs = append(errs, field.Invalid(at, "", "may not be specified when `value` is not empty"))
 	case n > 1:
@@ -107,13 +106,27 @@ func validateEnvSource(v *corev1.EnvVar, at *field.Path) (errs field.ErrorList) 
 }
 
 func validateKeyRef(name, key string, at *field.Path) (errs field.ErrorList) {
-	if name == "" {
-		errs = append(errs, field.Required(at.Child("name"), ""))
-	}
+	errs = invalid(at.Child("name"), name, apivalidation.NameIsDNSSubdomain(name, false))
 	if key == "" {
 		return append(errs, field.Required(at.Child("key"), ""))
 	}
 	return append(errs, invalid(at.Child("key"), key, validation.IsConfigMapKey(key))...)
+}
+
+// validateFileRef checks a variable that is read from a file of a volume.
+func validateFileRef(f *corev1.FileKeySelector, at *field.Path) (errs field.ErrorList) {
+	if errs = required(f.Key, at.Child("key"), ""); len(errs) == 0 {
+		errs = invalid(at.Child("key"), f.Key, validation.IsRelaxedEnvVarName(f.Key))
+	}
+	if f.VolumeName == "" {
+		errs = append(errs, field.Required(at.Child("volumeName"), ""))
+	} else {
+		errs = append(errs, invalid(at.Child("volumeName"), f.VolumeName, validation.IsDNS1123Label(f.VolumeName))...)
+	}
+	if f.Path == "" {
+		return append(errs, field.Required(at.Child("path"), ""))
+	}
+	return append(errs, noBackstep(f.Path, at.Child("path"))...)
 }
 
 // podPaths are the fields of a pod that have a name for selectors and for the
@@ -127,11 +140,11 @@ func validateFieldRef(f *corev1.ObjectFieldSelector, allowed []string, at *field
 	if f.APIVersion == "" {
 		return field.ErrorList{field.Required(at.Child("apiVersion"), "")}
 	}
-	if f.APIVersion != "v1" {
-		return field.ErrorList{field.Invalid(at.Child("fieldPath"), f.FieldPath, "error converting fieldPath: unsupported pod version: "+f.APIVersion)}
-	}
 	if f.FieldPath == "" {
 		return field.ErrorList{field.Required(at.Child("fieldPath"), "")}
+	}
+	if f.APIVersion != "v1" {
+		return field.ErrorList{field.Invalid(at.Child("fieldPath"), f.FieldPath, "error converting fieldPath: unsupported pod version: "+f.APIVersion)}
 	}
 	if base, key, ok := subscript(f.FieldPath); ok {
 		if base != "metadata.annotations" && base != "metadata.labels" {
@@ -161,80 +174,102 @@ func subscript(path string) (base, key string, ok bool) {
 }
 
 // containerResources are what resourceFieldRef may name.
-var containerResources = []string{"limits.cpu", "limits.memory", "limits.ephemeral-storage",
-	"requests.cpu", "requests.memory", "requests.ephemeral-storage"}
+var containerResources = []string{"limits.cpu", "limits.ephemeral-storage", "limits.memory",
+	"requests.cpu", "requests.ephemeral-storage", "requests.memory"}
 
 func validateResourceRef(f *corev1.ResourceFieldSelector, volume bool, at *field.Path) (errs field.ErrorList) {
-	if volume && f.ContainerName == "" {
-		return field.ErrorList{field.Required(at.Child("containerName"), "")}
-	}
-	if f.Resource == "" {
-		return field.ErrorList{field.Required(at.Child("resource"), "")}
-	}
 	huge := strings.HasPrefix(f.Resource, "limits.hugepages-") || strings.HasPrefix(f.Resource, "requests.hugepages-")
-	if !huge && !slices.Contains(containerResources, f.Resource) {
-		return field.ErrorList{field.NotSupported(at.Child("resource"), f.Resource, slices.Sorted(slices.Values(containerResources)))}
+	switch {
+	case volume && f.ContainerName == "":
+		errs = append(errs, field.Required(at.Child("containerName"), ""))
+	case f.Resource == "":
+		errs = append(errs, field.Required(at.Child("resource"), ""))
+	case !huge && !slices.Contains(containerResources, f.Resource):
+		errs = append(errs, field.NotSupported(at.Child("resource"), f.Resource, containerResources))
 	}
-	divisors := []string{"0", "1"}
+	if f.Divisor.IsZero() {
+		return errs
+	}
+	divisors, what := byteDivisors, "the memory"
 	switch {
 	case strings.HasSuffix(f.Resource, ".cpu"):
-		divisors = append(divisors, "1m")
-	default:
-		divisors = append(divisors, "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")
+		divisors, what = cpuDivisors, "the cpu"
+	case strings.HasSuffix(f.Resource, ".ephemeral-storage"):
+		what = "the local ephemeral storage"
+	case huge:
+		what = "the hugepages"
+	case !strings.HasSuffix(f.Resource, ".memory"):
+		return errs
 	}
 	if !slices.Contains(divisors, f.Divisor.String()) {
-		errs = append(errs, field.Invalid(at.Child("divisor"), f.Resource, fmt.Sprintf("only divisor's values %s are supported with this resource", strings.Join(divisors[1:], ", "))))
+		text := strings.Join(divisors, ", ")
+		if what == "the cpu" {
+			text = strings.Join(divisors, " and ")
+		}
+		errs = append(errs, field.Invalid(at.Child("divisor"), f.Resource, fmt.Sprintf("only divisor's values %s are supported with %s resource", text, what)))
 	}
 	return errs
 }
 
-func validateEnvFrom(sources []corev1.EnvFromSource, at *field.Path) (errs field.ErrorList) {
+// What amounts may be divided by.
+var (
+	cpuDivisors  = []string{"1m", "1"}
+	byteDivisors = []string{"1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"}
+)
+
+func validateEnvFrom(sources []corev1.EnvFromSource, whole *field.Path) (errs field.ErrorList) {
 	for i, s := range sources {
-		at := at.Index(i)
+		at := whole.Index(i)
 		if s.Prefix != "" {
 			errs = append(errs, invalid(at.Child("prefix"), s.Prefix, validation.IsRelaxedEnvVarName(s.Prefix))...)
 		}
 		n := 0
 		if s.ConfigMapRef != nil {
 			n++
-			if s.ConfigMapRef.Name == "" {
-				errs = append(errs, field.Required(at.Child("configMapRef", "name"), ""))
-			}
+			errs = append(errs, validateSourceName(s.ConfigMapRef.Name, at.Child("configMapRef", "name"))...)
 		}
 		if s.SecretRef != nil {
 			n++
-			if s.SecretRef.Name == "" {
-				errs = append(errs, field.Required(at.Child("secretRef", "name"), ""))
-			}
+			errs = append(errs, validateSourceName(s.SecretRef.Name, at.Child("secretRef", "name"))...)
 		}
 		switch n {
 		case 0:
-			errs = append(errs, field.Invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"))
+			errs = append(errs, field.Invalid(whole, "", "must specify one of: `configMapRef` or `secretRef`"))
 		case 2:
-			errs = append(errs, field.Invalid(at, "", "may not have more than one field specified at a time"))
+			errs = append(errs, field.Invalid(whole, "", "may not have more than one field specified at a time"))
 		}
 	}
 	return errs
 }
 
-func validateProbe(p *corev1.Probe, at *field.Path, onceOnly bool) (errs field.ErrorList) {
+// validateSourceName checks the name of what variables come from. It may end
+// in a dash, as the beginning of a generated name.
+func validateSourceName(name string, at *field.Path) field.ErrorList {
+	if name == "" {
+		return field.ErrorList{field.Required(at, "")}
+	}
+	return invalid(at, name, apivalidation.NameIsDNSSubdomain(name, true))
+}
+
+// validateProbe checks a probe. once says that a single success must be enough,
+// as it is for all but readiness.
+func validateProbe(p *corev1.Probe, grace *int64, at *field.Path, once bool) (errs field.ErrorList) {
 	if p == nil {
 		return nil
 	}
-	errs = append(errs, validateHandler(handler{p.Exec, p.HTTPGet, p.TCPSocket, p.GRPC, nil}, at)...)
+	errs = append(errs, validateHandler(handler{p.Exec, p.HTTPGet, p.TCPSocket, p.GRPC, nil}, grace, at)...)
 	for _, n := range []count{{"initialDelaySeconds", p.InitialDelaySeconds}, {"timeoutSeconds", p.TimeoutSeconds},
 		{"periodSeconds", p.PeriodSeconds}, {"successThreshold", p.SuccessThreshold}, {"failureThreshold", p.FailureThreshold}} {
 		errs = append(errs, notNegative(n.n, at.Child(n.name))...)
 	}
-	if onceOnly && p.SuccessThreshold != 1 {
+	if s := p.TerminationGracePeriodSeconds; s != nil && *s <= 0 {
+		errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *s, "must be greater than 0"))
+	}
+	if once && p.SuccessThreshold != 1 {
 		errs = append(errs, field.Invalid(at.Child("successThreshold"), p.SuccessThreshold, "must be 1"))
 	}
-	if s := p.TerminationGracePeriodSeconds; s != nil {
-		if !onceOnly {
-			errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *s, "must not be set for readinessProbes"))
-		} else if *s <= 0 {
-			errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), *s, "must be greater than 0"))
-		}
+	if s := p.TerminationGracePeriodSeconds; s != nil && !once {
+		errs = append(errs, field.Invalid(at.Child("terminationGracePeriodSeconds"), s, "must not be set for readinessProbes"))
 	}
 	return errs
 }
@@ -248,42 +283,37 @@ type handler struct {
 	sleep *corev1.SleepAction
 }
 
-func validateHook(h *corev1.LifecycleHandler, grace int64, at *field.Path) field.ErrorList {
+func validateHook(h *corev1.LifecycleHandler, grace *int64, at *field.Path) field.ErrorList {
 	if h == nil {
 		return nil
 	}
-	errs := validateHandler(handler{h.Exec, h.HTTPGet, h.TCPSocket, nil, h.Sleep}, at)
-	if s := h.Sleep; s != nil && (s.Seconds < 0 || s.Seconds > grace) {
-		errs = append(errs, field.Invalid(at.Child("sleep"), s.Seconds,
-			fmt.Sprintf("must be non-negative and less than terminationGracePeriodSeconds (%d)", grace)))
-	}
-	return errs
+	return validateHandler(handler{h.Exec, h.HTTPGet, h.TCPSocket, nil, h.Sleep}, grace, at)
 }
 
-func validateHandler(h handler, at *field.Path) (errs field.ErrorList) {
+// validateHandler wants one way to act and checks the first.
+func validateHandler(h handler, grace *int64, at *field.Path) (errs field.ErrorList) {
 	n := 0
-	one := func(name string) *field.Path {
+	first := func(name string) bool {
 		if n++; n > 1 {
 			errs = append(errs, field.Forbidden(at.Child(name), "may not specify more than 1 handler type"))
 		}
-		return at.Child(name)
+		return n == 1
 	}
-	if h.exec != nil {
-		if at := one("exec"); len(h.exec.Command) == 0 {
-			errs = append(errs, field.Required(at.Child("command"), ""))
-		}
+	if h.exec != nil && first("exec") && len(h.exec.Command) == 0 {
+		errs = append(errs, field.Required(at.Child("exec", "command"), ""))
 	}
-	if h.http != nil {
-		errs = append(errs, validateHTTPGet(h.http, one("httpGet"))...)
+	if h.http != nil && first("httpGet") {
+		errs = append(errs, validateHTTPGet(h.http, at.Child("httpGet"))...)
 	}
-	if h.tcp != nil {
-		errs = append(errs, validatePortRef(h.tcp.Port, one("tcpSocket").Child("port"))...)
+	if h.tcp != nil && first("tcpSocket") {
+		errs = append(errs, validatePortRef(h.tcp.Port, at.Child("tcpSocket", "port"))...)
 	}
-	if h.grpc != nil {
-		errs = append(errs, invalid(one("grpc").Child("port"), h.grpc.Port, validation.IsValidPortNum(int(h.grpc.Port)))...)
+	if h.grpc != nil && first("grpc") {
+		errs = append(errs, validatePortRef(intstr.FromInt32(h.grpc.Port), at.Child("grpc", "port"))...)
 	}
-	if h.sleep != nil {
-		one("sleep")
+	if h.sleep != nil && first("sleep") && grace != nil && (h.sleep.Seconds < 0 || h.sleep.Seconds > *grace) {
+		errs = append(errs, field.Invalid(at.Child("sleep"), h.sleep.Seconds,
+			fmt.Sprintf("must be non-negative and less than terminationGracePeriodSeconds (%d)", *grace)))
 	}
 	if n == 0 {
 		errs = append(errs, field.Required(at, "must specify a handler type"))
@@ -320,44 +350,6 @@ func validateQuantities(list corev1.ResourceList, at *field.Path) (errs field.Er
 		if q := list[name]; q.Sign() < 0 {
 			errs = append(errs, field.Invalid(at.Key(string(name)), q.String(), "must be greater than or equal to 0"))
 		}
-	}
-	return errs
-}
-
-// standardResources are the resources without a domain that containers may
-// ask for.
-var standardResources = []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceEphemeralStorage, corev1.ResourceMemory}
-
-// validateResources checks what a container asks for: known resources, no
-// request above its limit, and both the same for what cannot be promised twice.
-func validateResources(r *corev1.ResourceRequirements, at *field.Path) (errs field.ErrorList) {
-	huge, plain := false, false
-	for _, side := range []struct {
-		name string
-		list corev1.ResourceList
-	}{{"limits", r.Limits}, {"requests", r.Requests}} {
-		at := at.Child(side.name)
-		for _, name := range slices.Sorted(maps.Keys(side.list)) {
-			errs = append(errs, validateResourceName(string(name), true, at.Key(string(name)))...)
-			errs = append(errs, validateAmount(name, side.list[name], at.Key(string(name)))...)
-			huge = huge || hugePages(string(name))
-			plain = plain || name == corev1.ResourceCPU || name == corev1.ResourceMemory
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.Requests)) {
-		request := r.Requests[name]
-		limit, ok := r.Limits[name]
-		switch {
-		case ok && !overcommits(name) && request.Cmp(limit) != 0:
-			errs = append(errs, field.Invalid(at.Child("requests"), request.String(), fmt.Sprintf("must be equal to %s limit of %s", name, limit.String())))
-		case ok && request.Cmp(limit) > 0:
-			errs = append(errs, field.Invalid(at.Child("requests"), request.String(), fmt.Sprintf("must be less than or equal to %s limit of %s", name, limit.String())))
-		case !ok && !overcommits(name):
-			errs = append(errs, field.Required(at.Child("limits"), "Limit must be set for non overcommitable resources"))
-		}
-	}
-	if huge && !plain {
-		errs = append(errs, field.Forbidden(at, "HugePages require cpu or memory"))
 	}
 	return errs
 }

@@ -2,10 +2,8 @@ package kinds
 
 import (
 	"fmt"
-	"maps"
 	"math"
-	"path"
-	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,15 +20,31 @@ var (
 )
 
 func validatePod(pod *corev1.Pod) field.ErrorList {
-	v := podValidator{spec: &pod.Spec}
-	errs := v.all(field.NewPath("spec"))
+	at := field.NewPath("spec")
+	errs := validatePodAnnotations(pod.Annotations, &pod.Spec, field.NewPath("metadata", "annotations"))
+	v := podValidator{spec: &pod.Spec, name: pod.Name, pod: true}
+	errs = append(errs, v.all(at)...)
+	if seconds := pod.Spec.TerminationGracePeriodSeconds; seconds != nil {
+		errs = append(errs, notNegative(*seconds, at.Child("terminationGracePeriodSeconds"))...)
+	}
+	for _, list := range []struct {
+		name       string
+		containers []corev1.Container
+	}{{"containers", pod.Spec.Containers}, {"initContainers", pod.Spec.InitContainers}} {
+		for i := range list.containers {
+			errs = append(errs, validateImageSpace(&list.containers[i], at.Child(list.name).Index(i))...)
+		}
+	}
 	for i, volume := range pod.Spec.Volumes {
 		if volume.Image != nil { // a template may leave it to whoever completes the pod
-			errs = append(errs, required(volume.Image.Reference, field.NewPath("spec", "volumes").Index(i).Child("image", "reference"), "")...)
+			errs = append(errs, required(volume.Image.Reference, at.Child("volumes").Index(i).Child("image", "reference"), "")...)
 		}
 	}
 	if len(pod.Spec.EphemeralContainers) > 0 {
-		errs = append(errs, field.Forbidden(field.NewPath("spec", "ephemeralContainers"), "cannot be set on create"))
+		errs = append(errs, field.Forbidden(at.Child("ephemeralContainers"), "cannot be set on create"))
+	}
+	if pod.Spec.NodeName != "" && len(pod.Spec.SchedulingGates) > 0 {
+		errs = append(errs, field.Forbidden(at.Child("nodeName"), "cannot be set until all schedulingGates have been cleared"))
 	}
 	return errs
 }
@@ -38,59 +52,60 @@ func validatePod(pod *corev1.Pod) field.ErrorList {
 // podValidator checks a pod spec, of a pod or of a template.
 type podValidator struct {
 	spec    *corev1.PodSpec
-	volumes sets.Set[string] // names, once they have been checked
+	name    string                          // the pod's; empty in a template
+	pod     bool                            // it is a pod's own
+	volumes map[string]*corev1.VolumeSource // those without an error
 }
 
-// all checks everything.
+// all checks everything, in Kubernetes' order.
 func (v *podValidator) all(at *field.Path) (errs field.ErrorList) {
+	s := v.spec
 	errs = append(errs, v.checkVolumes(at.Child("volumes"))...)
-	errs = append(errs, v.containers(at)...)
-	errs = append(errs, v.policies(at)...)
-	errs = append(errs, v.names(at)...)
-	if !PlainLabels(v.spec.NodeSelector) {
-		errs = append(errs, metav1validation.ValidateLabels(v.spec.NodeSelector, at.Child("nodeSelector"))...)
-	}
-	errs = append(errs, validateTolerations(v.spec.Tolerations, at.Child("tolerations"))...)
-	errs = append(errs, validateAffinity(v.spec.Affinity, at.Child("affinity"))...)
-	errs = append(errs, validateSpread(v.spec.TopologySpreadConstraints, at.Child("topologySpreadConstraints"))...)
-	errs = append(errs, v.network(at)...)
-	errs = append(errs, v.security(at)...)
-	errs = append(errs, v.host(at)...)
 	errs = append(errs, v.resourceClaims(at.Child("resourceClaims"))...)
-	errs = append(errs, validatePodResources(v.spec, at)...)
-	errs = append(errs, validateOverhead(v.spec.Overhead, at.Child("overhead"))...)
-	for i, gate := range v.spec.ReadinessGates {
-		for _, text := range validation.IsQualifiedName(string(gate.ConditionType)) {
-			errs = append(errs, field.Invalid(at.Child("readinessGates").Index(i).Child("conditionType"), string(gate.ConditionType), text))
-		}
+	errs = append(errs, v.containers(at)...)
+	errs = append(errs, validatePodResources(s, at)...)
+	errs = append(errs, v.hostPorts(at.Child("containers"))...)
+	errs = append(errs, oneOf(s.RestartPolicy, at.Child("restartPolicy"), restartPolicies...)...)
+	errs = append(errs, oneOf(s.DNSPolicy, at.Child("dnsPolicy"), dnsPolicies...)...)
+	if !PlainLabels(s.NodeSelector) {
+		errs = append(errs, metav1validation.ValidateLabels(s.NodeSelector, at.Child("nodeSelector"))...)
 	}
-	return append(errs, v.schedulingGates(at.Child("schedulingGates"))...)
+	errs = append(errs, v.security(at.Child("securityContext"))...)
+	if s.HostPID && isTrue(s.ShareProcessNamespace) {
+		errs = append(errs, field.Invalid(at.Child("shareProcessNamespace"), s.ShareProcessNamespace, "ShareProcessNamespace and HostPID cannot both be enabled"))
+	}
+	errs = append(errs, validateAffinity(s.Affinity, at.Child("affinity"))...)
+	errs = append(errs, v.dns(at.Child("dnsConfig"))...)
+	for i, gate := range s.ReadinessGates {
+		errs = append(errs, invalid(at.Child("readinessGates").Index(i).Child("conditionType"), string(gate.ConditionType),
+			validation.IsQualifiedName(string(gate.ConditionType)))...)
+	}
+	errs = append(errs, v.schedulingGates(at.Child("schedulingGates"))...)
+	errs = append(errs, validateSpread(s.TopologySpreadConstraints, at.Child("topologySpreadConstraints"))...)
+	errs = append(errs, v.hostProcess(at)...)
+	errs = append(errs, v.hostUsers(at)...)
+	errs = append(errs, v.names(at)...)
+	errs = append(errs, v.system(at)...)
+	return append(errs, v.fileRefs(at)...)
 }
 
-func (v *podValidator) policies(at *field.Path) (errs field.ErrorList) {
-	s := v.spec
-	if s.RestartPolicy == "" {
-		errs = append(errs, field.Required(at.Child("restartPolicy"), ""))
-	} else if !slices.Contains(restartPolicies, s.RestartPolicy) {
-		errs = append(errs, field.NotSupported(at.Child("restartPolicy"), s.RestartPolicy, restartPolicies))
+// validateImageSpace refuses blanks around an image's name, in pods only: a
+// template may be corrected before it becomes one.
+func validateImageSpace(c *corev1.Container, at *field.Path) field.ErrorList {
+	if strings.TrimSpace(c.Image) != c.Image {
+		return field.ErrorList{field.Invalid(at.Child("image"), c.Image, "must not have leading or trailing whitespace")}
 	}
-	if s.DNSPolicy == "" {
-		errs = append(errs, field.Required(at.Child("dnsPolicy"), ""))
-	} else if !slices.Contains(dnsPolicies, s.DNSPolicy) {
-		errs = append(errs, field.NotSupported(at.Child("dnsPolicy"), s.DNSPolicy, dnsPolicies))
+	return nil
+}
+
+// validatePodAnnotations checks the annotations that mean something to pods.
+func validatePodAnnotations(annotations map[string]string, spec *corev1.PodSpec, at *field.Path) (errs field.ErrorList) {
+	if value, mirror := annotations[mirrorAnnotation]; mirror && spec.NodeName == "" {
+		errs = append(errs, field.Invalid(at.Key(mirrorAnnotation), value, "must set spec.nodeName if mirror pod annotation is set"))
 	}
-	if seconds := s.ActiveDeadlineSeconds; seconds != nil && (*seconds < 1 || *seconds > math.MaxInt32) {
-		errs = append(errs, field.Invalid(at.Child("activeDeadlineSeconds"), *seconds, validation.InclusiveRangeError(1, math.MaxInt32)))
-	}
-	if p := s.PreemptionPolicy; p != nil && *p != corev1.PreemptLowerPriority && *p != corev1.PreemptNever {
-		errs = append(errs, field.NotSupported(at.Child("preemptionPolicy"), *p,
-			[]corev1.PreemptionPolicy{corev1.PreemptLowerPriority, corev1.PreemptNever}))
-	}
-	if s.OS != nil && s.OS.Name != corev1.Linux && s.OS.Name != corev1.Windows {
-		if s.OS.Name == "" {
-			errs = append(errs, field.Required(at.Child("os", "name"), "cannot be empty"))
-		} else {
-			errs = append(errs, field.NotSupported(at.Child("os").Child("name"), s.OS.Name, []corev1.OSName{corev1.Linux, corev1.Windows}))
+	if value, ok := annotations[corev1.PodDeletionCost]; ok {
+		if n, err := strconv.ParseInt(value, 10, 32); err != nil || strconv.FormatInt(n, 10) != value {
+			errs = append(errs, field.Invalid(at.Key(corev1.PodDeletionCost), value, "must be a 32bit integer"))
 		}
 	}
 	return errs
@@ -114,22 +129,19 @@ func validateIDs(at *field.Path, user, group *int64) (errs field.ErrorList) {
 	return errs
 }
 
-// names checks the fields that name other things.
+// names checks the fields that name things, and what else Kubernetes looks at
+// between them.
 func (v *podValidator) names(at *field.Path) (errs field.ErrorList) {
 	s := v.spec
+	errs = append(errs, v.hostnameOverride(at.Child("hostnameOverride"))...)
 	if s.ServiceAccountName != "" && !plainDomain(s.ServiceAccountName) {
 		errs = append(errs, invalid(at.Child("serviceAccountName"), s.ServiceAccountName, apivalidation.ValidateServiceAccountName(s.ServiceAccountName, false))...)
 	}
-	if s.NodeName != "" {
-		if !plainDomain(s.NodeName) {
-			errs = append(errs, invalid(at.Child("nodeName"), s.NodeName, apivalidation.NameIsDNSSubdomain(s.NodeName, false))...)
-		}
-		if len(s.SchedulingGates) > 0 {
-			errs = append(errs, field.Forbidden(at.Child("nodeName"), "cannot be set until all schedulingGates have been cleared"))
-		}
+	if s.NodeName != "" && !plainDomain(s.NodeName) {
+		errs = append(errs, invalid(at.Child("nodeName"), s.NodeName, apivalidation.NameIsDNSSubdomain(s.NodeName, false))...)
 	}
-	if s.PriorityClassName != "" {
-		errs = append(errs, invalid(at.Child("priorityClassName"), s.PriorityClassName, apivalidation.NameIsDNSSubdomain(s.PriorityClassName, false))...)
+	if seconds := s.ActiveDeadlineSeconds; seconds != nil && (*seconds < 1 || *seconds > math.MaxInt32) {
+		errs = append(errs, field.Invalid(at.Child("activeDeadlineSeconds"), *seconds, validation.InclusiveRangeError(1, math.MaxInt32)))
 	}
 	if s.Hostname != "" {
 		errs = append(errs, invalid(at.Child("hostname"), s.Hostname, validation.IsDNS1123Label(s.Hostname))...)
@@ -137,24 +149,46 @@ func (v *podValidator) names(at *field.Path) (errs field.ErrorList) {
 	if s.Subdomain != "" {
 		errs = append(errs, invalid(at.Child("subdomain"), s.Subdomain, validation.IsDNS1123Label(s.Subdomain))...)
 	}
-	if s.SchedulerName != "" && !plainKey(s.SchedulerName) {
-		errs = append(errs, invalid(at.Child("schedulerName"), s.SchedulerName, validation.IsQualifiedName(s.SchedulerName))...)
+	errs = append(errs, validateTolerations(s.Tolerations, at.Child("tolerations"))...)
+	for i, alias := range s.HostAliases {
+		at := at.Child("hostAliases").Index(i)
+		errs = append(errs, validation.IsValidIPForLegacyField(at.Child("ip"), alias.IP, false, nil)...)
+		for j, name := range alias.Hostnames {
+			errs = append(errs, invalid(at.Child("hostnames").Index(j), name, validation.IsDNS1123Subdomain(name))...)
+		}
 	}
+	errs = append(errs, validateName(s.PriorityClassName, at.Child("priorityClassName"))...)
 	if s.RuntimeClassName != nil {
 		errs = append(errs, invalid(at.Child("runtimeClassName"), *s.RuntimeClassName, apivalidation.NameIsDNSSubdomain(*s.RuntimeClassName, false))...)
 	}
-	return errs
+	if s.PreemptionPolicy != nil {
+		errs = append(errs, oneOf(*s.PreemptionPolicy, at.Child("preemptionPolicy"), corev1.PreemptLowerPriority, corev1.PreemptNever)...)
+	}
+	return append(errs, validateOverhead(s.Overhead, at.Child("overhead"))...)
 }
 
-// network checks host aliases, DNS configuration and host ports.
-func (v *podValidator) network(at *field.Path) (errs field.ErrorList) {
-	for i, alias := range v.spec.HostAliases {
-		errs = append(errs, validation.IsValidIP(at.Child("hostAliases").Index(i).Child("ip"), alias.IP)...)
-		for j, name := range alias.Hostnames {
-			errs = append(errs, invalid(at.Child("hostAliases").Index(i).Child("hostnames").Index(j), name, validation.IsDNS1123Subdomain(name))...)
-		}
+// maxHostnameOverride is the length of the longest name of a host on Linux.
+const maxHostnameOverride = 64
+
+func (v *podValidator) hostnameOverride(at *field.Path) (errs field.ErrorList) {
+	name := v.spec.HostnameOverride
+	if name == nil {
+		return nil
 	}
-	config := at.Child("dnsConfig")
+	if isTrue(v.spec.SetHostnameAsFQDN) {
+		errs = append(errs, field.Forbidden(at, "may not be specified when setHostnameAsFQDN is true"))
+	}
+	if v.spec.HostNetwork {
+		errs = append(errs, field.Forbidden(at, "may not be specified when hostNetwork is true"))
+	}
+	if len(*name) > maxHostnameOverride {
+		errs = append(errs, field.TooLong(at, "", maxHostnameOverride))
+	}
+	return append(errs, invalid(at, *name, validation.IsDNS1123Subdomain(*name))...)
+}
+
+// dns checks the configuration of look-ups.
+func (v *podValidator) dns(config *field.Path) (errs field.ErrorList) {
 	dns := v.spec.DNSConfig
 	if v.spec.DNSPolicy == corev1.DNSNone {
 		if dns == nil {
@@ -167,18 +201,23 @@ func (v *podValidator) network(at *field.Path) (errs field.ErrorList) {
 	if dns == nil {
 		return errs
 	}
-	if len(dns.Nameservers) > 3 {
-		errs = append(errs, field.Invalid(config.Child("nameservers"), dns.Nameservers, "must not have more than 3 nameservers"))
+	if len(dns.Nameservers) > maxNameservers {
+		errs = append(errs, field.Invalid(config.Child("nameservers"), dns.Nameservers, fmt.Sprintf("must not have more than %v nameservers", maxNameservers)))
 	}
 	for i, server := range dns.Nameservers {
-		errs = append(errs, validation.IsValidIP(config.Child("nameservers").Index(i), server)...)
+		errs = append(errs, validation.IsValidIPForLegacyField(config.Child("nameservers").Index(i), server, false, nil)...)
 	}
 	if len(dns.Searches) > maxSearches {
 		errs = append(errs, field.Invalid(config.Child("searches"), dns.Searches, fmt.Sprintf("must not have more than %v search paths", maxSearches)))
 	}
+	if len(strings.Join(dns.Searches, " ")) > maxSearchChars {
+		errs = append(errs, field.Invalid(config.Child("searches"), dns.Searches,
+			fmt.Sprintf("must not have more than %v characters (including spaces) in the search list", maxSearchChars)))
+	}
 	for i, domain := range dns.Searches {
 		if domain != "." {
-			errs = append(errs, invalid(config.Child("searches").Index(i), domain, validation.IsDNS1123SubdomainWithUnderscore(strings.TrimSuffix(domain, ".")))...)
+			domain = strings.TrimSuffix(domain, ".")
+			errs = append(errs, invalid(config.Child("searches").Index(i), domain, validation.IsDNS1123SubdomainWithUnderscore(domain))...)
 		}
 	}
 	for i, option := range dns.Options {
@@ -189,8 +228,12 @@ func (v *podValidator) network(at *field.Path) (errs field.ErrorList) {
 	return errs
 }
 
-// maxSearches is how many domains names may be looked up in.
-const maxSearches = 32
+// The bounds of a pod's resolver.
+const (
+	maxNameservers = 3
+	maxSearches    = 32 // domains that names may be looked up in
+	maxSearchChars = 2048
+)
 
 func (v *podValidator) schedulingGates(at *field.Path) (errs field.ErrorList) {
 	seen := sets.New[string]()
@@ -204,190 +247,133 @@ func (v *podValidator) schedulingGates(at *field.Path) (errs field.ErrorList) {
 	return errs
 }
 
-// containers checks the containers one by one, then what they share.
+// containers checks the containers one by one, with what they share.
 func (v *podValidator) containers(at *field.Path) (errs field.ErrorList) {
 	if len(v.spec.Containers) == 0 {
 		errs = append(errs, field.Required(at.Child("containers"), ""))
 	}
-	names, hostPorts := sets.New[string](), map[string]bool{}
-	check := func(list []corev1.Container, at *field.Path, init bool) {
-		for i := range list {
-			c := &list[i]
-			errs = append(errs, v.container(c, at.Index(i), init)...)
-			if c.Name != "" && names.Has(c.Name) {
-				errs = append(errs, field.Duplicate(at.Index(i).Child("name"), c.Name))
-			}
-			names.Insert(c.Name)
-			if !init {
-				errs = append(errs, hostPortConflicts(c.Ports, hostPorts, at.Index(i).Child("ports"))...)
-				errs = append(errs, v.hostPorts(c.Ports, at.Index(i).Child("ports"))...)
-			}
+	names := sets.New[string]()
+	list, at2 := v.spec.Containers, at.Child("containers")
+	for i := range list {
+		c, at := &list[i], at2.Index(i)
+		errs = append(errs, v.container(c, at)...)
+		if names.Has(c.Name) {
+			errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
 		}
+		names.Insert(c.Name)
+		errs = append(errs, v.containerLife(c, at)...)
+		errs = append(errs, validateRestart(c, at)...)
 	}
-	check(v.spec.Containers, at.Child("containers"), false)
-	check(v.spec.InitContainers, at.Child("initContainers"), true)
+	taken := sets.New[string]()
+	for i := range list {
+		errs = append(errs, hostPortConflicts(list[i].Ports, taken, at2.Index(i).Child("ports"))...)
+	}
+	list, at2 = v.spec.InitContainers, at.Child("initContainers")
+	for i := range list {
+		errs = append(errs, v.initContainer(&list[i], names, at2, i)...)
+	}
 	return errs
 }
 
-func hostPortConflicts(ports []corev1.ContainerPort, seen map[string]bool, at *field.Path) (errs field.ErrorList) {
+// initContainer checks the i-th init container. names are those before it.
+func (v *podValidator) initContainer(c *corev1.Container, names sets.Set[string], list *field.Path, i int) (errs field.ErrorList) {
+	at := list.Index(i)
+	errs = append(errs, v.container(c, at)...)
+	if c.RestartPolicy != nil || len(c.RestartPolicyRules) > 0 {
+		errs = append(errs, validateInitRestart(c, at)...)
+	}
+	if names.Has(c.Name) {
+		errs = append(errs, field.Duplicate(at.Child("name"), c.Name))
+	} else if c.Name != "" {
+		names.Insert(c.Name)
+	}
+	errs = append(errs, hostPortConflicts(c.Ports, sets.New[string](), list.Index(0).Child("ports"))...)
+	if sidecar(c) {
+		return append(errs, v.containerLife(c, at)...)
+	}
+	for _, life := range []struct {
+		name string
+		set  bool
+	}{{"lifecycle", c.Lifecycle != nil}, {"livenessProbe", c.LivenessProbe != nil}, {"readinessProbe", c.ReadinessProbe != nil}, {"startupProbe", c.StartupProbe != nil}} {
+		if life.set {
+			errs = append(errs, field.Forbidden(at.Child(life.name), "may not be set for init containers without restartPolicy=Always"))
+		}
+	}
+	for j, p := range c.ResizePolicy {
+		if p.RestartPolicy == corev1.RestartContainer {
+			errs = append(errs, field.Invalid(at.Child("resizePolicy").Index(j).Child("restartPolicy"), p.RestartPolicy,
+				"must not be set to 'RestartContainer' for non-sidecar initContainers"))
+		}
+	}
+	return errs
+}
+
+// sidecar says that an init container runs beside the others.
+func sidecar(c *corev1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+func hostPortConflicts(ports []corev1.ContainerPort, seen sets.Set[string], at *field.Path) (errs field.ErrorList) {
 	for i, p := range ports {
 		if p.HostPort == 0 {
 			continue
 		}
 		key := fmt.Sprintf("%s/%s/%d", p.Protocol, p.HostIP, p.HostPort)
-		if seen[key] {
+		if seen.Has(key) {
 			errs = append(errs, field.Duplicate(at.Index(i).Child("hostPort"), key))
 		}
-		seen[key] = true
+		seen.Insert(key)
 	}
 	return errs
 }
 
-// hostPorts wants ports of a pod in the node's network to be the node's.
-func (v *podValidator) hostPorts(ports []corev1.ContainerPort, at *field.Path) (errs field.ErrorList) {
-	for i, p := range ports {
-		if v.spec.HostNetwork && p.HostPort != p.ContainerPort {
-			errs = append(errs, field.Invalid(at.Index(i).Child("containerPort"), p.ContainerPort, "must match `hostPort` when `hostNetwork` is true"))
+// hostPorts wants ports of a pod in the node's network to be the node's. A
+// template may leave the node's port out.
+func (v *podValidator) hostPorts(at *field.Path) (errs field.ErrorList) {
+	if !v.spec.HostNetwork {
+		return nil
+	}
+	for i := range v.spec.Containers {
+		for j, p := range v.spec.Containers[i].Ports {
+			if (v.pod || p.HostPort != 0) && p.HostPort != p.ContainerPort {
+				errs = append(errs, field.Invalid(at.Index(i).Child("ports").Index(j).Child("hostPort"), p.HostPort,
+					"must match `containerPort` when `hostNetwork` is true"))
+			}
 		}
 	}
 	return errs
 }
 
-func (v *podValidator) container(c *corev1.Container, at *field.Path, init bool) (errs field.ErrorList) {
+// container checks what containers of every sort have.
+func (v *podValidator) container(c *corev1.Container, at *field.Path) (errs field.ErrorList) {
 	if c.Name == "" {
 		errs = append(errs, field.Required(at.Child("name"), ""))
 	} else {
 		errs = append(errs, invalid(at.Child("name"), c.Name, validation.IsDNS1123Label(c.Name))...)
 	}
-	if c.Image == "" {
-		errs = append(errs, field.Required(at.Child("image"), ""))
-	} else if strings.TrimSpace(c.Image) != c.Image {
-		errs = append(errs, field.Invalid(at.Child("image"), c.Image, "must not have leading or trailing whitespace"))
-	}
-	switch c.ImagePullPolicy {
-	case corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
-	case "":
-		errs = append(errs, field.Required(at.Child("imagePullPolicy"), ""))
-	default:
-		errs = append(errs, field.NotSupported(at.Child("imagePullPolicy"), c.ImagePullPolicy,
-			[]corev1.PullPolicy{corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever}))
-	}
-	switch c.TerminationMessagePolicy {
-	case corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError:
-	case "":
-		errs = append(errs, field.Required(at.Child("terminationMessagePolicy"), ""))
-	default:
-		errs = append(errs, field.NotSupported(at.Child("terminationMessagePolicy"), c.TerminationMessagePolicy,
-			[]corev1.TerminationMessagePolicy{corev1.TerminationMessageFallbackToLogsOnError, corev1.TerminationMessageReadFile}))
-	}
-	errs = append(errs, v.containerLife(c, at, init)...)
+	errs = append(errs, required(c.Image, at.Child("image"), "")...)
+	errs = append(errs, oneOf(c.TerminationMessagePolicy, at.Child("terminationMessagePolicy"),
+		corev1.TerminationMessageReadFile, corev1.TerminationMessageFallbackToLogsOnError)...)
 	errs = append(errs, validatePorts(c.Ports, at.Child("ports"))...)
 	errs = append(errs, validateEnv(c.Env, at.Child("env"))...)
 	errs = append(errs, validateEnvFrom(c.EnvFrom, at.Child("envFrom"))...)
 	errs = append(errs, v.mounts(c, at.Child("volumeMounts"))...)
-	errs = append(errs, validateResources(&c.Resources, at.Child("resources"))...)
-	errs = append(errs, v.containerClaims(c.Resources.Claims, at.Child("resources", "claims"))...)
-	errs = append(errs, v.resizePolicy(c.ResizePolicy, at.Child("resizePolicy"))...)
 	errs = append(errs, v.blockDevices(c, at.Child("volumeDevices"))...)
-	errs = append(errs, v.containerSecurity(c.SecurityContext, at.Child("securityContext"))...)
-	return errs
+	errs = append(errs, oneOf(c.ImagePullPolicy, at.Child("imagePullPolicy"), corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever)...)
+	errs = append(errs, validateResources(&c.Resources, validateContainerResource, v.spec.ResourceClaims, at.Child("resources"))...)
+	errs = append(errs, v.resizePolicy(c.ResizePolicy, at.Child("resizePolicy"))...)
+	return append(errs, v.containerSecurity(c.SecurityContext, at.Child("securityContext"))...)
 }
 
-// containerLife checks probes, hooks and the restart policy: plain init
-// containers have none of them.
-func (v *podValidator) containerLife(c *corev1.Container, at *field.Path, init bool) (errs field.ErrorList) {
-	sidecar := init && c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
-	errs = append(errs, validateRestart(c, at)...)
-	probes := []struct {
-		name  string
-		probe *corev1.Probe
-	}{{"livenessProbe", c.LivenessProbe}, {"readinessProbe", c.ReadinessProbe}, {"startupProbe", c.StartupProbe}}
-	if init && !sidecar {
-		if c.Lifecycle != nil {
-			errs = append(errs, field.Forbidden(at.Child("lifecycle"), "may not be set for init containers without restartPolicy=Always"))
-		}
-		for _, p := range probes {
-			if p.probe != nil {
-				errs = append(errs, field.Forbidden(at.Child(p.name), "may not be set for init containers without restartPolicy=Always"))
-			}
-		}
-		return errs
-	}
-	for _, p := range probes {
-		errs = append(errs, validateProbe(p.probe, at.Child(p.name), p.name != "readinessProbe")...)
-	}
+// containerLife checks hooks and probes.
+func (v *podValidator) containerLife(c *corev1.Container, at *field.Path) (errs field.ErrorList) {
+	grace := v.spec.TerminationGracePeriodSeconds
 	if c.Lifecycle != nil {
-		grace := deref(v.spec.TerminationGracePeriodSeconds)
-		errs = append(errs, validateHook(c.Lifecycle.PostStart, grace, at.Child("lifecycle", "postStart"))...)
-		errs = append(errs, validateHook(c.Lifecycle.PreStop, grace, at.Child("lifecycle", "preStop"))...)
+		at := at.Child("lifecycle")
+		errs = append(errs, validateHook(c.Lifecycle.PostStart, grace, at.Child("postStart"))...)
+		errs = append(errs, validateHook(c.Lifecycle.PreStop, grace, at.Child("preStop"))...)
 	}
-	return errs
-}
-
-func (v *podValidator) mounts(c *corev1.Container, at *field.Path) (errs field.ErrorList) {
-	paths := sets.New[string]()
-	for i, m := range c.VolumeMounts {
-		at := at.Index(i)
-		switch {
-		case m.Name == "":
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		case !v.volumes.Has(m.Name):
-			errs = append(errs, field.NotFound(at.Child("name"), m.Name))
-		}
-		if m.MountPath == "" {
-			errs = append(errs, field.Required(at.Child("mountPath"), ""))
-		}
-		if paths.Has(m.MountPath) {
-			errs = append(errs, field.Invalid(at.Child("mountPath"), m.MountPath, "must be unique"))
-		}
-		paths.Insert(m.MountPath)
-		errs = append(errs, optionalOf(m.MountPropagation, at.Child("mountPropagation"), corev1.MountPropagationBidirectional,
-			corev1.MountPropagationHostToContainer, corev1.MountPropagationNone)...)
-		if deref(m.MountPropagation) == corev1.MountPropagationBidirectional && (c.SecurityContext == nil || !isTrue(c.SecurityContext.Privileged)) {
-			errs = append(errs, field.Forbidden(at.Child("mountPropagation"), "Bidirectional mount propagation is available only to privileged containers"))
-		}
-		if m.SubPath != "" {
-			errs = append(errs, localPath(m.SubPath, at.Child("subPath"))...)
-		}
-		if m.SubPathExpr != "" {
-			if m.SubPath != "" {
-				errs = append(errs, field.Invalid(at.Child("subPathExpr"), m.SubPathExpr, "subPathExpr and subPath are mutually exclusive"))
-			}
-			errs = append(errs, localPath(m.SubPathExpr, at.Child("subPathExpr"))...)
-		}
-	}
-	return errs
-}
-
-// localPath wants a relative path that does not climb.
-func localPath(p string, at *field.Path) (errs field.ErrorList) {
-	if path.IsAbs(p) {
-		errs = append(errs, field.Invalid(at, p, "must be a relative path"))
-	}
-	return append(errs, noBackstep(p, at)...)
-}
-
-func noBackstep(p string, at *field.Path) field.ErrorList {
-	if slices.Contains(strings.Split(strings.ReplaceAll(p, `\`, "/"), "/"), "..") {
-		return field.ErrorList{field.Invalid(at, p, "must not contain '..'")}
-	}
-	return nil
-}
-
-// templateWarnings tells of fields that are accepted and do nothing here.
-func templateWarnings(t *corev1.PodTemplateSpec) (texts []string) {
-	for _, c := range slices.Sorted(maps.Keys(deprecatedSelectors)) {
-		if _, ok := t.Spec.NodeSelector[c]; ok {
-			texts = append(texts, fmt.Sprintf("spec.template.spec.nodeSelector[%s]: deprecated since %s", c, deprecatedSelectors[c]))
-		}
-	}
-	return texts
-}
-
-// deprecatedSelectors are node labels that Kubernetes warns about.
-var deprecatedSelectors = map[string]string{
-	"beta.kubernetes.io/arch":                  `v1.14; use "kubernetes.io/arch" instead`,
-	"beta.kubernetes.io/os":                    `v1.14; use "kubernetes.io/os" instead`,
-	"failure-domain.beta.kubernetes.io/region": `v1.17; use "topology.kubernetes.io/region" instead`,
-	"failure-domain.beta.kubernetes.io/zone":   `v1.17; use "topology.kubernetes.io/zone" instead`,
+	errs = append(errs, validateProbe(c.LivenessProbe, grace, at.Child("livenessProbe"), true)...)
+	errs = append(errs, validateProbe(c.ReadinessProbe, grace, at.Child("readinessProbe"), false)...)
+	return append(errs, validateProbe(c.StartupProbe, grace, at.Child("startupProbe"), true)...)
 }

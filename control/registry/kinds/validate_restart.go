@@ -23,6 +23,14 @@ var (
 		corev1.ContainerRestartRuleOnExitCodesOpIn, corev1.ContainerRestartRuleOnExitCodesOpNotIn}
 )
 
+// validateInitRestart checks when an init container restarts.
+func validateInitRestart(c *corev1.Container, at *field.Path) field.ErrorList {
+	if c.RestartPolicy == nil {
+		return field.ErrorList{field.Required(at.Child("restartPolicy"), "must specify restartPolicy when restart rules are used")}
+	}
+	return validateRestart(c, at)
+}
+
 // validateRestart checks a container's own restart policy and its rules
 // (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#container-restart-rules).
 func validateRestart(c *corev1.Container, at *field.Path) (errs field.ErrorList) {

@@ -2,10 +2,13 @@ package kinds
 
 import (
 	"slices"
-	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
@@ -25,13 +28,16 @@ func validateTolerations(list []corev1.Toleration, at *field.Path) (errs field.E
 		}
 		switch t.Operator {
 		case corev1.TolerationOpEqual, "":
-			if !plainName(t.Value) {
-				errs = append(errs, invalid(at.Child("operator"), t.Value, validation.IsValidLabelValue(t.Value))...)
+			if texts := validation.IsValidLabelValue(t.Value); !plainName(t.Value) && len(texts) > 0 {
+				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, strings.Join(texts, ";")))
 			}
 		case corev1.TolerationOpExists:
 			if t.Value != "" {
-				errs = append(errs, field.Invalid(at.Child("operator"), t, "value must be empty when `operator` is 'Exists'"))
+				errs = append(errs, field.Invalid(at.Child("operator"), t.Value, "value must be empty when `operator` is 'Exists'"))
 			}
+		case corev1.TolerationOpLt, corev1.TolerationOpGt:
+			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator,
+				[]corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists, corev1.TolerationOpLt, corev1.TolerationOpGt}))
 		default:
 			errs = append(errs, field.NotSupported(at.Child("operator"), t.Operator,
 				[]corev1.TolerationOperator{corev1.TolerationOpEqual, corev1.TolerationOpExists}))
@@ -57,7 +63,7 @@ func validateAffinity(a *corev1.Affinity, at *field.Path) (errs field.ErrorList)
 		for i := range node.PreferredDuringSchedulingIgnoredDuringExecution {
 			term, at := &node.PreferredDuringSchedulingIgnoredDuringExecution[i], at.Child("preferredDuringSchedulingIgnoredDuringExecution").Index(i)
 			errs = append(errs, validateWeight(term.Weight, at)...)
-			errs = append(errs, validateNodeTerm(&term.Preference, at.Child("preference"))...)
+			errs = append(errs, validateNodeTerm(&term.Preference, false, at.Child("preference"))...)
 		}
 	}
 	if pod := a.PodAffinity; pod != nil {
@@ -77,7 +83,7 @@ func validateNodeSelector(s *corev1.NodeSelector, at *field.Path) (errs field.Er
 		errs = append(errs, field.Required(at, "must have at least one node selector term"))
 	}
 	for i := range s.NodeSelectorTerms {
-		errs = append(errs, validateNodeTerm(&s.NodeSelectorTerms[i], at.Index(i))...)
+		errs = append(errs, validateNodeTerm(&s.NodeSelectorTerms[i], true, at.Index(i))...)
 	}
 	return errs
 }
@@ -105,33 +111,74 @@ func validatePodTerm(term *corev1.PodAffinityTerm, at *field.Path) (errs field.E
 	options := metav1validation.LabelSelectorValidationOptions{}
 	errs = append(errs, metav1validation.ValidateLabelSelector(term.LabelSelector, options, at.Child("labelSelector"))...)
 	errs = append(errs, metav1validation.ValidateLabelSelector(term.NamespaceSelector, options, at.Child("namespaceSelector"))...)
+	for _, name := range term.Namespaces {
+		errs = append(errs, invalid(at.Child("namespace"), name, apivalidation.ValidateNamespaceName(name, false))...)
+	}
+	errs = append(errs, validateLabelKeys(term.MatchLabelKeys, term.MismatchLabelKeys, term.LabelSelector, at)...)
 	if term.TopologyKey == "" {
-		return append(errs, field.Required(at.Child("topologyKey"), "can not be empty"))
+		errs = append(errs, field.Required(at.Child("topologyKey"), "can not be empty"))
 	}
 	return append(errs, metav1validation.ValidateLabelName(term.TopologyKey, at.Child("topologyKey"))...)
 }
 
-func validateNodeTerm(term *corev1.NodeSelectorTerm, at *field.Path) (errs field.ErrorList) {
-	for i, r := range term.MatchExpressions {
-		at := at.Child("matchExpressions").Index(i)
-		errs = append(errs, validateRequirement(r, at)...)
-		errs = append(errs, metav1validation.ValidateLabelName(r.Key, at.Child("key"))...)
-	}
-	for i, r := range term.MatchFields {
-		at := at.Child("matchFields").Index(i)
-		if r.Key != "metadata.name" {
-			errs = append(errs, field.Invalid(at.Child("key"), r.Key, "not a valid field selector key"))
+// validateLabelKeys checks the labels whose values a selector takes from the
+// pod itself. Of one that the selector has already, Kubernetes names the term,
+// with the key's place in the list.
+func validateLabelKeys(match, mismatch []string, s *metav1.LabelSelector, at *field.Path) (errs field.ErrorList) {
+	for _, list := range []struct {
+		name string
+		keys []string
+	}{{"matchLabelKeys", match}, {"mismatchLabelKeys", mismatch}} {
+		if at := at.Child(list.name); len(list.keys) > 0 && s == nil {
+			errs = append(errs, field.Forbidden(at, "must not be specified when labelSelector is not set"))
+		} else {
+			for i, key := range list.keys {
+				errs = append(errs, metav1validation.ValidateLabelName(key, at.Index(i))...)
+			}
 		}
-		if r.Operator != corev1.NodeSelectorOpIn && r.Operator != corev1.NodeSelectorOpNotIn {
-			errs = append(errs, field.Invalid(at.Child("operator"), r.Operator, "not a valid selector operator"))
-		} else if len(r.Values) != 1 {
-			errs = append(errs, field.Required(at.Child("values"), "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"))
+	}
+	if s != nil {
+		selected := sets.KeySet(s.MatchLabels)
+		for _, e := range s.MatchExpressions {
+			if i := slices.Index(match, e.Key); i >= 0 && selected.Has(e.Key) {
+				errs = append(errs, field.Invalid(at.Index(i), e.Key, "exists in both matchLabelKeys and labelSelector"))
+			}
+			selected.Insert(e.Key)
+		}
+	}
+	for i, key := range match {
+		if slices.Contains(mismatch, key) {
+			errs = append(errs, field.Invalid(at.Child("matchLabelKeys").Index(i), key, "exists in both matchLabelKeys and mismatchLabelKeys"))
 		}
 	}
 	return errs
 }
 
-func validateRequirement(r corev1.NodeSelectorRequirement, at *field.Path) (errs field.ErrorList) {
+// validateNodeTerm checks which nodes are meant. strict wants the values to be
+// such that a label can have.
+func validateNodeTerm(term *corev1.NodeSelectorTerm, strict bool, at *field.Path) (errs field.ErrorList) {
+	for i, r := range term.MatchExpressions {
+		errs = append(errs, validateRequirement(r, strict, at.Child("matchExpressions").Index(i))...)
+	}
+	for i, r := range term.MatchFields {
+		at := at.Child("matchFields").Index(i)
+		if r.Operator != corev1.NodeSelectorOpIn && r.Operator != corev1.NodeSelectorOpNotIn {
+			errs = append(errs, field.Invalid(at.Child("operator"), r.Operator, "not a valid selector operator"))
+		} else if len(r.Values) != 1 {
+			errs = append(errs, field.Required(at.Child("values"), "must be only one value when `operator` is 'In' or 'NotIn' for node field selector"))
+		}
+		if r.Key != "metadata.name" {
+			errs = append(errs, field.Invalid(at.Child("key"), r.Key, "not a valid field selector key"))
+			continue
+		}
+		for j, name := range r.Values {
+			errs = append(errs, invalid(at.Child("values").Index(j), name, apivalidation.NameIsDNSSubdomain(name, false))...)
+		}
+	}
+	return errs
+}
+
+func validateRequirement(r corev1.NodeSelectorRequirement, strict bool, at *field.Path) (errs field.ErrorList) {
 	switch r.Operator {
 	case corev1.NodeSelectorOpIn, corev1.NodeSelectorOpNotIn:
 		if len(r.Values) == 0 {
@@ -144,11 +191,15 @@ func validateRequirement(r corev1.NodeSelectorRequirement, at *field.Path) (errs
 	case corev1.NodeSelectorOpGt, corev1.NodeSelectorOpLt:
 		if len(r.Values) != 1 {
 			errs = append(errs, field.Required(at.Child("values"), "must be specified single value when `operator` is 'Lt' or 'Gt'"))
-		} else if _, err := strconv.ParseInt(r.Values[0], 10, 64); err != nil {
-			errs = append(errs, field.Invalid(at.Child("values").Index(0), r.Values[0], "must be an integer when `operator` is 'Lt' or 'Gt'"))
 		}
 	default:
 		errs = append(errs, field.Invalid(at.Child("operator"), r.Operator, "not a valid selector operator"))
+	}
+	errs = append(errs, metav1validation.ValidateLabelName(r.Key, at.Child("key"))...)
+	for i, value := range r.Values {
+		if strict {
+			errs = append(errs, invalid(at.Child("values").Index(i), value, validation.IsValidLabelValue(value))...)
+		}
 	}
 	return errs
 }
@@ -163,13 +214,11 @@ func validateSpread(list []corev1.TopologySpreadConstraint, at *field.Path) (err
 		}
 		if c.TopologyKey == "" {
 			errs = append(errs, field.Required(at.Child("topologyKey"), "can not be empty"))
-		} else {
-			errs = append(errs, metav1validation.ValidateLabelName(c.TopologyKey, at.Child("topologyKey"))...)
 		}
 		if !slices.Contains(unsatisfiable, c.WhenUnsatisfiable) {
 			errs = append(errs, field.NotSupported(at.Child("whenUnsatisfiable"), c.WhenUnsatisfiable, unsatisfiable))
 		}
-		twice := slices.ContainsFunc(list[:i], func(o corev1.TopologySpreadConstraint) bool {
+		twice := slices.ContainsFunc(list[i+1:], func(o corev1.TopologySpreadConstraint) bool {
 			return o.TopologyKey == c.TopologyKey && o.WhenUnsatisfiable == c.WhenUnsatisfiable
 		})
 		if twice {
@@ -185,12 +234,7 @@ func validateSpread(list []corev1.TopologySpreadConstraint, at *field.Path) (err
 		}
 		errs = append(errs, optionalOf(c.NodeAffinityPolicy, at.Child("nodeAffinityPolicy"), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
 		errs = append(errs, optionalOf(c.NodeTaintsPolicy, at.Child("nodeTaintsPolicy"), corev1.NodeInclusionPolicyHonor, corev1.NodeInclusionPolicyIgnore)...)
-		if len(c.MatchLabelKeys) > 0 && c.LabelSelector == nil {
-			errs = append(errs, field.Forbidden(at.Child("matchLabelKeys"), "must not be specified when labelSelector is not set"))
-		}
-		for j, key := range c.MatchLabelKeys {
-			errs = append(errs, metav1validation.ValidateLabelName(key, at.Child("matchLabelKeys").Index(j))...)
-		}
+		errs = append(errs, validateLabelKeys(c.MatchLabelKeys, nil, c.LabelSelector, at)...)
 		errs = append(errs, validateSelector(c.LabelSelector, at.Child("labelSelector"))...)
 	}
 	return errs

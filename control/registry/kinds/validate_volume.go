@@ -1,118 +1,122 @@
 package kinds
 
 import (
+	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// maxFileMode is the largest mode of a file in a volume.
-const maxFileMode = 0o777
+const (
+	// maxFileMode is the largest mode of a file in a volume.
+	maxFileMode  = 0o777
+	fileModeText = "must be a number between 0 and 0777 (octal), both inclusive"
+)
 
 // volumeFields are what fieldRef of a downward API volume may name, beside
 // labels and annotations.
 var volumeFields = []string{"metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"}
 
-// checkVolumes checks the volumes and notes their names.
+// checkVolumes checks the volumes and notes those without an error: containers
+// can use no others.
 func (v *podValidator) checkVolumes(at *field.Path) (errs field.ErrorList) {
-	v.volumes = sets.New[string]()
+	v.volumes = map[string]*corev1.VolumeSource{}
 	for i := range v.spec.Volumes {
 		volume, at := &v.spec.Volumes[i], at.Index(i)
-		switch {
-		case volume.Name == "":
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		default:
-			errs = append(errs, invalid(at.Child("name"), volume.Name, validation.IsDNS1123Label(volume.Name))...)
+		found := validateSource(&volume.VolumeSource, at)
+		found = append(found, v.volumeName(volume, at.Child("name"))...)
+		if len(found) == 0 {
+			v.volumes[volume.Name] = &volume.VolumeSource
 		}
-		if v.volumes.Has(volume.Name) {
-			errs = append(errs, field.Duplicate(at.Child("name"), volume.Name))
+		errs = append(errs, found...)
+		if claim := volume.PersistentVolumeClaim; claim != nil && v.makesClaim(claim.ClaimName) {
+			errs = append(errs, field.Invalid(at.Child("persistentVolumeClaim", "claimName"), claim.ClaimName,
+				"must not reference a PVC that gets created for an ephemeral volume"))
 		}
-		v.volumes.Insert(volume.Name)
-		errs = append(errs, validateSource(&volume.VolumeSource, at)...)
 	}
 	return errs
 }
 
-// validateSource wants exactly one source and checks it.
-func validateSource(s *corev1.VolumeSource, at *field.Path) (errs field.ErrorList) {
-	errs = oneSource(s, at)
-	if s.EmptyDir != nil {
-		at := at.Child("emptyDir")
-		if limit := s.EmptyDir.SizeLimit; limit != nil && limit.Sign() < 0 {
-			errs = append(errs, field.Forbidden(at.Child("sizeLimit"), "SizeLimit field must be a valid resource quantity"))
+func (v *podValidator) volumeName(volume *corev1.Volume, at *field.Path) (errs field.ErrorList) {
+	if volume.Ephemeral != nil && v.name != "" && volume.Name != "" {
+		claim := v.name + "-" + volume.Name
+		for _, text := range apivalidation.NameIsDNSSubdomain(claim, false) {
+			errs = append(errs, field.Invalid(at, volume.Name, fmt.Sprintf("PVC name %q: %v", claim, text)))
 		}
 	}
-	if s.HostPath != nil {
-		errs = append(errs, validateHostPath(s.HostPath, at.Child("hostPath"))...)
+	if iscsi := volume.ISCSI; iscsi != nil && iscsi.InitiatorName != nil && len(volume.Name+":"+iscsi.TargetPortal) > 64 {
+		errs = append(errs, field.Invalid(at, volume.Name,
+			"Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified."))
 	}
-	if s.Secret != nil {
-		at := at.Child("secret")
-		if s.Secret.SecretName == "" {
-			errs = append(errs, field.Required(at.Child("secretName"), ""))
-		}
-		errs = append(errs, validateFiles(s.Secret.Items, s.Secret.DefaultMode, at)...)
+	if volume.Name == "" {
+		errs = append(errs, field.Required(at, ""))
+	} else {
+		errs = append(errs, invalid(at, volume.Name, validation.IsDNS1123Label(volume.Name))...)
 	}
-	if s.ConfigMap != nil {
-		at := at.Child("configMap")
-		if s.ConfigMap.Name == "" {
-			errs = append(errs, field.Required(at.Child("name"), ""))
-		}
-		errs = append(errs, validateFiles(s.ConfigMap.Items, s.ConfigMap.DefaultMode, at)...)
+	if _, twice := v.volumes[volume.Name]; twice {
+		errs = append(errs, field.Duplicate(at, volume.Name))
 	}
-	if s.DownwardAPI != nil {
-		at := at.Child("downwardAPI")
-		errs = append(errs, validateMode(s.DownwardAPI.DefaultMode, at.Child("defaultMode"))...)
-		errs = append(errs, validateDownward(s.DownwardAPI.Items, at)...)
-	}
-	if s.Projected != nil {
-		errs = append(errs, validateProjected(s.Projected, at.Child("projected"))...)
-	}
-	if s.PersistentVolumeClaim != nil {
-		if at := at.Child("persistentVolumeClaim"); s.PersistentVolumeClaim.ClaimName == "" {
-			errs = append(errs, field.Required(at.Child("claimName"), ""))
-		}
-	}
-	return append(errs, validateDriven(s, at)...)
+	return errs
 }
 
-var hostPathTypes = []corev1.HostPathType{corev1.HostPathUnset, corev1.HostPathDirectoryOrCreate, corev1.HostPathDirectory,
-	corev1.HostPathFileOrCreate, corev1.HostPathFile, corev1.HostPathSocket, corev1.HostPathCharDev, corev1.HostPathBlockDev}
+// makesClaim says that a claim will be made for one of the pod's own volumes.
+func (v *podValidator) makesClaim(name string) bool {
+	return v.name != "" && slices.ContainsFunc(v.spec.Volumes, func(o corev1.Volume) bool {
+		return o.Ephemeral != nil && name == v.name+"-"+o.Name
+	})
+}
+
+// hostPathTypes are in the order of their texts.
+var hostPathTypes = []corev1.HostPathType{corev1.HostPathUnset, corev1.HostPathBlockDev, corev1.HostPathCharDev, corev1.HostPathDirectory,
+	corev1.HostPathDirectoryOrCreate, corev1.HostPathFile, corev1.HostPathFileOrCreate, corev1.HostPathSocket}
 
 func validateHostPath(h *corev1.HostPathVolumeSource, at *field.Path) (errs field.ErrorList) {
 	if h.Path == "" {
 		return field.ErrorList{field.Required(at.Child("path"), "")}
 	}
-	errs = append(errs, noBackstep(h.Path, at.Child("path"))...)
-	if h.Type != nil && !slices.Contains(hostPathTypes, *h.Type) {
-		errs = append(errs, field.NotSupported(at.Child("type"), h.Type, hostPathTypes))
+	return all(noBackstep(h.Path, at.Child("path")), optionalOf(h.Type, at.Child("type"), hostPathTypes...))
+}
+
+func validateEmptyDir(e *corev1.EmptyDirVolumeSource, at *field.Path) field.ErrorList {
+	if limit := e.SizeLimit; limit != nil && limit.Sign() < 0 {
+		return field.ErrorList{field.Forbidden(at.Child("sizeLimit"), "SizeLimit field must be a valid resource quantity")}
 	}
-	return errs
+	return nil
 }
 
 func validateMode(mode *int32, at *field.Path) field.ErrorList {
 	if mode != nil && (*mode < 0 || *mode > maxFileMode) {
-		return field.ErrorList{field.Invalid(at, *mode, "must be a number between 0 and 0777 (octal), both inclusive")}
+		return field.ErrorList{field.Invalid(at, *mode, fileModeText)}
 	}
 	return nil
+}
+
+func validateSecretSource(s *corev1.SecretVolumeSource, at *field.Path) field.ErrorList {
+	return all(required(s.SecretName, at.Child("secretName"), ""), validateFiles(s.Items, s.DefaultMode, at))
+}
+
+func validateConfigMapSource(s *corev1.ConfigMapVolumeSource, at *field.Path) field.ErrorList {
+	return all(required(s.Name, at.Child("name"), ""), validateFiles(s.Items, s.DefaultMode, at))
 }
 
 // validateFiles checks the items of a configMap or secret volume.
 func validateFiles(items []corev1.KeyToPath, mode *int32, at *field.Path) (errs field.ErrorList) {
 	errs = append(errs, validateMode(mode, at.Child("defaultMode"))...)
-	for i, item := range items {
-		at := at.Child("items").Index(i)
-		if item.Key == "" {
-			errs = append(errs, field.Required(at.Child("key"), ""))
-		}
-		errs = append(errs, validateMode(item.Mode, at.Child("mode"))...)
-		errs = append(errs, validateFilePath(item.Path, at.Child("path"))...)
+	for i := range items {
+		errs = append(errs, validateFile(&items[i], at.Child("items").Index(i))...)
 	}
 	return errs
+}
+
+func validateFile(item *corev1.KeyToPath, at *field.Path) field.ErrorList {
+	return all(required(item.Key, at.Child("key"), ""), validateFilePath(item.Path, at.Child("path")), validateMode(item.Mode, at.Child("mode")))
 }
 
 // validateFilePath checks a path within a volume.
@@ -121,99 +125,183 @@ func validateFilePath(p string, at *field.Path) (errs field.ErrorList) {
 		return field.ErrorList{field.Required(at, "")}
 	}
 	errs = localPath(p, at)
-	if len(errs) == 0 && len(p) > 1 && p[0] == '.' && p[1] == '.' {
+	if strings.HasPrefix(p, "..") && !strings.HasPrefix(p, "../") {
 		errs = append(errs, field.Invalid(at, p, "must not start with '..'"))
 	}
 	return errs
 }
 
-func validateDownward(items []corev1.DownwardAPIVolumeFile, at *field.Path) (errs field.ErrorList) {
-	for i, item := range items {
-		at := at.Child("items").Index(i)
-		errs = append(errs, validateFilePath(item.Path, at.Child("path"))...)
-		errs = append(errs, validateMode(item.Mode, at.Child("mode"))...)
-		switch {
-		case item.FieldRef != nil && item.ResourceFieldRef != nil:
+// localPath wants a relative path that does not climb.
+func localPath(p string, at *field.Path) (errs field.ErrorList) {
+	if path.IsAbs(p) {
+		errs = append(errs, field.Invalid(at, p, "must be a relative path"))
+	}
+	return append(errs, noBackstep(p, at)...)
+}
+
+func noBackstep(p string, at *field.Path) field.ErrorList {
+	if slices.Contains(strings.Split(p, "/"), "..") {
+		return field.ErrorList{field.Invalid(at, p, "must not contain '..'")}
+	}
+	return nil
+}
+
+func validateDownwardSource(s *corev1.DownwardAPIVolumeSource, at *field.Path) (errs field.ErrorList) {
+	errs = validateMode(s.DefaultMode, at.Child("defaultMode"))
+	for i := range s.Items {
+		errs = append(errs, validateDownward(&s.Items[i], at)...)
+	}
+	return errs
+}
+
+// validateDownward checks a file of a downward API volume. Its errors name the
+// volume, not the item.
+func validateDownward(item *corev1.DownwardAPIVolumeFile, at *field.Path) field.ErrorList {
+	errs := validateFilePath(item.Path, at.Child("path"))
+	switch {
+	case item.FieldRef != nil:
+		errs = append(errs, validateFieldRef(item.FieldRef, volumeFields, at.Child("fieldRef"))...)
+		if item.ResourceFieldRef != nil {
 			errs = append(errs, field.Invalid(at, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously"))
-		case item.FieldRef != nil:
-			errs = append(errs, validateFieldRef(item.FieldRef, volumeFields, at.Child("fieldRef"))...)
-		case item.ResourceFieldRef != nil:
-			errs = append(errs, validateResourceRef(item.ResourceFieldRef, true, at.Child("resourceFieldRef"))...)
-		default:
-			errs = append(errs, field.Required(at.Child("fieldRef"), "one of fieldRef and resourceFieldRef is required"))
 		}
+	case item.ResourceFieldRef != nil:
+		errs = append(errs, validateResourceRef(item.ResourceFieldRef, true, at.Child("resourceFieldRef"))...)
+	default:
+		errs = append(errs, field.Required(at, "one of fieldRef and resourceFieldRef is required"))
 	}
-	return errs
+	return append(errs, validateMode(item.Mode, at.Child("mode"))...)
 }
 
-func validateProjected(p *corev1.ProjectedVolumeSource, at *field.Path) (errs field.ErrorList) {
-	errs = append(errs, validateMode(p.DefaultMode, at.Child("defaultMode"))...)
-	paths := sets.New[string]()
-	unique := func(file string, at *field.Path) {
-		if file = path.Clean(file); paths.Has(file) {
-			errs = append(errs, field.Invalid(at, file, "conflicting duplicate paths"))
-		}
-		paths.Insert(file)
-	}
-	for i, s := range p.Sources {
-		at, n := at.Child("sources").Index(i), 0
-		if s.ConfigMap != nil {
-			n++
-			errs = append(errs, projectedFiles(s.ConfigMap.Name, s.ConfigMap.Items, at.Child("configMap"))...)
-			for _, item := range s.ConfigMap.Items {
-				unique(item.Path, at.Child("configMap"))
-			}
-		}
-		if s.Secret != nil {
-			n++
-			errs = append(errs, projectedFiles(s.Secret.Name, s.Secret.Items, at.Child("secret"))...)
-			for _, item := range s.Secret.Items {
-				unique(item.Path, at.Child("secret"))
-			}
-		}
-		if s.DownwardAPI != nil {
-			n++
-			errs = append(errs, validateDownward(s.DownwardAPI.Items, at.Child("downwardAPI"))...)
-			for _, item := range s.DownwardAPI.Items {
-				unique(item.Path, at.Child("downwardAPI"))
-			}
-		}
-		if s.ServiceAccountToken != nil {
-			n++
-			errs = append(errs, validateToken(s.ServiceAccountToken, at.Child("serviceAccountToken"))...)
-			unique(s.ServiceAccountToken.Path, at.Child("serviceAccountToken", "path"))
-		}
-		if s.ClusterTrustBundle != nil || s.PodCertificate != nil {
-			n++
-		}
-		if n > 1 {
-			errs = append(errs, field.Forbidden(at, "may not specify more than 1 volume type per source"))
-		} else if n == 0 {
-			errs = append(errs, field.Required(at, "must specify a volume type per source"))
-		}
-	}
-	return errs
+// projection is a check of a projected volume: the paths that it has seen.
+type projection struct {
+	at    *field.Path
+	paths sets.Set[string]
+	errs  field.ErrorList
 }
 
-func projectedFiles(name string, items []corev1.KeyToPath, at *field.Path) (errs field.ErrorList) {
-	if name == "" {
-		errs = append(errs, field.Required(at.Child("name"), ""))
-	} else {
-		errs = append(errs, invalid(at.Child("name"), name, apivalidation.NameIsDNSSubdomain(name, false))...)
+func validateProjected(p *corev1.ProjectedVolumeSource, at *field.Path) field.ErrorList {
+	check := projection{at: at, paths: sets.New[string](), errs: validateMode(p.DefaultMode, at.Child("defaultMode"))}
+	for i := range p.Sources {
+		at := at.Child("sources").Index(i)
+		if check.source(&p.Sources[i], at) > 1 {
+			check.add(field.ErrorList{field.Forbidden(at, "may not specify more than 1 volume type per source")})
+		}
 	}
-	return append(errs, validateFiles(items, nil, at)...)
+	return check.errs
+}
+
+func (c *projection) add(errs field.ErrorList) { c.errs = append(c.errs, errs...) }
+
+// once notes a path, with what an error about its second use shows.
+func (c *projection) once(file, shown string) {
+	if c.paths.Has(file) {
+		c.add(field.ErrorList{field.Invalid(c.at, shown, "conflicting duplicate paths")})
+	}
+	c.paths.Insert(file)
+}
+
+// source checks one source and says how many it is.
+func (c *projection) source(s *corev1.VolumeProjection, at *field.Path) (n int) {
+	if s.Secret != nil {
+		n++
+		c.files(s.Secret.Name, s.Secret.Items, at.Child("secret"))
+	}
+	if s.ConfigMap != nil {
+		n++
+		c.files(s.ConfigMap.Name, s.ConfigMap.Items, at.Child("configMap"))
+	}
+	if s.DownwardAPI != nil {
+		n++
+		for i := range s.DownwardAPI.Items {
+			item := &s.DownwardAPI.Items[i]
+			c.add(validateDownward(item, at.Child("downwardAPI")))
+			if item.Path != "" {
+				c.once(item.Path, item.Path)
+			}
+		}
+	}
+	if t := s.ServiceAccountToken; t != nil {
+		n++
+		c.add(validateTokenSeconds(t.ExpirationSeconds, at.Child("serviceAccountToken", "expirationSeconds")))
+		c.add(validateFilePath(t.Path, c.at.Child("path")))
+	}
+	if s.ClusterTrustBundle != nil {
+		n++
+		c.bundle(s.ClusterTrustBundle, at.Child("clusterTrustBundle"))
+	}
+	if s.PodCertificate != nil {
+		n++
+		c.certificate(s.PodCertificate, at.Child("podCertificate"))
+	}
+	return n
+}
+
+func (c *projection) files(name string, items []corev1.KeyToPath, at *field.Path) {
+	c.add(required(name, at.Child("name"), ""))
+	for i := range items {
+		c.add(validateFile(&items[i], at.Child("items").Index(i)))
+		if items[i].Path != "" {
+			c.once(items[i].Path, name)
+		}
+	}
+}
+
+func (c *projection) bundle(b *corev1.ClusterTrustBundleProjection, at *field.Path) {
+	switch {
+	case b.Name != nil && b.SignerName != nil:
+		c.add(field.ErrorList{field.Invalid(at, goForm{b}, "only one of name and signerName may be used")})
+	case b.Name != nil:
+		c.add(required(*b.Name, at.Child("name"), "must be a valid object name"))
+		own := (*b.Name)[strings.LastIndexByte(*b.Name, ':')+1:] // what follows the signer
+		for _, text := range apivalidation.NameIsDNSSubdomain(own, false) {
+			c.add(field.ErrorList{field.Invalid(at.Child("name"), *b.Name, "not a valid clustertrustbundlename: "+text)})
+		}
+		if b.LabelSelector != nil {
+			c.add(field.ErrorList{field.Invalid(at.Child("labelSelector"), b.LabelSelector, "labelSelector must be unset if name is specified")})
+		}
+	case b.SignerName != nil:
+		c.add(required(*b.SignerName, at.Child("signerName"), "must be a valid signer name"))
+		c.add(validateSignerName(*b.SignerName, at.Child("signerName")))
+		c.add(metav1validation.ValidateLabelSelector(b.LabelSelector, metav1validation.LabelSelectorValidationOptions{}, at.Child("labelSelector")))
+	default:
+		c.add(field.ErrorList{field.Required(at, "either name or signerName must be specified")})
+	}
+	c.add(validateFilePath(b.Path, at.Child("path")))
+	c.once(b.Path, b.Path)
+}
+
+// keyTypes are the keys that a node can make for a pod's certificate.
+var keyTypes = []string{"RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"}
+
+func (c *projection) certificate(p *corev1.PodCertificateProjection, at *field.Path) {
+	c.add(validateSignerName(p.SignerName, at.Child("signerName")))
+	c.add(knownOf(p.KeyType, at.Child("keyType"), keyTypes...))
+	if s := p.MaxExpirationSeconds; s != nil {
+		most := mostPodCertificateSeconds(p.SignerName)
+		if *s < minPodCertificateSeconds {
+			c.add(field.ErrorList{field.Invalid(at.Child("maxExpirationSeconds"), *s, fmt.Sprintf("if provided, maxExpirationSeconds must be >= %d", minPodCertificateSeconds))})
+		}
+		if *s > most {
+			c.add(field.ErrorList{field.Invalid(at.Child("maxExpirationSeconds"), *s, fmt.Sprintf("if provided, maxExpirationSeconds must be <= %d", most))})
+		}
+	}
+	any := false
+	for _, file := range []struct{ name, path string }{{"credentialBundlePath", p.CredentialBundlePath}, {"keyPath", p.KeyPath},
+		{"certificateChainPath", p.CertificateChainPath}} {
+		if file.path == "" {
+			continue
+		}
+		any = true
+		c.add(validateFilePath(file.path, at.Child(file.name)))
+		c.once(file.path, file.path)
+	}
+	if !any {
+		c.add(field.ErrorList{field.Required(at, "specify at least one of credentialBundlePath, keyPath, and certificateChainPath")})
+	}
 }
 
 // minTokenSeconds is the shortest life of a projected token.
 const minTokenSeconds = 600
-
-func validateToken(t *corev1.ServiceAccountTokenProjection, at *field.Path) (errs field.ErrorList) {
-	errs = append(errs, validateTokenSeconds(t.ExpirationSeconds, at.Child("expirationSeconds"))...)
-	if t.Path == "" {
-		return append(errs, field.Required(at.Child("path"), ""))
-	}
-	return append(errs, validateFilePath(t.Path, at.Child("path"))...)
-}
 
 // validateTokenSeconds checks how long a token is wanted for.
 func validateTokenSeconds(s *int64, at *field.Path) field.ErrorList {

@@ -45,7 +45,7 @@ func validateAttachment(a *storagev1.VolumeAttachment) field.ErrorList {
 	case source.PersistentVolumeName != nil && *source.PersistentVolumeName == "":
 		errs = append(errs, field.Required(sourceAt.Child("persistentVolumeName"), "must specify non empty persistentVolumeName"))
 	case source.InlineVolumeSpec != nil:
-		errs = append(errs, validatePersistentSource(&source.InlineVolumeSpec.PersistentVolumeSource, sourceAt.Child("inlineVolumeSpec"))...)
+		errs = append(errs, validatePersistentSource(&source.InlineVolumeSpec.PersistentVolumeSource, "", sourceAt.Child("inlineVolumeSpec"))...)
 	}
 	errs = append(errs, invalid(at.Child("nodeName"), a.Spec.NodeName, apivalidation.NameIsDNSSubdomain(a.Spec.NodeName, false))...)
 	if name := source.PersistentVolumeName; name != nil {

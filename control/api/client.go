@@ -125,7 +125,9 @@ type UpdateOptions struct {
 	Subresource  string // "status", "scale"
 	DryRun       bool
 	FieldManager string
-	As           schema.GroupVersion
+	// Created, where set, is told whether the update made a new object.
+	Created *bool
+	As      schema.GroupVersion
 }
 
 // Patch is a change to an object in one of the patch formats. JSON documents

@@ -137,8 +137,8 @@ func (c *call) discover() {
 	path := strings.TrimSuffix(c.r.URL.Path, "/")
 	parts := strings.Split(path[1:], "/")
 	if len(parts) == 1 {
-		c.w.Header().Add("Vary", "Accept")
 		if c.wantsAggregated() {
+			c.w.Header().Add("Vary", "Accept")
 			c.sendAggregated(c.kinds.disco.aggregated[path])
 			return
 		}
@@ -210,7 +210,7 @@ func (c *call) coreVersions() *metav1.APIVersions {
 	out := &metav1.APIVersions{ServerAddressByClientCIDRs: []metav1.ServerAddressByClientCIDR{
 		{ClientCIDR: "0.0.0.0/0", ServerAddress: c.r.Host},
 	}, Versions: []string{}}
-	out.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "APIVersions"})
+	out.Kind = "APIVersions" // without a version, as ever
 	if core, ok := c.kinds.disco.group(""); ok {
 		for _, v := range core.versions {
 			out.Versions = append(out.Versions, v.name)
@@ -259,7 +259,10 @@ func (c *call) sendResources(groupName, versionName string, f format) {
 			GroupVersion: schema.GroupVersion{Group: groupName, Version: versionName}.String(),
 			APIResources: []metav1.APIResource{},
 		}
-		out.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "APIResourceList"})
+		out.Kind = "APIResourceList"
+		if groupName != "" { // the core group's list never had a version
+			out.APIVersion = "v1"
+		}
 		for _, res := range v.resources {
 			out.APIResources = append(out.APIResources, legacyResources(res)...)
 		}

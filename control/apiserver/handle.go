@@ -105,6 +105,8 @@ func (c *call) serve() {
 	c.flow = c.classify()
 	if err = c.authorize(); err == nil {
 		err = lost // what nobody may ask for is not said to be unknown
+	} else if apierrors.IsForbidden(err) {
+		c.w.Header().Set("X-Content-Type-Options", "nosniff") // here alone, as in Kubernetes
 	}
 	if err != nil {
 		c.fail(err)

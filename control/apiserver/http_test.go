@@ -85,10 +85,35 @@ func TestAnswers(t *testing.T) {
 		{"namespace of a cluster's object", "POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"spaced","namespace":"default"}}`, []string{jsonBody}, 201, `"metadata":{"name":"spaced","uid"`},
 		{"namespace of a cluster's object in a patch", "PATCH", "/apis/rbac.authorization.k8s.io/v1/clusterroles/spaced", `{"metadata":{"namespace":"default"}}`, []string{"Content-Type: application/merge-patch+json"}, 200, `"metadata":{"name":"spaced","uid"`},
 		{"namespace of a cluster's object in an apply", "PATCH", "/apis/rbac.authorization.k8s.io/v1/clusterroles/applied?fieldManager=x", `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"applied","namespace":"default"}}`, []string{"Content-Type: application/apply-patch+yaml"}, 201, `"metadata":{"name":"applied","uid"`},
-		{"other kind", "POST", maps, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"}}`, []string{jsonBody}, 400, `cannot be handled as a ConfigMap`},
-		{"other version", "POST", maps, `{"apiVersion":"v2","kind":"ConfigMap","metadata":{"name":"a"}}`, []string{jsonBody}, 400, `the API version in the data (v2) does not match the expected API version (v1)`},
+		{"other kind", "POST", maps, `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"}}`, []string{jsonBody}, 400, `Secret in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Secret) to (core.ConfigMap): unknown conversion`},
+		{"other version", "POST", maps, `{"apiVersion":"v2","kind":"ConfigMap","metadata":{"name":"a"}}`, []string{jsonBody}, 400, `ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\"`},
 		{"other group", "POST", maps, `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"a"}}`, []string{jsonBody}, 400, `the API version in the data (apps/v1) does not match the expected API version (v1)`},
 		{"no name", "POST", maps, `{"apiVersion":"v1","kind":"ConfigMap"}`, []string{jsonBody}, 422, `name or generateName is required`},
+		{"created with a version", "POST", maps, `{"metadata":{"name":"a","resourceVersion":"5"}}`, []string{jsonBody}, 500, `"message":"resourceVersion should not be set on objects to be created","code":500}`},
+		{"replaced at no version", "PUT", maps + "/one", `{"metadata":{"name":"one","resourceVersion":"x"}}`, []string{jsonBody}, 500, `"message":"strconv.ParseUint: parsing \"x\": invalid syntax","code":500}`},
+		{"read at no version", "GET", maps + "/one?resourceVersion=x", "", nil, 500, `"message":"resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax","code":500}`},
+		{"created by a replacement", "PUT", "/apis/rbac.authorization.k8s.io/v1/clusterroles/put", `{"metadata":{"name":"put"}}`, []string{jsonBody}, 201, `"kind":"ClusterRole"`},
+		{"replaced where nothing is", "PUT", maps + "/none", `{"metadata":{"name":"none"}}`, []string{jsonBody}, 404, `configmaps \"none\" not found`},
+		{"name and namespace differ", "PUT", maps + "/two", `{"metadata":{"name":"one","namespace":"x"}}`, []string{jsonBody}, 400, `the namespace of the provided object`},
+		{"head", "HEAD", maps + "/one", "", nil, 405, ""},
+		{"head of a list", "HEAD", maps, "", nil, 405, ""},
+		{"head of a version", "HEAD", "/api/v1", "", nil, 405, ""},
+		{"post to the groups", "POST", "/apis", "", nil, 200, `"kind":"APIGroupList"`},
+		{"post to a group", "POST", "/apis/apps", "", nil, 200, `"kind":"APIGroup"`},
+		{"post to health", "POST", "/healthz", "", nil, 200, "ok"},
+		{"core versions", "GET", "/api", "", nil, 200, `{"kind":"APIVersions","versions":["v1"]`},
+		{"core resources", "GET", "/api/v1", "", nil, 200, `{"kind":"APIResourceList","groupVersion":"v1"`},
+		{"below health", "GET", "/healthz/", "", nil, 404, "404 page not found\n"},
+		{"below metrics", "GET", "/metrics/x", "", nil, 404, "404 page not found\n"},
+		{"questions of all namespaces", "GET", "/api/v1/bindings", "", nil, 404, `"reason":"NotFound"`},
+		{"question with a name", "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews/x", "{}", []string{jsonBody}, 404, `"reason":"NotFound"`},
+		{"no limit", "GET", maps + "?limit=-1", "", nil, 200, `"kind":"ConfigMapList"`},
+		{"neither pretty nor not", "GET", maps + "/one?pretty=x", "", nil, 200, `{"kind":"ConfigMap","apiVersion":"v1"`},
+		{"no token", "GET", maps + "?continue=nonsense", "", nil, 400, `"message":"invalid continue token: continue key is not valid: invalid character`},
+		{"list at no version", "GET", maps + "?resourceVersion=soon", "", nil, 400, `"message":"invalid resource version: resourceVersion: Invalid value: \"soon\": strconv.ParseUint`},
+		{"body that is no JSON", "POST", maps, "x", []string{jsonBody}, 400, `invalid character 'x' looking for beginning of value (78)`},
+		{"bytes after a body", "POST", maps, configMap("a") + "garbage", []string{jsonBody}, 400, `invalid character 'g' after top-level value ({\"apiVersion\":\"v1\",\"kind\":\"Con ...)`},
+		{"content type that is none", "POST", maps, "x", []string{"Content-Type: bogus;;"}, 415, "accepted media types include"},
 		{"bad JSON", "POST", maps, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":`, []string{jsonBody}, 400, `"reason":"BadRequest"`},
 		{"wrong type", "POST", maps, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"a":1}}`, []string{jsonBody}, 400, `ConfigMap in version \"v1\" cannot be handled as a ConfigMap`},
 		{"empty body", "POST", maps, "", []string{jsonBody}, 400, `"code":400`},
@@ -110,7 +135,8 @@ func TestAnswers(t *testing.T) {
 		{"strict patch", "PATCH", maps + "/one?fieldValidation=Strict", `{"data":{"c":"d","c":"e"}}`, []string{"Content-Type: application/merge-patch+json"}, 422, `strict decoding error: duplicate field \"data.c\"`},
 		{"strict JSON patch", "PATCH", maps + "/one?fieldValidation=Strict", `[{"op":"add","path":"/data/c","value":"e","why":"so"}]`, []string{"Content-Type: application/json-patch+json"}, 422, `strict decoding error: json patch unknown field \"[0].why\"`},
 		{"bad label selector", "GET", maps + "?labelSelector=a+b+c", "", nil, 400, `"reason":"BadRequest"`},
-		{"bad field selector", "GET", maps + "?fieldSelector=nosuch%3Dx", "", nil, 400, `"message":"field label not supported: nosuch"`},
+		{"bad field selector", "GET", maps + "?fieldSelector=nosuch%3Dx", "", nil, 400, `"message":"\"nosuch\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""`},
+		{"bad field selector of pods", "GET", "/api/v1/pods?fieldSelector=nosuch%3Dx", "", nil, 400, `"message":"field label not supported: nosuch"`},
 		{"bad limit", "GET", maps + "?limit=many", "", nil, 400, `"reason":"BadRequest"`},
 		{"match without revision", "GET", maps + "?resourceVersionMatch=Exact", "", nil, 422, "resourceVersionMatch is forbidden unless resourceVersion is provided"},
 		{"initial events without match", "GET", maps + "?watch=1&sendInitialEvents=true", "", nil, 422, "sendInitialEvents requires setting resourceVersionMatch"},
@@ -143,6 +169,9 @@ func TestAnswers(t *testing.T) {
 			if got.header.Get("Audit-Id") == "" {
 				t.Error("no audit id")
 			}
+			if got.code != 403 && strings.Contains(got.header.Get("Content-Type"), "json") && got.header.Get("X-Content-Type-Options") != "" {
+				t.Error("a Status says that its type must not be guessed")
+			}
 		})
 	}
 }
@@ -152,6 +181,10 @@ func TestWarnings(t *testing.T) {
 	got := c.ask(c.http(c.admin), "POST", maps+"?fieldValidation=Warn", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"datum":{}}`, jsonBody)
 	if got.code != 201 || got.header.Get("Warning") != `299 - "unknown field \"datum\""` {
 		t.Fatalf("got %d, Warning %q", got.code, got.header.Get("Warning"))
+	}
+	got = c.ask(c.http(c.admin), "POST", maps, "metadata:\n  name: c\n  name: c\nfoo: 1\n", "Content-Type: application/yaml")
+	if warned := fmt.Sprint(got.header.Values("Warning")); got.code != 201 || warned != `[299 - "line 3: key \"name\" already set in map" 299 - "unknown field \"foo\""]` {
+		t.Fatalf("YAML: got %d, Warning %s", got.code, warned)
 	}
 	got = c.ask(c.http(c.admin), "POST", maps+"?fieldValidation=Ignore", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"b"},"datum":{}}`, jsonBody)
 	if got.code != 201 || got.header.Get("Warning") != "" {

@@ -59,9 +59,9 @@ func TestVersionsOfLists(t *testing.T) {
 		{"resourceVersion=999999999&resourceVersionMatch=Exact", 504, 0, "ResourceVersionTooLarge"},
 		{"sendInitialEvents=true", 422, 0, "sendInitialEvents is forbidden for list"},
 		{"labelSelector=a%3Db%3Dc", 400, 0, "unable to parse requirement|found '='"},
-		{"fieldSelector=spec.x%3D1", 400, 0, "field label not supported: spec.x"},
+		{"fieldSelector=spec.x%3D1", 400, 0, "is not a known field selector"},
 
-		{"watch=1&resourceVersion=soon", 400, 0, "Invalid value"},
+		{"watch=1&resourceVersion=soon", 500, 0, "Invalid value"},
 		{"watch=1&resourceVersionMatch=NotOlderThan&resourceVersion=" + first, 422, 0, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"},
 		{"watch=1&sendInitialEvents=true", 422, 0, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"},
 		{"watch=1&sendInitialEvents=true&resourceVersionMatch=Exact&resourceVersion=" + first, 422, 0, "Unsupported value"},

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/munnerz/goautoneg"
@@ -99,7 +100,8 @@ func formOf(params map[string]string, info runtime.SerializerInfo, forms bool) (
 func (c *call) wantsPretty() bool {
 	query := c.r.URL.Query()
 	if query.Has("pretty") {
-		return isTrue(query, "pretty")
+		pretty, err := strconv.ParseBool(query.Get("pretty"))
+		return pretty && err == nil
 	}
 	agent := c.r.UserAgent()
 	return strings.HasPrefix(agent, "curl") || strings.HasPrefix(agent, "Wget") || strings.HasPrefix(agent, "Mozilla/5.0")

@@ -40,9 +40,7 @@ func (c *call) listOptions() (api.ListOptions, metav1.ListOptions, error) {
 	if errs := internalvalidation.ValidateListOptions(&internal, true); len(errs) > 0 {
 		return out, in, invalidOptions("ListOptions", errs)
 	}
-	if in.Limit < 0 {
-		return out, in, apierrors.NewBadRequest("limit must not be negative")
-	}
+	in.Limit = max(in.Limit, 0) // none
 	out = api.ListOptions{
 		ResourceVersion:      in.ResourceVersion,
 		ResourceVersionMatch: in.ResourceVersionMatch,

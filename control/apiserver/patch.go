@@ -112,7 +112,9 @@ func (c *call) applyYAML(data []byte, check api.FieldValidation) ([]byte, error)
 		if check == api.ValidationStrict {
 			return nil, apierrors.NewBadRequest(runtime.NewStrictDecodingError([]error{err}).Error())
 		}
-		c.warn(err.Error())
+		for _, text := range warningsOf(err) {
+			c.warn(text)
+		}
 	}
 	return out, nil
 }

@@ -67,7 +67,7 @@ func (c *call) version() {
 // readiness runs the configured checks: a server that waits for something else
 // must not be restarted for it.
 func (c *call) health() {
-	kind, name, _ := strings.Cut(strings.Trim(c.r.URL.Path, "/"), "/")
+	kind, name, single := strings.Cut(strings.TrimPrefix(c.r.URL.Path, "/"), "/")
 	checks := []Check{{Name: "ping"}}
 	if kind != "livez" {
 		checks = append(checks, c.s.cfg.Checks...)
@@ -77,10 +77,10 @@ func (c *call) health() {
 	}
 	excluded := c.r.URL.Query()["exclude"]
 	var report strings.Builder
-	failed, found := false, name == ""
+	failed, found := false, !single
 	for _, check := range checks {
 		switch {
-		case name != "" && check.Name != name:
+		case single && check.Name != name:
 			continue
 		case slices.Contains(excluded, check.Name):
 			fmt.Fprintf(&report, "[+]%s excluded: ok\n", check.Name)
@@ -107,7 +107,9 @@ func (c *call) health() {
 		fmt.Fprintf(&report, "warn: some health checks cannot be excluded: no matches for %s\n", strings.ReplaceAll(strings.Trim(quoted, "[]"), " ", ","))
 	}
 	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	c.w.Header().Set("X-Content-Type-Options", "nosniff")
+	if !single {
+		c.w.Header().Set("X-Content-Type-Options", "nosniff")
+	}
 	switch {
 	case failed:
 		c.w.WriteHeader(http.StatusInternalServerError)

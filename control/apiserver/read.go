@@ -194,12 +194,18 @@ func (c *call) update() {
 		c.fail(err)
 		return
 	}
+	created := false
+	opts.Created = &created
 	updated, err := c.s.cfg.Client.Update(c.r.Context(), c.t.key(), obj, opts)
 	if err != nil {
 		c.fail(err)
 		return
 	}
-	c.sendObject(http.StatusOK, updated, f)
+	code := http.StatusOK
+	if created {
+		code = http.StatusCreated
+	}
+	c.sendObject(code, updated, f)
 }
 
 func errNoName(t target) error {

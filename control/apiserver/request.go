@@ -68,7 +68,7 @@ func (c *call) mediaType() (string, error) {
 	}
 	mediaType, _, err := mime.ParseMediaType(header)
 	if err != nil {
-		return "", apierrors.NewBadRequest(fmt.Sprintf("Content-Type %q: %v", header, err))
+		return header, nil // nobody knows it
 	}
 	return mediaType, nil
 }
@@ -130,7 +130,7 @@ func (c *call) readObject(want schema.GroupVersionKind, validation api.FieldVali
 			field.Invalid(field.NewPath("kind"), got.Kind, "must be "+want.Kind)})
 	}
 	if !ok || got.Kind != want.Kind {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s", got.Kind, got.Version, want.Kind))
+		return nil, decodeError(notConverted(want, *got), want, got, data)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(want)
 	c.keep(obj)
@@ -172,9 +172,8 @@ func (c *call) warnStrict(err error) {
 	}
 	seen := map[string]bool{}
 	for _, each := range strict.Errors() {
-		// YAML's decoder tells all that it finds in one error, a line for each.
-		for text := range strings.Lines(strings.TrimPrefix(each.Error(), "error converting YAML to JSON: yaml: unmarshal errors:\n")) {
-			if text = strings.TrimSpace(text); text != "" && !seen[text] {
+		for _, text := range warningsOf(each) {
+			if !seen[text] {
 				seen[text] = true
 				c.warn(text)
 			}
@@ -182,13 +181,25 @@ func (c *call) warnStrict(err error) {
 	}
 }
 
+// warningsOf splits an error of the YAML parser, which has a line for each
+// mistake below a title; a header has no lines.
+func warningsOf(err error) []string {
+	title, rest, several := strings.Cut(err.Error(), "\n")
+	if !several {
+		return []string{title}
+	}
+	var texts []string
+	for line := range strings.SplitSeq(rest, "\n") {
+		if line = strings.TrimSpace(line); line != "" {
+			texts = append(texts, line)
+		}
+	}
+	return texts
+}
+
 // decodeError words a decoding failure as Kubernetes does.
 func decodeError(err error, want schema.GroupVersionKind, got *schema.GroupVersionKind, data []byte) error {
-	if got != nil && !got.Empty() && got.Kind != "" {
-		if got.GroupVersion() != want.GroupVersion() && runtime.IsNotRegisteredError(err) {
-			return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)",
-				got.GroupVersion(), want.GroupVersion()))
-		}
+	if got != nil && got.Kind != "" {
 		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: %v", got.Kind, got.Version, want.Kind, err))
 	}
 	return apierrors.NewBadRequest(fmt.Sprintf("the object provided is unrecognized (must be of type %s): %v (%s)", want.Kind, err, summary(data)))
@@ -211,8 +222,23 @@ func summary(data []byte) string {
 	return hex.EncodeToString(text) + more
 }
 
+// notConverted says that an object is of another kind, as a converter to the
+// types inside of Kubernetes' server does, whose package has the group's name.
+func notConverted(want, got schema.GroupVersionKind) error {
+	pkg, _, _ := strings.Cut(want.Group, ".")
+	if pkg == "" {
+		pkg = "core"
+	}
+	return fmt.Errorf("converting (%s.%s) to (%s.%s): unknown conversion", got.Version, got.Kind, pkg, want.Kind)
+}
+
 // checkPlace holds an object against the path it was sent to.
 func (c *call) checkPlace(obj api.Object) error {
+	if !c.t.res.Namespaced {
+		obj.SetNamespace("") // what manifests say there has no meaning, as in Kubernetes
+	} else if ns := obj.GetNamespace(); ns != "" && ns != c.t.namespace {
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
 	if name := obj.GetName(); name != "" && c.t.name != "" && name != c.t.name {
 		if c.t.verb == "create" {
 			return apierrors.NewBadRequest(fmt.Sprintf("name in URL (%s) does not match name in %s object (%s)", c.t.name, obj.GetObjectKind().GroupVersionKind().Kind, name))
@@ -221,13 +247,6 @@ func (c *call) checkPlace(obj api.Object) error {
 	}
 	if obj.GetName() == "" && c.t.verb == "update" {
 		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", c.t.name))
-	}
-	if !c.t.res.Namespaced {
-		obj.SetNamespace("") // what manifests say there has no meaning, as in Kubernetes
-		return nil
-	}
-	if ns := obj.GetNamespace(); ns != "" && ns != c.t.namespace {
-		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
 	return nil
 }

@@ -92,9 +92,6 @@ func (c *call) fail(err error) {
 	if details := status.Details; details != nil && details.RetryAfterSeconds > 0 {
 		c.w.Header().Set("Retry-After", strconv.Itoa(int(details.RetryAfterSeconds)))
 	}
-	if status.Code != http.StatusUnauthorized { // as Kubernetes' answers are
-		c.w.Header().Set("X-Content-Type-Options", "nosniff")
-	}
 	c.send(int(status.Code), status, f)
 }
 

@@ -115,6 +115,9 @@ func (s *Server) routeResource(r *http.Request, served *kinds, gv schema.GroupVe
 	if scoped != res.Namespaced && (scoped || t.name != "") || scoped && t.namespace == "" {
 		return t, errNoResource()
 	}
+	if !reaches(res, t) {
+		return t, errNoResource()
+	}
 	t.res = res
 	if res.Name == "namespaces" && res.Group == "" {
 		// Kubernetes authorizes requests for a namespace inside of it.
@@ -131,6 +134,15 @@ func (s *Server) about(res *api.Resource, name string, err error) error {
 		refused.ErrStatus.Details = &metav1.StatusDetails{Group: res.Group, Kind: res.Name, Name: name}
 	}
 	return err
+}
+
+// reaches tells whether anything can be done where a path leads: what is only
+// created has no paths of objects, nor one that spans all namespaces.
+func reaches(res *api.Resource, t target) bool {
+	if t.sub.Name != "" || res.Can("get") || res.Can("list") {
+		return true
+	}
+	return t.name == "" && (t.namespace != "" || !res.Namespaced)
 }
 
 // afterProxy is what a proxy's target is asked for: the path after its third
@@ -151,9 +163,9 @@ func (s *Server) chooseVerb(r *http.Request, t *target, oldWatch bool) error {
 		return routeConnect(r, t)
 	case r.Method == http.MethodGet && watch:
 		t.verb, t.handler, t.streams = "watch", (*call).watch, true
-	case (r.Method == http.MethodGet || r.Method == http.MethodHead) && all:
+	case r.Method == http.MethodGet && all:
 		t.verb, t.handler = "list", (*call).list
-	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+	case r.Method == http.MethodGet:
 		t.verb, t.handler = "get", (*call).get
 	case r.Method == http.MethodPost && (all || t.sub.Name != ""):
 		t.verb, t.handler = "create", (*call).create
@@ -191,18 +203,24 @@ func (s *Server) routePath(r *http.Request, parts []string) (target, error) {
 	case "api", "apis":
 		t.handler = (*call).discover
 	case "version":
-		t.handler = (*call).version
+		if len(parts) == 1 {
+			t.handler = (*call).version
+		}
 	case "healthz", "livez", "readyz":
 		t.handler = (*call).health
 	case "metrics":
-		t.handler = (*call).metricsPage
+		if r.URL.Path == "/metrics" {
+			t.handler = (*call).metricsPage
+		}
 	case "openapi":
-		if len(parts) > 1 && (parts[1] == "v2" && len(parts) == 2 || parts[1] == "v3") {
+		if r.URL.Path == "/openapi/v2" || len(parts) > 1 && parts[1] == "v3" {
 			t.handler = (*call).openAPI
 		}
 	}
 	if t.handler != nil {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		// Some paths take any method in Kubernetes; those of a version only one.
+		versioned := parts[0] == "version" || parts[0] == "api" || parts[0] == "apis" && len(parts) > 2
+		if versioned && r.Method != http.MethodGet {
 			return t, errNotAllowed()
 		}
 		return t, nil

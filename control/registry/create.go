@@ -52,7 +52,7 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 		return nil, err
 	}
 	if obj.GetResourceVersion() != "" {
-		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
+		return nil, unexplained("resourceVersion should not be set on objects to be created")
 	}
 	obj, key, err = r.adopt(k, key, obj, opts.Given)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -52,13 +53,19 @@ func (r *Registry) fail(ctx context.Context, key api.Key, err error) error {
 	return apierrors.NewInternalError(fmt.Errorf("%s: %w", key, err))
 }
 
-// parseVersion reads a resourceVersion of a request.
+// parseVersion reads a resourceVersion of a request. Kubernetes answers with
+// 500 where the parameter is no number, but for lists.
 func parseVersion(version string) (uint64, error) {
 	revision, err := api.ParseRevision(version)
 	if err != nil {
-		return 0, apierrors.NewBadRequest(fmt.Sprintf("resourceVersion: Invalid value: %s: %v", strconv.Quote(version), errors.Unwrap(err)))
+		return 0, unexplained(fmt.Sprintf("resourceVersion: Invalid value: %s: %v", strconv.Quote(version), err))
 	}
 	return revision, nil
+}
+
+// unexplained is an error for which Kubernetes has neither code nor reason.
+func unexplained(text string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: text}}
 }
 
 // freshWait is how long a request waits for a revision that this server has

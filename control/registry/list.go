@@ -56,7 +56,7 @@ func parseContinue(token, prefix string) (continuation, error) {
 		err = errors.New("it is not from a list of this collection")
 	}
 	if err != nil {
-		return c, apierrors.NewBadRequest(fmt.Sprintf("continue key is not valid: %v", err))
+		return c, apierrors.NewBadRequest(fmt.Sprintf("invalid continue token: continue key is not valid: %v", err))
 	}
 	return c, nil
 }
@@ -125,7 +125,7 @@ func (r *Registry) listStart(ctx context.Context, opts api.ListOptions, prefix s
 	}
 	revision, err := parseVersion(opts.ResourceVersion)
 	if err != nil {
-		return start, err
+		return start, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version: %v", err))
 	}
 	switch opts.ResourceVersionMatch {
 	case "", metav1.ResourceVersionMatchNotOlderThan:

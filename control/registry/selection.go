@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,7 +34,7 @@ func selects(k *kind, key api.Key, opts api.ListOptions) (selection, error) {
 		}
 		for _, requirement := range s.fields.Requirements() {
 			if k.fields[requirement.Field] == nil {
-				return s, unknownField(requirement.Field)
+				return s, k.unknownField(requirement.Field)
 			}
 		}
 		s.narrow(key)
@@ -64,7 +65,11 @@ func (s *selection) narrow(key api.Key) {
 }
 
 // unknownField is the plain reason: kubectl says itself what it looked for.
-func unknownField(label string) error {
+// Kinds that have no labels of their own tell which there are.
+func (k *kind) unknownField(label string) error {
+	if len(k.fields) == 2 {
+		return apierrors.NewBadRequest(fmt.Sprintf("%q is not a known field selector: only \"metadata.name\", \"metadata.namespace\"", label))
+	}
 	return apierrors.NewBadRequest("field label not supported: " + label)
 }
 

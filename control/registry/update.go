@@ -50,14 +50,14 @@ func (r *Registry) Update(ctx context.Context, key api.Key, obj api.Object, opts
 	wanted := func(api.Object) (api.Object, error) { return copyOf(obj), nil }
 	stored, err := r.modify(ctx, k, key, w, wanted)
 	if errors.Is(err, store.ErrNotFound) && k.createOnUpdate && opts.Subresource == "" {
-		stored, err = r.createByUpdate(ctx, k, key, obj, w, wanted)
+		stored, err = r.createByUpdate(ctx, k, key, obj, w, wanted, opts.Created)
 	}
 	return k.out(ctx, opts.As, stored, r.fail(ctx, key, err))
 }
 
 // createByUpdate creates what an update did not find, or updates after all if
 // somebody else was faster.
-func (r *Registry) createByUpdate(ctx context.Context, k *kind, key api.Key, obj api.Object, w write, wanted change) (api.Object, error) {
+func (r *Registry) createByUpdate(ctx context.Context, k *kind, key api.Key, obj api.Object, w write, wanted change, created *bool) (api.Object, error) {
 	if uid := obj.GetUID(); uid != "" {
 		//lint:ignore ST1005 these are Kubernetes' words
 		precondition := fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: ", uid)
@@ -66,6 +66,9 @@ func (r *Registry) createByUpdate(ctx context.Context, k *kind, key api.Key, obj
 	stored, err := r.insert(ctx, k, key, copyOf(obj), w)
 	if errors.Is(err, store.ErrConflict) {
 		return r.modify(ctx, k, key, w, wanted)
+	}
+	if err == nil && created != nil {
+		*created = true
 	}
 	return stored, err
 }
@@ -250,8 +253,8 @@ func (r *Registry) checkIdentity(k *kind, key api.Key, w write, obj, old api.Obj
 	}
 	version := obj.GetResourceVersion()
 	if version != "" {
-		if _, err := parseVersion(version); err != nil {
-			return err
+		if _, err := api.ParseRevision(version); err != nil {
+			return unexplained(err.Error())
 		}
 	}
 	switch {

@@ -176,6 +176,6 @@ func (k *kind) hubFields(gv schema.GroupVersion, selector fields.Selector) (fiel
 		if label == "metadata.name" || label == "metadata.namespace" {
 			return label, value, nil
 		}
-		return "", "", unknownField(label)
+		return "", "", k.unknownField(label)
 	})
 }

@@ -17,7 +17,8 @@ import (
 // LimitRanges is the kind LimitRange.
 func LimitRanges() Strategy[*corev1.LimitRange] {
 	return Strategy[*corev1.LimitRange]{
-		Resource: api.LimitRanges,
+		Resource:       api.LimitRanges,
+		CreateOnUpdate: true,
 		Default: func(l *corev1.LimitRange) {
 			for i := range l.Spec.Limits {
 				defaultLimit(&l.Spec.Limits[i])

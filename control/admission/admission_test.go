@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -111,6 +112,9 @@ func TestLimitRanger(t *testing.T) {
 	b.refused(api.Pods, pod("b", both("1", "2", "1Mi")), "maximum cpu usage per Container is 1, but limit is 2")
 	b.refused(api.Pods, pod("b", both("100m", "1", "1Mi")), "cpu max limit to request ratio per Container is 5, but provided ratio is 10.000000")
 	b.refused(api.Pods, pod("b", both("100m", "200m", "2Gi")), "maximum memory usage per Pod is 1Gi, but limit is 2Gi")
+	b.refused(api.Pods, pod("b", fits, func(p *corev1.Pod) {
+		p.Spec.Resources = &corev1.ResourceRequirements{Limits: list("memory", "2Gi")}
+	}), "maximum memory usage per Pod is 1Gi, but limit is 2Gi")
 	b.refused(api.PersistentVolumeClaims, &corev1.PersistentVolumeClaim{ObjectMeta: in("default", "small"), Spec: corev1.PersistentVolumeClaimSpec{
 		AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 		Resources:   corev1.VolumeResourceRequirements{Requests: list("storage", "1Mi")}}},
@@ -149,6 +153,20 @@ func TestClasses(t *testing.T) {
 		Resources:   corev1.VolumeResourceRequirements{Requests: list("storage", "1Gi")}}}).(*corev1.PersistentVolumeClaim)
 	if claim.Spec.StorageClassName == nil || *claim.Spec.StorageClassName != "fast" {
 		t.Errorf("claim's class %v", claim.Spec.StorageClassName)
+	}
+	b.create(api.IngressClasses, &networkingv1.IngressClass{ObjectMeta: metav1.ObjectMeta{Name: "front",
+		Annotations: map[string]string{networkingv1.AnnotationIsDefaultIngressClass: "true"}}, Spec: networkingv1.IngressClassSpec{Controller: "a.b/c"}})
+	ingress := func(name string, notes map[string]string) *string {
+		meta := in("default", name)
+		meta.Annotations = notes
+		return b.create(api.Ingresses, &networkingv1.Ingress{ObjectMeta: meta, Spec: networkingv1.IngressSpec{DefaultBackend: &networkingv1.IngressBackend{
+			Service: &networkingv1.IngressServiceBackend{Name: "a", Port: networkingv1.ServiceBackendPort{Number: 80}}}}}).(*networkingv1.Ingress).Spec.IngressClassName
+	}
+	if got := ingress("plain", nil); got == nil || *got != "front" {
+		t.Errorf("the ingress' class is %v", got)
+	}
+	if got := ingress("noted", map[string]string{"kubernetes.io/ingress.class": "other"}); got != nil {
+		t.Errorf("an ingress with an annotation got the class %v", *got)
 	}
 }
 

@@ -117,7 +117,7 @@ func New(cfg Config) Chain {
 	if cfg.Authorizer != nil {
 		c = append(c, certificateApproval(cfg.Authorizer), certificateSigning(cfg.Authorizer), trustAttest(cfg.Authorizer))
 	}
-	c = append(c, certificateSubject())
+	c = append(c, certificateSubject(), defaultIngressClass())
 	if cfg.Authorizer != nil && cfg.Roles != nil {
 		c = append(c, roleEscalation(cfg.Authorizer, cfg.Roles))
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	nodev1 "k8s.io/api/node/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -47,7 +48,7 @@ func runtimeClass() Plugin {
 		}
 		for key, value := range class.Scheduling.NodeSelector {
 			if have, ok := pod.Spec.NodeSelector[key]; ok && have != value {
-				return reject("conflict: runtimeClass.scheduling.nodeSelector[%s] = %s; pod.spec.nodeSelector[%s] = %s", key, value, key, have)
+				return apierrors.NewForbidden(r.Key.GroupResource(), r.Key.Name, fmt.Errorf("conflict: runtimeClass.scheduling.nodeSelector[%s] = %s; pod.spec.nodeSelector[%s] = %s", key, value, key, have))
 			}
 			if pod.Spec.NodeSelector == nil {
 				pod.Spec.NodeSelector = map[string]string{}
@@ -70,6 +71,10 @@ func classOf(ctx context.Context, r *api.AdmissionRequest, pod *corev1.Pod) (*no
 	}
 	return api.Get[*nodev1.RuntimeClass](ctx, r.Client, api.RuntimeClasses.Key("", *pod.Spec.RuntimeClassName))
 }
+
+// ingressClassNote is how an ingress named its class before it had a field for
+// that.
+const ingressClassNote = "kubernetes.io/ingress.class"
 
 // The annotations that mark a StorageClass as the default.
 const (
@@ -102,13 +107,47 @@ func defaultStorageClass() Plugin {
 		if len(classes) == 0 {
 			return nil
 		}
-		chosen := slices.MinFunc(classes, func(a, b *storagev1.StorageClass) int {
-			if order := b.CreationTimestamp.Compare(a.CreationTimestamp.Time); order != 0 {
-				return order
-			}
-			return strings.Compare(a.Name, b.Name)
+		claim.Spec.StorageClassName = &youngest(classes).Name
+		return nil
+	}}
+}
+
+// youngest is the class that counts when several are marked as the default.
+func youngest[T api.Object](classes []T) T {
+	return slices.MinFunc(classes, func(a, b T) int {
+		older, younger := a.GetCreationTimestamp(), b.GetCreationTimestamp()
+		if order := younger.Compare(older.Time); order != 0 {
+			return order
+		}
+		return strings.Compare(a.GetName(), b.GetName())
+	})
+}
+
+// defaultIngressClass gives an ingress that names no class, in either way, the
+// default one.
+func defaultIngressClass() Plugin {
+	return Plugin{Name: "DefaultIngressClass", Mutate: func(ctx context.Context, r *api.AdmissionRequest) error {
+		ingress, ok := r.Object.(*networkingv1.Ingress)
+		if !ok || !r.Is(api.Ingresses, api.Create) {
+			return nil
+		}
+		if _, noted := ingress.Annotations[ingressClassNote]; noted || ingress.Spec.IngressClassName != nil {
+			return nil
+		}
+		list, err := r.Client.List(ctx, api.IngressClasses.Key("", ""), api.ListOptions{})
+		if err != nil {
+			return err
+		}
+		classes, err := api.Items[*networkingv1.IngressClass](list)
+		if err != nil {
+			return err
+		}
+		classes = slices.DeleteFunc(classes, func(c *networkingv1.IngressClass) bool {
+			return c.Annotations[networkingv1.AnnotationIsDefaultIngressClass] != "true"
 		})
-		claim.Spec.StorageClassName = &chosen.Name
+		if len(classes) > 0 {
+			ingress.Spec.IngressClassName = &youngest(classes).Name
+		}
 		return nil
 	}}
 }

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	podresource "k8s.io/component-helpers/resource"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -136,7 +137,7 @@ func outside(obj api.Object, item *corev1.LimitRangeItem) (errs []error) {
 				}
 			}
 		case corev1.LimitTypePod:
-			requests, limits := podTotals(&o.Spec)
+			requests, limits := podTotals(o)
 			errs = breaks(item, requests, limits)
 		}
 	case *corev1.PersistentVolumeClaim:
@@ -207,27 +208,9 @@ func breaks(item *corev1.LimitRangeItem, requests, limits corev1.ResourceList) (
 	return errs
 }
 
-// podTotals are a pod's requests and limits: the sum of its containers or, if
-// that is more, its largest init container.
-func podTotals(spec *corev1.PodSpec) (requests, limits corev1.ResourceList) {
-	total := func(of func(*corev1.Container) corev1.ResourceList) corev1.ResourceList {
-		out := corev1.ResourceList{}
-		for i := range spec.Containers {
-			for name, q := range of(&spec.Containers[i]) {
-				sum := out[name]
-				sum.Add(q)
-				out[name] = sum
-			}
-		}
-		for i := range spec.InitContainers {
-			for name, q := range of(&spec.InitContainers[i]) {
-				if have, ok := out[name]; !ok || have.Cmp(q) < 0 {
-					out[name] = q.DeepCopy()
-				}
-			}
-		}
-		return out
-	}
-	return total(func(c *corev1.Container) corev1.ResourceList { return c.Resources.Requests }),
-		total(func(c *corev1.Container) corev1.ResourceList { return c.Resources.Limits })
+// podTotals are a pod's requests and limits: what its containers take together,
+// or its init containers if that is more, or what the pod as a whole says.
+func podTotals(pod *corev1.Pod) (requests, limits corev1.ResourceList) {
+	options := podresource.PodResourcesOptions{ExcludeOverhead: true}
+	return podresource.PodRequests(pod, options), podresource.PodLimits(pod, options)
 }

@@ -62,7 +62,7 @@ func TestNodeShowsStaticPods(t *testing.T) {
 			p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "x", ResourceClaimName: &name}}
 		},
 		"reference clustertrustbundles": volume(corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-			{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Name: new(string), Path: "x"}}}}}),
+			{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Name: new("x"), Path: "x"}}}}}),
 	} {
 		b.refused(api.Pods, static(uid, change), want)
 	}

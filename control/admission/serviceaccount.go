@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -56,15 +57,25 @@ func serviceAccount(mount bool) Plugin {
 			return nil
 		},
 		Validate: func(ctx context.Context, r *api.AdmissionRequest) error {
-			if r.Operation == api.Update && r.Subresource == "ephemeralcontainers" || !r.Is(api.Pods, api.Create) {
+			pod, ok := r.Object.(*corev1.Pod)
+			debugged := ok && r.Operation == api.Update && r.Subresource == "ephemeralcontainers"
+			if !debugged && !r.Is(api.Pods, api.Create) {
 				return nil
 			}
-			pod := r.Object.(*corev1.Pod)
-			if _, mirror := pod.Annotations[mirrorPod]; mirror {
+			if _, mirror := pod.Annotations[mirrorPod]; mirror && !debugged {
 				return checkMirror(r.Key, pod)
 			}
-			_, err := accountOf(ctx, r, pod)
-			return err
+			account, err := accountOf(ctx, r, pod)
+			if err != nil {
+				return err
+			}
+			if only, _ := strconv.ParseBool(account.Annotations[mountableOnly]); !only {
+				return nil
+			}
+			if err := checkMountable(account, pod, debugged); err != nil {
+				return apierrors.NewForbidden(r.Key.GroupResource(), r.Key.Name, err)
+			}
+			return nil
 		},
 	}
 }

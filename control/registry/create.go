@@ -97,7 +97,8 @@ func (r *Registry) ask(ctx context.Context, k *kind, key api.Key, obj api.Object
 	}
 	obj = request.Object
 	if errs := k.validate(obj); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), obj.GetName(), errs)
+		// Kubernetes names neither the kind nor the object of a question.
+		return nil, apierrors.NewInvalid(schema.GroupKind{Group: k.resource.Group}, "", errs)
 	}
 	if err := r.permit(ctx, request); err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ func TestTablesOfKinds(t *testing.T) {
 			"Name|Class|Hosts|Address|Ports|Age", "x|nginx|a,b,c + 1 more...|1.2.3.4,lb|80, 443|5m"},
 		{"ingressclasses.networking.k8s.io/v1", `{spec: {controller: a.b/c, parameters: {apiGroup: k, kind: P, name: q}}}`, "Name|Controller|Parameters|Age", "x|a.b/c|P.k/q|5m"},
 		{"networkpolicies.networking.k8s.io/v1", `{spec: {podSelector: {matchLabels: {a: b}}}}`, "Name|Pod-Selector|Age", "x|a=b|5m"},
-		{"ipaddresses.networking.k8s.io/v1", `{spec: {parentRef: {resource: services, namespace: a, name: b}}}`, "Name|ParentRef|Age", "x|services/a/b|5m"},
+		{"ipaddresses.networking.k8s.io/v1", `{spec: {parentRef: {resource: services, namespace: a, name: b}}}`, "Name|ParentRef", "x|services/a/b"},
 		{"servicecidrs.networking.k8s.io/v1", `{spec: {cidrs: [10.0.0.0/16, "2001:db8::/64"]}}`, "Name|CIDRs|Age", "x|10.0.0.0/16,2001:db8::/64|5m"},
 		{"runtimeclasses.node.k8s.io/v1", `{handler: wasm}`, "Name|Handler|Age", "x|wasm|5m"},
 		{"storageclasses.storage.k8s.io/v1", `{metadata: {annotations: {storageclass.kubernetes.io/is-default-class: "true"}}, provisioner: a.b/c, reclaimPolicy: Delete, volumeBindingMode: Immediate}`,

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 )
@@ -29,6 +30,7 @@ func APIServices() (*Kind, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.Generation, k.ConditionalUpdate = false, true
 	k.Resource.Verbs = nil                // those of built-in kinds
 	k.Name = path.ValidatePathSegmentName // that of the core group ends in a dot
 	byShape, byShapeUpdate := k.Validate, k.ValidateUpdate
@@ -70,8 +72,13 @@ func validateAPIService(obj *unstructured.Unstructured) (errs field.ErrorList) {
 	if group == "" && version != "v1" {
 		errs = append(errs, field.Required(at.Child("group"), "only v1 may have an empty group and it better be legacy kube"))
 	}
-	if version == "" {
-		errs = append(errs, field.Required(at.Child("version"), ""))
+	if group != "" {
+		for _, wrong := range validation.IsDNS1123Subdomain(group) {
+			errs = append(errs, field.Invalid(at.Child("group"), group, wrong))
+		}
+	}
+	for _, wrong := range validation.IsDNS1035Label(version) {
+		errs = append(errs, field.Invalid(at.Child("version"), version, wrong))
 	}
 	if n := number(spec, "groupPriorityMinimum"); n <= 0 || n > maxGroupPriority {
 		errs = append(errs, field.Invalid(at.Child("groupPriorityMinimum"), n, fmt.Sprintf("must be positive and less than %d", maxGroupPriority)))

@@ -3,6 +3,7 @@ package custom
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
@@ -58,7 +59,36 @@ func Definitions() kinds.Strategy[*apiextensionsv1.CustomResourceDefinition] {
 		AnyFinalizer:      true,
 		ConditionalUpdate: true,
 		WarnChange:        warnDefinition,
+		Columns: []metav1.TableColumnDefinition{
+			{Name: "Name", Type: "string", Format: "name", Description: metav1.ObjectMeta{}.SwaggerDoc()["name"]},
+			{Name: "Scope", Type: "string", Description: "Cluster/Namespaced"},
+			{Name: "Versions", Type: "string", Description: "Served versions"},
+			{Name: "Created At", Type: "date", Description: metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"]},
+			{Name: "Group", Type: "string", Priority: 1, Description: "API group"},
+			{Name: "Kind", Type: "string", Priority: 1, Description: "CustomResource kind"},
+			{Name: "ShortNames", Type: "string", Priority: 1, Description: "Short names"},
+			{Name: "Established", Type: "boolean", Priority: 1, Description: "Established status"},
+		},
+		Row: definitionRow,
 	}
+}
+
+func definitionRow(d *apiextensionsv1.CustomResourceDefinition, _ time.Time) []any {
+	var served []string
+	for _, v := range d.Spec.Versions {
+		switch {
+		case v.Served && v.Storage:
+			served = append(served, v.Name+"(storage)")
+		case v.Served:
+			served = append(served, v.Name)
+		}
+	}
+	slices.Sort(served)
+	established := slices.ContainsFunc(d.Status.Conditions, func(c apiextensionsv1.CustomResourceDefinitionCondition) bool {
+		return c.Type == apiextensionsv1.Established && c.Status == apiextensionsv1.ConditionTrue
+	})
+	return []any{d.Name, string(d.Spec.Scope), strings.Join(served, ","), d.CreationTimestamp.UTC().Format(time.RFC3339), d.Spec.Group,
+		d.Spec.Names.Kind, strings.Join(d.Spec.Names.ShortNames, ","), established}
 }
 
 // markDeleted lets a definition wait for the deletion of its objects. Its

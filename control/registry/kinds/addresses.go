@@ -28,8 +28,8 @@ func IPAddresses() Strategy[*networkingv1.IPAddress] {
 		ValidateUpdate: func(a, old *networkingv1.IPAddress) field.ErrorList {
 			return all(validateIPAddress(a), frozen(a.Spec.ParentRef, old.Spec.ParentRef, field.NewPath("spec", "parentRef")))
 		},
-		Columns: columns("Name", "ParentRef", "Age"),
-		Row: func(a *networkingv1.IPAddress, now time.Time) []any {
+		Columns: columns("Name", "ParentRef"),
+		Row: func(a *networkingv1.IPAddress, _ time.Time) []any {
 			parent := "<none>"
 			if ref := a.Spec.ParentRef; ref != nil {
 				parent = ref.Resource
@@ -41,7 +41,7 @@ func IPAddresses() Strategy[*networkingv1.IPAddress] {
 				}
 				parent += "/" + ref.Name
 			}
-			return []any{a.Name, parent, age(a.CreationTimestamp, now)}
+			return []any{a.Name, parent}
 		},
 	}
 }

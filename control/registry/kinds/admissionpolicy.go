@@ -128,7 +128,7 @@ func paramRefText(ref *admissionregistrationv1.ParamRef) string {
 	case ref.Name != "":
 		return "*/" + ref.Name
 	case ref.Selector != nil:
-		return selectorText(ref.Selector)
+		return ref.Selector.String()
 	}
 	return "<unset>"
 }

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -33,6 +34,7 @@ const minCertificateSeconds = 600
 func CertificateSigningRequests(now func() metav1.Time) Strategy[*certificatesv1.CertificateSigningRequest] {
 	return Strategy[*certificatesv1.CertificateSigningRequest]{
 		Resource: api.CertificateSigningRequests,
+		Name:     path.ValidatePathSegmentName,
 		Create: func(c *certificatesv1.CertificateSigningRequest) {
 			c.Status = certificatesv1.CertificateSigningRequestStatus{}
 		},
@@ -157,11 +159,11 @@ func validateCertificateRequest(c *certificatesv1.CertificateSigningRequest) (er
 		errs = append(errs, field.Invalid(at.Child("request"), c.Spec.Request, err.Error()))
 	}
 	if len(c.Spec.Usages) == 0 {
-		errs = append(errs, field.Required(at.Child("usages"), "usages must be provided"))
+		errs = append(errs, field.Required(at.Child("usages"), ""))
 	}
 	for i, usage := range c.Spec.Usages {
 		if !slices.Contains(usages, usage) {
-			errs = append(errs, field.NotSupported(at.Child("usages").Index(i), usage, usages))
+			errs = append(errs, field.NotSupported(at.Child("usages").Index(i), usage, slices.Sorted(slices.Values(usages))))
 		} else if slices.Contains(c.Spec.Usages[:i], usage) {
 			errs = append(errs, field.Duplicate(at.Child("usages").Index(i), usage))
 		}
@@ -172,28 +174,47 @@ func validateCertificateRequest(c *certificatesv1.CertificateSigningRequest) (er
 		errs = append(errs, validateSignerName(c.Spec.SignerName, at.Child("signerName"))...)
 	}
 	if s := c.Spec.ExpirationSeconds; s != nil && *s < minCertificateSeconds {
-		errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *s, fmt.Sprintf("may not specify a duration less than %d seconds", minCertificateSeconds)))
+		errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *s, fmt.Sprintf("may not specify a duration less than %d seconds (10 minutes)", minCertificateSeconds)))
 	}
 	return append(errs, validateConditions(c, nil)...)
 }
 
-// validateSignerName wants "domain/path".
+// validateSignerName wants "domain/path". Of each part, the first label that is
+// wrong is told.
 func validateSignerName(name string, at *field.Path) (errs field.ErrorList) {
 	if name == "" {
 		return field.ErrorList{field.Required(at, "")}
 	}
-	domain, path, ok := strings.Cut(name, "/")
-	if !ok || strings.Contains(path, "/") {
+	domain, rest, ok := strings.Cut(name, "/")
+	if !ok || strings.Contains(rest, "/") {
 		return field.ErrorList{field.Invalid(at, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'")}
 	}
-	for _, text := range validation.IsDNS1123Subdomain(domain) {
-		errs = append(errs, field.Invalid(at, name, fmt.Sprintf("validating label %q: %s", domain, text)))
+	if len(domain) > validation.DNS1123SubdomainMaxLength {
+		errs = append(errs, field.TooLong(at, "", validation.DNS1123SubdomainMaxLength))
 	}
+	errs = append(errs, validateSignerLabels(domain, at, validation.IsDNS1123Label)...)
 	if !strings.Contains(domain, ".") {
-		errs = append(errs, field.Invalid(at, name, "should be a domain with at least two segments separated by dots"))
+		errs = append(errs, field.Invalid(at, domain, "should be a domain with at least two segments separated by dots"))
 	}
-	for _, text := range validation.IsDNS1123Subdomain(path) {
-		errs = append(errs, field.Invalid(at, name, fmt.Sprintf("validating label %q: %s", path, text)))
+	errs = append(errs, validateSignerLabels(rest, at, validation.IsDNS1123Subdomain)...)
+	if len(name) > maxSignerName {
+		errs = append(errs, field.TooLong(at, "", maxSignerName))
+	}
+	return errs
+}
+
+// maxSignerName leaves room for a domain, and for a path of a label and a
+// domain.
+const maxSignerName = 2*validation.DNS1123SubdomainMaxLength + validation.DNS1123LabelMaxLength + 2
+
+func validateSignerLabels(part string, at *field.Path, check func(string) []string) (errs field.ErrorList) {
+	for _, label := range strings.Split(part, ".") {
+		for _, text := range check(label) {
+			errs = append(errs, field.Invalid(at, part, fmt.Sprintf("validating label %q: %s", label, text)))
+		}
+		if len(errs) > 0 {
+			break
+		}
 	}
 	return errs
 }

@@ -62,10 +62,17 @@ func columns(names ...string) []metav1.TableColumnDefinition {
 	return defs
 }
 
+// nameColumn says of a column that it holds a name.
+func nameColumn(defs []metav1.TableColumnDefinition, column int) []metav1.TableColumnDefinition {
+	defs[column].Format = "name"
+	return defs
+}
+
 // columnHelp describes the columns that all kinds share.
 var columnHelp = map[string]string{
-	"Name": "Name must be unique within a namespace. Is required when creating resources.",
-	"Age":  "Time since the object was created.",
+	"Name":       metav1.ObjectMeta{}.SwaggerDoc()["name"],
+	"Age":        metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
+	"Created At": metav1.ObjectMeta{}.SwaggerDoc()["creationTimestamp"],
 }
 
 // age renders the time since t as kubectl does: "5m", "<unknown>".

@@ -167,14 +167,6 @@ func CSIStorageCapacities() Strategy[*storagev1.CSIStorageCapacity] {
 			return all(validateCSICapacity(c), unchanged(c.NodeTopology, old.NodeTopology, field.NewPath("nodeTopology")),
 				unchanged(c.StorageClassName, old.StorageClassName, field.NewPath("storageClassName")))
 		},
-		Columns: columns("Name", "StorageClassName", "Capacity", "Age"),
-		Row: func(c *storagev1.CSIStorageCapacity, now time.Time) []any {
-			size := "<unset>"
-			if c.Capacity != nil {
-				size = c.Capacity.String()
-			}
-			return []any{c.Name, c.StorageClassName, size, age(c.CreationTimestamp, now)}
-		},
 	}
 }
 

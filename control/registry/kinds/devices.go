@@ -120,7 +120,7 @@ func ResourceSlices() Strategy[*resourcev1.ResourceSlice] {
 		},
 		Columns: columns("Name", "Node", "Driver", "Pool", "Age"),
 		Row: func(s *resourcev1.ResourceSlice, now time.Time) []any {
-			return []any{s.Name, none(deref(s.Spec.NodeName)), s.Spec.Driver, s.Spec.Pool.Name, age(s.CreationTimestamp, now)}
+			return []any{s.Name, deref(s.Spec.NodeName), s.Spec.Driver, s.Spec.Pool.Name, age(s.CreationTimestamp, now)}
 		},
 	}
 }

@@ -46,9 +46,13 @@ func DeviceTaintRules(now func() metav1.Time) Strategy[*resourcev1.DeviceTaintRu
 			return errs
 		},
 		Generation: true,
-		Columns:    columns("Name", "Age"),
+		Columns:    columns("Name", "Key", "Value", "Effect", "TimeAdded", "Age"),
 		Row: func(r *resourcev1.DeviceTaintRule, now time.Time) []any {
-			return []any{r.Name, age(r.CreationTimestamp, now)}
+			taint, added := r.Spec.Taint, "<unknown>"
+			if taint.TimeAdded != nil {
+				added = age(*taint.TimeAdded, now)
+			}
+			return []any{r.Name, taint.Key, taint.Value, string(taint.Effect), added, age(r.CreationTimestamp, now)}
 		},
 	}
 }

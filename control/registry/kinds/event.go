@@ -28,7 +28,7 @@ func Events() Strategy[*corev1.Event] {
 		NoDependents:   true,
 		Fleeting:       true,
 		Columns: columns("Last Seen", "Type", "Reason", "Object", "+Subobject", "+Source", "Message",
-			"+First Seen", "+#Count", "+Name"),
+			"+First Seen", "+Count", "+Name"),
 		Row: eventRow,
 	}
 }

@@ -21,7 +21,7 @@ func FlowSchemas() Strategy[*flowcontrolv1.FlowSchema] {
 		Status:         func(f *flowcontrolv1.FlowSchema) any { return &f.Status },
 		ValidateStatus: validateFlowConditions,
 		Generation:     true,
-		Columns:        columns("Name", "PriorityLevel", "#MatchingPrecedence", "DistinguisherMethod", "Age", "MissingPL"),
+		Columns:        columns("Name", "PriorityLevel", "MatchingPrecedence", "DistinguisherMethod", "Age", "MissingPL"),
 		Row: func(f *flowcontrolv1.FlowSchema, now time.Time) []any {
 			method, missing := "<none>", "?"
 			if f.Spec.DistinguisherMethod != nil {

@@ -17,6 +17,7 @@ import (
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -66,11 +67,11 @@ func PodCertificateRequests(now func() metav1.Time) Strategy[*certificatesv1.Pod
 			"spec.podName":    func(r *certificatesv1.PodCertificateRequest) string { return r.Spec.PodName },
 			"spec.nodeName":   func(r *certificatesv1.PodCertificateRequest) string { return string(r.Spec.NodeName) },
 		},
-		Columns: columns("Name", "PodName", "ServiceAccountName", "NodeName", "SignerName", "State"),
+		Columns: columns("Name", "PodName", "ServiceAccountName", "NodeName", "SignerName", "State", "UnverifiedUserAnnotations"),
 		Row: func(r *certificatesv1.PodCertificateRequest, _ time.Time) []any {
 			state := podCertificateState(r)
 			or(&state, "Pending")
-			return []any{r.Name, r.Spec.PodName, r.Spec.ServiceAccountName, string(r.Spec.NodeName), r.Spec.SignerName, state}
+			return []any{r.Name, r.Spec.PodName, r.Spec.ServiceAccountName, string(r.Spec.NodeName), r.Spec.SignerName, state, labels.FormatLabels(r.Spec.UnverifiedUserAnnotations)}
 		},
 	}
 }

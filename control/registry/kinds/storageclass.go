@@ -35,7 +35,7 @@ func StorageClasses() Strategy[*storagev1.StorageClass] {
 		},
 		Validate:       validateStorageClass,
 		ValidateUpdate: validateStorageClassUpdate,
-		Columns:        columns("Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "!AllowVolumeExpansion", "Age"),
+		Columns:        columns("Name", "Provisioner", "ReclaimPolicy", "VolumeBindingMode", "AllowVolumeExpansion", "Age"),
 		Row: func(c *storagev1.StorageClass, now time.Time) []any {
 			name := c.Name
 			if c.Annotations[defaultClassNote] == "true" {

@@ -23,7 +23,7 @@ func VolumeAttachments() Strategy[*storagev1.VolumeAttachment] {
 		Spec:           func(a *storagev1.VolumeAttachment) any { return &a.Spec },
 		Status:         func(a *storagev1.VolumeAttachment) any { return &a.Status },
 		ValidateStatus: func(a, _ *storagev1.VolumeAttachment) field.ErrorList { return validateAttachmentStatus(&a.Status) },
-		Columns:        columns("Name", "Attacher", "PV", "Node", "!Attached", "Age"),
+		Columns:        nameColumn(columns("Name", "Attacher", "PV", "Node", "!Attached", "Age"), 1),
 		Row: func(a *storagev1.VolumeAttachment, now time.Time) []any {
 			return []any{a.Name, a.Spec.Attacher, deref(a.Spec.Source.PersistentVolumeName), a.Spec.NodeName, a.Status.Attached,
 				age(a.CreationTimestamp, now)}

@@ -255,10 +255,9 @@ func validateFinalizers(k *kind, obj api.Object) (errs field.ErrorList) {
 	}
 	at := field.NewPath("metadata", "finalizers")
 	for i, name := range obj.GetFinalizers() {
+		// The form of names has been checked with the rest of the metadata.
 		own := name == "kubernetes" || name == metav1.FinalizerOrphanDependents || name == metav1.FinalizerDeleteDependents
-		if bad := apivalidation.ValidateFinalizerName(name, at.Index(i)); len(bad) > 0 {
-			errs = append(errs, bad...)
-		} else if !own && !strings.Contains(name, "/") {
+		if !own && !strings.Contains(name, "/") {
 			errs = append(errs, field.Invalid(at.Index(i), name, "name is neither a standard finalizer name nor is it fully qualified"))
 		}
 	}

@@ -64,7 +64,7 @@ func TestServiceInvalid(t *testing.T) {
 		{"node port of a ClusterIP", func(s *corev1.Service) { s.Spec.Ports[0].NodePort = 30081 }, "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"},
 		{"no ports", func(s *corev1.Service) { s.Spec.Ports = nil }, "spec.ports: Required value"},
 		{"unnamed ports", func(s *corev1.Service) { s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{Port: 81}) }, "spec.ports[0].name: Required value"},
-		{"name", func(s *corev1.Service) { s.Name = "1st" }, `metadata.name: Invalid value: "1st": a DNS-1035 label must consist of`},
+		{"name", func(s *corev1.Service) { s.Name = "a.b" }, `metadata.name: Invalid value: "a.b": must not contain dots`},
 		{"headless node port", func(s *corev1.Service) { s.Spec.Type, s.Spec.ClusterIP = "NodePort", "None" }, "may not be set to 'None' for NodePort services"},
 		{"IPv6", func(s *corev1.Service) { s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv6Protocol} }, "not configured on this cluster"},
 		{"policy of other types", func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = "Local" },

@@ -35,7 +35,7 @@ func validateControllerRevision(r *appsv1.ControllerRevision) (errs field.ErrorL
 		errs = append(errs, field.Required(at, "data is mandatory"))
 	case r.Data.Raw != nil:
 		if err := json.Unmarshal(r.Data.Raw, &map[string]any{}); err != nil {
-			errs = append(errs, field.Invalid(at, "<value omitted>", "error parsing data as JSON: "+err.Error()))
+			errs = append(errs, field.Required(at, "data must be a valid JSON object"))
 		}
 	}
 	return append(errs, notNegative(r.Revision, field.NewPath("revision"))...)

@@ -70,7 +70,8 @@ func validateNewCronJob(c *batchv1.CronJob) field.ErrorList {
 // validateCronJob checks a cron job; old is nil for a new one.
 func validateCronJob(c, old *batchv1.CronJob) field.ErrorList {
 	spec, at := &c.Spec, field.NewPath("spec")
-	errs := required(spec.Schedule, at.Child("schedule"), "")
+	errs := validateJobSpec(&spec.JobTemplate.Spec, at.Child("jobTemplate", "spec"))
+	errs = append(errs, required(spec.Schedule, at.Child("schedule"), "")...)
 	if spec.Schedule != "" {
 		zoned := old != nil && strings.Contains(old.Spec.Schedule, "TZ")
 		errs = append(errs, validateSchedule(spec.Schedule, spec.TimeZone, zoned, at.Child("schedule"))...)
@@ -79,7 +80,6 @@ func validateCronJob(c, old *batchv1.CronJob) field.ErrorList {
 		optionalCount(spec.StartingDeadlineSeconds, at.Child("startingDeadlineSeconds")),
 		validateTimeZone(spec.TimeZone, at.Child("timeZone")),
 		oneOf(spec.ConcurrencyPolicy, at.Child("concurrencyPolicy"), batchv1.AllowConcurrent, batchv1.ForbidConcurrent, batchv1.ReplaceConcurrent),
-		validateJobSpec(&spec.JobTemplate.Spec, at.Child("jobTemplate", "spec")),
 	)...)
 	at = at.Child("jobTemplate", "spec")
 	if s := spec.JobTemplate.Spec.Selector; s != nil {
@@ -115,11 +115,13 @@ func validateTimeZone(zone *string, at *field.Path) field.ErrorList {
 		return nil
 	case *zone == "":
 		return field.ErrorList{field.Invalid(at, *zone, "timeZone must be nil or non-empty string")}
-	case strings.EqualFold(*zone, "Local"):
-		return field.ErrorList{field.Invalid(at, *zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones")}
+	}
+	var errs field.ErrorList
+	if strings.EqualFold(*zone, "Local") {
+		errs = append(errs, field.Invalid(at, *zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"))
 	}
 	if _, err := time.LoadLocation(*zone); err != nil {
-		return field.ErrorList{field.Invalid(at, *zone, err.Error())}
+		errs = append(errs, field.Invalid(at, *zone, "unknown time zone "+*zone))
 	}
-	return nil
+	return errs
 }

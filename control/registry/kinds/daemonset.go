@@ -106,7 +106,7 @@ func validateDaemonSetStrategy(u *appsv1.DaemonSetUpdateStrategy, at *field.Path
 		return nil
 	case appsv1.RollingUpdateDaemonSetStrategyType:
 	default:
-		return field.ErrorList{field.NotSupported(at, u, []appsv1.DaemonSetUpdateStrategyType{
+		return field.ErrorList{field.NotSupported(at, goForm{u}, []appsv1.DaemonSetUpdateStrategyType{
 			appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType})}
 	}
 	if u.RollingUpdate == nil {

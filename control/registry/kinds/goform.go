@@ -75,6 +75,7 @@ func writeGoFields(out *bytes.Buffer, v reflect.Value) error {
 			if err := writeGoFields(out, v.Field(i)); err != nil {
 				return err
 			}
+		case f.Name == "TypeMeta": // which Kubernetes' own types leave empty
 		default:
 			data, err := json.Marshal(v.Field(i).Interface())
 			if err != nil {

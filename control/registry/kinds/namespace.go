@@ -77,10 +77,10 @@ func validateNamespaceStatus(ns, _ *corev1.Namespace) field.ErrorList {
 // carry a domain.
 func validateNamespaceFinalizers(ns *corev1.Namespace) (errs field.ErrorList) {
 	at := field.NewPath("spec", "finalizers")
-	for i, name := range ns.Spec.Finalizers {
-		bad := apivalidation.ValidateFinalizerName(string(name), at.Index(i))
-		if len(bad) == 0 && !strings.Contains(string(name), "/") && name != corev1.FinalizerKubernetes {
-			bad = field.ErrorList{field.Invalid(at.Index(i), name, "name is neither a standard finalizer name nor is it fully qualified")}
+	for _, name := range ns.Spec.Finalizers {
+		bad := apivalidation.ValidateFinalizerName(string(name), at)
+		if !strings.Contains(string(name), "/") && name != corev1.FinalizerKubernetes {
+			bad = append(bad, field.Invalid(at, string(name), "name is neither a standard finalizer name nor is it fully qualified"))
 		}
 		errs = append(errs, bad...)
 	}

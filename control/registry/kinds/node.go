@@ -7,7 +7,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -22,7 +21,7 @@ func Nodes() Strategy[*corev1.Node] {
 		Warnings:       nodeWarnings,
 		Spec:           func(n *corev1.Node) any { return &n.Spec },
 		Status:         func(n *corev1.Node) any { return &n.Status },
-		ValidateStatus: func(n, old *corev1.Node) field.ErrorList { return validateNodeStatus(n) },
+		ValidateStatus: validateNodeUpdate,
 		Fields: map[string]func(*corev1.Node) string{
 			"spec.unschedulable": func(n *corev1.Node) string { return strconv.FormatBool(n.Spec.Unschedulable) },
 		},
@@ -38,11 +37,12 @@ func defaultNode(n *corev1.Node) {
 	}
 	roundResources(n.Status.Capacity)
 	roundResources(n.Status.Allocatable)
-	if len(n.Spec.PodCIDRs) == 0 && n.Spec.PodCIDR != "" {
-		n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
-	}
-	if n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0 {
+	// The older of the two fields decides.
+	switch {
+	case n.Spec.PodCIDR == "" && len(n.Spec.PodCIDRs) > 0:
 		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
+	case n.Spec.PodCIDR != "" && (len(n.Spec.PodCIDRs) == 0 || n.Spec.PodCIDRs[0] != n.Spec.PodCIDR):
+		n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
 	}
 }
 

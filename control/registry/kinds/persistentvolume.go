@@ -2,6 +2,7 @@ package kinds
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -119,15 +120,8 @@ func classOf(name string, annotations map[string]string) string {
 }
 
 func validateAccessModes(modes []corev1.PersistentVolumeAccessMode, at *field.Path) (errs field.ErrorList) {
-	if len(modes) == 0 {
-		return field.ErrorList{field.Required(at, "")}
-	}
-	var known []corev1.PersistentVolumeAccessMode
-	for _, m := range accessModes {
-		known = append(known, m.mode)
-	}
 	for _, mode := range modes {
-		errs = append(errs, knownOf(mode, at, known...)...)
+		errs = append(errs, knownOf(mode, at, corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOnce, corev1.ReadWriteOncePod)...)
 	}
 	if slices.Contains(modes, corev1.ReadWriteOncePod) && len(modes) > 1 {
 		errs = append(errs, field.Forbidden(at, "may not use ReadWriteOncePod with other access modes"))
@@ -137,16 +131,9 @@ func validateAccessModes(modes []corev1.PersistentVolumeAccessMode, at *field.Pa
 
 func validatePersistentVolume(v *corev1.PersistentVolume) field.ErrorList {
 	spec, at := &v.Spec, field.NewPath("spec")
-	errs := validateAccessModes(spec.AccessModes, at.Child("accessModes"))
-	size, ok := spec.Capacity[corev1.ResourceStorage]
-	switch {
-	case len(spec.Capacity) == 0:
-		errs = append(errs, field.Required(at.Child("capacity"), ""))
-	case !ok || len(spec.Capacity) > 1:
-		errs = append(errs, field.NotSupported(at.Child("capacity"), spec.Capacity, []corev1.ResourceName{corev1.ResourceStorage}))
-	case size.Sign() <= 0:
-		errs = append(errs, field.Invalid(at.Child("capacity").Key("storage"), size.String(), "must be greater than zero"))
-	}
+	errs := required(len(spec.AccessModes), at.Child("accessModes"), "")
+	errs = append(errs, validateAccessModes(spec.AccessModes, at.Child("accessModes"))...)
+	errs = append(errs, validateCapacity(spec.Capacity, at.Child("capacity"))...)
 	if spec.PersistentVolumeReclaimPolicy != "" {
 		errs = append(errs, knownOf(spec.PersistentVolumeReclaimPolicy, at.Child("persistentVolumeReclaimPolicy"), corev1.PersistentVolumeReclaimDelete,
 			corev1.PersistentVolumeReclaimRecycle, corev1.PersistentVolumeReclaimRetain)...)
@@ -162,26 +149,43 @@ func validatePersistentVolume(v *corev1.PersistentVolume) field.ErrorList {
 	if spec.Local != nil && spec.NodeAffinity == nil {
 		errs = append(errs, field.Required(at.Child("nodeAffinity"), "Local volume requires node affinity"))
 	}
-	if spec.HostPath != nil && spec.HostPath.Path == "/" && spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRecycle {
+	if wipesRoot(spec) {
 		errs = append(errs, field.Forbidden(at.Child("persistentVolumeReclaimPolicy"), "may not be 'recycle' for a hostPath mount of '/'"))
 	}
 	return append(errs, all(
 		validateName(spec.StorageClassName, at.Child("storageClassName")),
 		optionalOf(spec.VolumeMode, at.Child("volumeMode"), corev1.PersistentVolumeBlock, corev1.PersistentVolumeFilesystem),
-		validateAttributesClass(spec.VolumeAttributesClassName, spec.CSI != nil, at.Child("volumeAttributesClassName")),
+		validateAttributesClass(spec, at),
 	)...)
 }
 
-func validateAttributesClass(name *string, csi bool, at *field.Path) field.ErrorList {
-	switch {
-	case name == nil:
-		return nil
-	case *name == "":
-		return field.ErrorList{field.Required(at, "an empty string is disallowed")}
-	case !csi:
-		return field.ErrorList{field.Required(at, "has to be specified when using volumeAttributesClassName")}
+// validateCapacity wants a size and nothing else.
+func validateCapacity(capacity corev1.ResourceList, at *field.Path) (errs field.ErrorList) {
+	if len(capacity) == 0 {
+		errs = append(errs, field.Required(at, ""))
 	}
-	return validateName(*name, at)
+	if _, ok := capacity[corev1.ResourceStorage]; !ok || len(capacity) > 1 {
+		errs = append(errs, field.NotSupported(at, capacity, []corev1.ResourceName{corev1.ResourceStorage}))
+	}
+	errs = append(errs, validateBasicQuantities(capacity, at)...)
+	for _, name := range slices.Sorted(maps.Keys(capacity)) {
+		if q := capacity[name]; q.Sign() <= 0 {
+			errs = append(errs, field.Invalid(at.Key(string(name)), q.String(), "must be greater than zero"))
+		}
+	}
+	return errs
+}
+
+func validateAttributesClass(spec *corev1.PersistentVolumeSpec, at *field.Path) field.ErrorList {
+	if spec.VolumeAttributesClassName == nil {
+		return nil
+	}
+	errs := required(*spec.VolumeAttributesClassName, at.Child("volumeAttributesClassName"), "an empty string is disallowed")
+	errs = append(errs, validateName(*spec.VolumeAttributesClassName, at.Child("volumeAttributesClassName"))...)
+	if spec.CSI == nil {
+		errs = append(errs, field.Required(at.Child("csi"), "has to be specified when using volumeAttributesClassName"))
+	}
+	return errs
 }
 
 func validatePersistentVolumeUpdate(v, old *corev1.PersistentVolume) field.ErrorList {
@@ -196,9 +200,9 @@ func validatePersistentVolumeUpdate(v, old *corev1.PersistentVolume) field.Error
 	}
 	if !apiequality.Semantic.DeepEqual(now, before) {
 		errs = append(errs, field.Forbidden(at.Child("persistentvolumesource"),
-			fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v", diff.Diff(before, now))))
+			fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v", diff.Diff(goForm{before}, goForm{now}))))
 	}
-	errs = append(errs, unchanged(v.Spec.VolumeMode, old.Spec.VolumeMode, at.Child("volumeMode"))...)
+	errs = append(errs, unchanged(v.Spec.VolumeMode, old.Spec.VolumeMode, field.NewPath("volumeMode"))...)
 	if old.Spec.NodeAffinity != nil {
 		errs = append(errs, unchanged(v.Spec.NodeAffinity, old.Spec.NodeAffinity, at.Child("nodeAffinity"))...)
 	}

@@ -68,7 +68,8 @@ func sameDataSources(spec *corev1.PersistentVolumeClaimSpec) {
 
 // validateClaim checks a claim, or the template of one.
 func validateClaim(spec *corev1.PersistentVolumeClaimSpec, at *field.Path) field.ErrorList {
-	errs := validateAccessModes(spec.AccessModes, at.Child("accessModes"))
+	errs := required(len(spec.AccessModes), at.Child("accessModes"), "at least 1 access mode is required")
+	errs = append(errs, validateAccessModes(spec.AccessModes, at.Child("accessModes"))...)
 	errs = append(errs, validateSelector(spec.Selector, at.Child("selector"))...)
 	requests := at.Child("resources").Key("storage")
 	if size, ok := spec.Resources.Requests[corev1.ResourceStorage]; !ok {
@@ -87,7 +88,7 @@ func validateClaim(spec *corev1.PersistentVolumeClaimSpec, at *field.Path) field
 		errs = append(errs, validateDataSource(r.APIGroup, r.Kind, r.Name, at.Child("dataSourceRef"))...)
 		s := spec.DataSource
 		if s != nil && (deref(s.APIGroup) != deref(r.APIGroup) || s.Kind != r.Kind || s.Name != r.Name) {
-			errs = append(errs, field.Invalid(at, at.Child("dataSource").String(), "must match dataSourceRef"))
+			errs = append(errs, field.Invalid(at, struct{}{}, "must match dataSourceRef"))
 		}
 	}
 	if name := spec.VolumeAttributesClassName; name != nil && *name != "" {
@@ -128,7 +129,7 @@ func validateClaimUpdate(c, old *corev1.PersistentVolumeClaim) field.ErrorList {
 	}
 	rest.VolumeAttributesClassName = before.VolumeAttributesClassName
 	if !apiequality.Semantic.DeepEqual(rest, before) {
-		errs = append(errs, field.Forbidden(at, fmt.Sprintf(claimUpdateText, diff.Diff(*before, *rest))))
+		errs = append(errs, field.Forbidden(at, fmt.Sprintf(claimUpdateText, diff.Diff(goForm{before}, goForm{rest}))))
 	}
 	if deref(before.VolumeAttributesClassName) != "" && c.Spec.VolumeAttributesClassName == nil {
 		errs = append(errs, field.Forbidden(at.Child("volumeAttributesClassName"), "update from non-nil value to nil is forbidden"))
@@ -141,5 +142,5 @@ func validateClaimStatus(c, _ *corev1.PersistentVolumeClaim) (errs field.ErrorLi
 	if len(c.Status.AccessModes) > 0 {
 		errs = append(errs, validateAccessModes(c.Status.AccessModes, at.Child("accessModes"))...)
 	}
-	return append(errs, validateQuantities(c.Status.Capacity, at.Child("capacity"))...)
+	return append(errs, validateBasicQuantities(c.Status.Capacity, at.Child("capacity"))...)
 }

@@ -131,7 +131,7 @@ func defaultContainer(c *corev1.Container) {
 // imageName is the form of an image's name: a host, a path, a tag and a digest,
 // all but the path optional
 // (https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pull).
-var imageName = regexp.MustCompile(`^(?:[a-zA-Z0-9.:_\-\[\]]+/)?` + imagePart + `(?:/` + imagePart + `)*` +
+var imageName = regexp.MustCompile(`^(?:(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[a-fA-F0-9:]+\])(?::[0-9]+)?/)?` + imagePart + `(?:/` + imagePart + `)*` +
 	`(?::\w[\w.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,})?$`)
 
 const imagePart = `[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*`

@@ -96,14 +96,20 @@ func scopedResource(scope corev1.ResourceQuotaScope, name corev1.ResourceName) b
 	return strings.HasPrefix(text, corev1.ResourceHugePagesPrefix) || strings.Contains(text, "/") && !strings.HasPrefix(text, "count/")
 }
 
+// countable says whether a resource is one of Kubernetes' own, which scopes are
+// held to.
+func countable(name corev1.ResourceName) bool {
+	return slices.Contains(quotaResources, name) || slices.Contains(countedResources, name) ||
+		hugePages(strings.TrimPrefix(string(name), corev1.DefaultResourceRequestsPrefix))
+}
+
 func validateScopes(spec *corev1.ResourceQuotaSpec, at *field.Path) (errs field.ErrorList) {
 	for _, scope := range spec.Scopes {
 		if _, known := quotaScopes[scope]; !known {
 			errs = append(errs, field.Invalid(at, spec.Scopes, "unsupported scope"))
-			continue
 		}
 		for _, name := range slices.Sorted(maps.Keys(spec.Hard)) {
-			if !scopedResource(scope, name) {
+			if countable(name) && !scopedResource(scope, name) {
 				errs = append(errs, field.Invalid(at, spec.Scopes, "unsupported scope applied to resource"))
 			}
 		}
@@ -132,8 +138,8 @@ func validateScopeSelector(spec *corev1.ResourceQuotaSpec, at *field.Path) (errs
 			errs = append(errs, field.Invalid(at.Child("scopeName"), r.ScopeName, "unsupported scope"))
 		}
 		for _, name := range slices.Sorted(maps.Keys(spec.Hard)) {
-			if known && !scopedResource(r.ScopeName, name) {
-				errs = append(errs, field.Invalid(at, r, "unsupported scope applied to resource"))
+			if countable(name) && !scopedResource(r.ScopeName, name) {
+				errs = append(errs, field.Invalid(at, goForm{spec.ScopeSelector}, "unsupported scope applied to resource"))
 			}
 		}
 		if plain && r.Operator != corev1.ScopeSelectorOpExists {

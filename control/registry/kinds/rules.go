@@ -1,6 +1,7 @@
 package kinds
 
 import (
+	"fmt"
 	"slices"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -26,6 +27,14 @@ func required[T comparable](value T, at *field.Path, detail string) field.ErrorL
 func oneOf[T ~string](value T, at *field.Path, allowed ...T) field.ErrorList {
 	if value == "" {
 		return field.ErrorList{field.Required(at, "")}
+	}
+	return knownOf(value, at, allowed...)
+}
+
+// namedOf is oneOf for a value whose absence is told with those that there are.
+func namedOf[T ~string](value T, at *field.Path, allowed ...T) field.ErrorList {
+	if value == "" {
+		return field.ErrorList{field.Required(at, fmt.Sprintf("valid values: %q", allowed))}
 	}
 	return knownOf(value, at, allowed...)
 }
@@ -75,6 +84,15 @@ func frozen(now, before any, at *field.Path) field.ErrorList {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(at, nil, "field is immutable")}
+}
+
+// unchangedForm is unchanged for a value that errors show by its Go names.
+func unchangedForm(now, before any, at *field.Path) field.ErrorList {
+	errs := unchanged(now, before, at)
+	for _, err := range errs {
+		err.BadValue = goForm{now}
+	}
+	return errs
 }
 
 // validateSelector checks a label selector that may be left out.

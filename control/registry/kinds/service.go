@@ -20,7 +20,7 @@ import (
 func Services() Strategy[*corev1.Service] {
 	return Strategy[*corev1.Service]{
 		Resource:       api.Services,
-		Name:           apivalidation.NameIsDNS1035Label,
+		Name:           apivalidation.NameIsDNSLabel,
 		Default:        defaultService,
 		Warnings:       serviceWarnings,
 		Create:         func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} },
@@ -77,6 +77,12 @@ func defaultService(s *corev1.Service) {
 	if len(spec.ClusterIPs) == 0 && spec.ClusterIP != "" {
 		spec.ClusterIPs = []string{spec.ClusterIP}
 	}
+	if anyFamily(s) { // whoever makes its endpoints chooses
+		orPtr(&spec.IPFamilyPolicy, corev1.IPFamilyPolicyRequireDualStack)
+		if len(spec.IPFamilies) == 0 && *spec.IPFamilyPolicy != corev1.IPFamilyPolicySingleStack {
+			spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+		}
+	}
 	if NeedsClusterIP(s) || IsHeadless(s) {
 		orPtr(&spec.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack)
 		if len(spec.IPFamilies) == 0 {
@@ -87,6 +93,10 @@ func defaultService(s *corev1.Service) {
 
 // IsHeadless says whether a service wants no address.
 func IsHeadless(s *corev1.Service) bool { return s.Spec.ClusterIP == corev1.ClusterIPNone }
+
+// anyFamily says whether a service has neither an address nor pods of its own:
+// its endpoints may be of families that the cluster has not.
+func anyFamily(s *corev1.Service) bool { return IsHeadless(s) && len(s.Spec.Selector) == 0 }
 
 // NeedsClusterIP says whether a service has an address of its own.
 func NeedsClusterIP(s *corev1.Service) bool {

@@ -8,7 +8,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -49,9 +48,11 @@ func StatefulSets() Strategy[*appsv1.StatefulSet] {
 func defaultStatefulSet(s *appsv1.StatefulSet) {
 	spec := &s.Spec
 	or(&spec.PodManagementPolicy, appsv1.OrderedReadyPodManagement)
-	or(&spec.UpdateStrategy.Type, appsv1.RollingUpdateStatefulSetStrategyType)
-	if spec.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType {
+	if spec.UpdateStrategy.Type == "" {
+		spec.UpdateStrategy.Type = appsv1.RollingUpdateStatefulSetStrategyType
 		orPtr(&spec.UpdateStrategy.RollingUpdate, appsv1.RollingUpdateStatefulSetStrategy{})
+	}
+	if spec.UpdateStrategy.Type == appsv1.RollingUpdateStatefulSetStrategyType && spec.UpdateStrategy.RollingUpdate != nil {
 		orPtr(&spec.UpdateStrategy.RollingUpdate.Partition, 0)
 		orPtr(&spec.UpdateStrategy.RollingUpdate.MaxUnavailable, intstr.FromInt32(1))
 	}
@@ -81,14 +82,16 @@ func validateStatefulSet(s *appsv1.StatefulSet) (errs field.ErrorList) {
 	}
 	errs = append(errs, validateStatefulSetStrategy(&spec.UpdateStrategy, at.Child("updateStrategy"))...)
 	if keep, at := spec.PersistentVolumeClaimRetentionPolicy, at.Child("persistentVolumeClaimRetentionPolicy"); keep != nil {
-		for name, policy := range map[string]appsv1.PersistentVolumeClaimRetentionPolicyType{"whenDeleted": keep.WhenDeleted, "whenScaled": keep.WhenScaled} {
-			errs = append(errs, knownOf(policy, at.Child(name), appsv1.DeletePersistentVolumeClaimRetentionPolicyType,
-				appsv1.RetainPersistentVolumeClaimRetentionPolicyType)...)
-		}
+		known := []appsv1.PersistentVolumeClaimRetentionPolicyType{appsv1.RetainPersistentVolumeClaimRetentionPolicyType,
+			appsv1.DeletePersistentVolumeClaimRetentionPolicyType}
+		errs = append(errs, knownOf(keep.WhenDeleted, at.Child("whenDeleted"), known...)...)
+		errs = append(errs, knownOf(keep.WhenScaled, at.Child("whenScaled"), known...)...)
+	}
+	for i := range spec.VolumeClaimTemplates {
+		errs = append(errs, validateClaim(&spec.VolumeClaimTemplates[i].Spec, at.Child("volumeClaimTemplates").Index(i).Child("spec"))...)
 	}
 	errs = append(errs, notNegative(deref(spec.Replicas), at.Child("replicas"))...)
 	errs = append(errs, notNegative(spec.MinReadySeconds, at.Child("minReadySeconds"))...)
-	errs = append(errs, optionalCount(spec.RevisionHistoryLimit, at.Child("revisionHistoryLimit"))...)
 	if spec.Ordinals != nil {
 		errs = append(errs, notNegative(spec.Ordinals.Start, at.Child("ordinals.start"))...)
 	}
@@ -119,13 +122,13 @@ func validateStatefulSetStrategy(s *appsv1.StatefulSetUpdateStrategy, at *field.
 		return field.ErrorList{field.Required(at, "")}
 	case appsv1.OnDeleteStatefulSetStrategyType:
 		if s.RollingUpdate != nil {
-			return field.ErrorList{field.Invalid(at.Child("rollingUpdate"), s.RollingUpdate,
+			return field.ErrorList{field.Invalid(at.Child("rollingUpdate"), goForm{s.RollingUpdate},
 				fmt.Sprintf("only allowed for updateStrategy '%s'", appsv1.RollingUpdateStatefulSetStrategyType))}
 		}
 		return nil
 	case appsv1.RollingUpdateStatefulSetStrategyType:
 	default:
-		return field.ErrorList{field.Invalid(at, s, fmt.Sprintf("must be '%s' or '%s'",
+		return field.ErrorList{field.Invalid(at, goForm{s}, fmt.Sprintf("must be '%s' or '%s'",
 			appsv1.RollingUpdateStatefulSetStrategyType, appsv1.OnDeleteStatefulSetStrategyType))}
 	}
 	if s.RollingUpdate == nil {
@@ -144,20 +147,12 @@ func validateStatefulSetStrategy(s *appsv1.StatefulSetUpdateStrategy, at *field.
 	return errs
 }
 
-// statefulSetUpdateText is Kubernetes' list of what may change.
-const statefulSetUpdateText = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', " +
-	"'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden"
-
 func validateStatefulSetUpdate(s, old *appsv1.StatefulSet) field.ErrorList {
-	errs := validateStatefulSet(s)
-	rest := s.Spec.DeepCopy()
-	rest.Replicas, rest.Ordinals, rest.Template, rest.UpdateStrategy = old.Spec.Replicas, old.Spec.Ordinals, old.Spec.Template, old.Spec.UpdateStrategy
-	rest.RevisionHistoryLimit, rest.MinReadySeconds = old.Spec.RevisionHistoryLimit, old.Spec.MinReadySeconds
-	rest.PersistentVolumeClaimRetentionPolicy = old.Spec.PersistentVolumeClaimRetentionPolicy
-	if !apiequality.Semantic.DeepEqual(*rest, old.Spec) {
-		errs = append(errs, field.Forbidden(field.NewPath("spec"), statefulSetUpdateText))
-	}
-	return errs
+	now, before, at := &s.Spec, &old.Spec, field.NewPath("spec")
+	return all(validateStatefulSet(s), unchanged(now.Selector, before.Selector, at.Child("selector")),
+		unchangedForm(now.VolumeClaimTemplates, before.VolumeClaimTemplates, at.Child("volumeClaimTemplates")),
+		unchanged(now.ServiceName, before.ServiceName, at.Child("serviceName")),
+		unchanged(now.PodManagementPolicy, before.PodManagementPolicy, at.Child("podManagementPolicy")))
 }
 
 func validateStatefulSetStatus(s *appsv1.StatefulSetStatus) field.ErrorList {

@@ -50,7 +50,11 @@ func validateSelectorOf(s *metav1.LabelSelector, t *corev1.PodTemplateSpec, at *
 	}
 	selector, err := metav1.LabelSelectorAsSelector(s)
 	if err != nil {
-		errs = append(errs, field.Invalid(selectorAt, s, "invalid label selector"))
+		text := "invalid label selector"
+		if kind == "statefulset" {
+			text = ""
+		}
+		errs = append(errs, field.Invalid(selectorAt, s, text))
 	} else if !selector.Empty() && !selector.Matches(labels.Set(t.Labels)) {
 		errs = append(errs, mismatch(t, templateAt))
 	}
@@ -117,7 +121,7 @@ func validateStrategy(s *appsv1.DeploymentStrategy, at *field.Path) field.ErrorL
 		}
 		return validateRollingUpdate(s.RollingUpdate, at.Child("rollingUpdate"))
 	}
-	return field.ErrorList{field.NotSupported(at, s, []appsv1.DeploymentStrategyType{
+	return field.ErrorList{field.NotSupported(at, goForm{s}, []appsv1.DeploymentStrategyType{
 		appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
 }
 

@@ -7,6 +7,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
@@ -18,22 +19,32 @@ const (
 
 func validateAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) (errs field.ErrorList) {
 	spec, at := &h.Spec, field.NewPath("spec")
-	if n := spec.MinReplicas; n != nil && *n < 1 {
-		errs = append(errs, field.Invalid(at.Child("minReplicas"), *n, "must be greater than or equal to 1"))
-	}
-	if spec.MaxReplicas < 1 {
-		errs = append(errs, field.Invalid(at.Child("maxReplicas"), spec.MaxReplicas, "must be greater than 0"))
-	}
 	if n := spec.MinReplicas; n != nil && spec.MaxReplicas < *n {
 		errs = append(errs, field.Invalid(at.Child("maxReplicas"), spec.MaxReplicas, "must be greater than or equal to `minReplicas`"))
 	}
 	errs = append(errs, validateTargetRef(&spec.ScaleTargetRef, at.Child("scaleTargetRef"))...)
+	if spec.ScaleTargetRef.APIVersion == "" {
+		errs = append(errs, field.Invalid(at.Child("scaleTargetRef", "apiVersion"), "", "apiVersion must specify API group"))
+	}
+	wakes := false // something that is measured without a pod
 	for i := range spec.Metrics {
 		errs = append(errs, validateMetric(&spec.Metrics[i], at.Child("metrics").Index(i))...)
+		wakes = wakes || spec.Metrics[i].Type == autoscalingv2.ObjectMetricSourceType || spec.Metrics[i].Type == autoscalingv2.ExternalMetricSourceType
+	}
+	if n := spec.MinReplicas; n != nil && *n == 0 && !wakes {
+		errs = append(errs, field.Forbidden(at.Child("metrics"), "must specify at least one Object or External metric to support scaling to zero replicas"))
 	}
 	if b := spec.Behavior; b != nil {
 		errs = append(errs, validateScaling(b.ScaleUp, at.Child("behavior", "scaleUp"))...)
 		errs = append(errs, validateScaling(b.ScaleDown, at.Child("behavior", "scaleDown"))...)
+	}
+	if spec.MaxReplicas == 0 {
+		errs = append(errs, field.Required(at.Child("maxReplicas"), ""))
+	} else if spec.MaxReplicas < 0 {
+		errs = append(errs, field.Invalid(at.Child("maxReplicas"), spec.MaxReplicas, "must be greater than or equal to 1"))
+	}
+	if n := spec.MinReplicas; n != nil && *n < 0 {
+		errs = append(errs, field.Invalid(at.Child("minReplicas"), *n, "must be greater than or equal to 0"))
 	}
 	return errs
 }
@@ -103,8 +114,13 @@ var metricTypes = []autoscalingv2.MetricSourceType{autoscalingv2.ContainerResour
 func validateMetric(m *autoscalingv2.MetricSpec, at *field.Path) (errs field.ErrorList) {
 	if m.Type == "" {
 		errs = append(errs, field.Required(at.Child("type"), "must specify a metric source type"))
-	} else {
-		errs = append(errs, knownOf(m.Type, at.Child("type"), metricTypes...)...)
+	}
+	errs = append(errs, knownOf(m.Type, at.Child("type"), metricTypes...)...)
+	sources := 0
+	for _, given := range []bool{m.Object != nil, m.External != nil, m.Pods != nil, m.Resource != nil, m.ContainerResource != nil} {
+		if given {
+			sources++
+		}
 	}
 	found := false
 	for _, source := range []struct {
@@ -121,22 +137,37 @@ func validateMetric(m *autoscalingv2.MetricSpec, at *field.Path) (errs field.Err
 		}},
 		{autoscalingv2.ContainerResourceMetricSourceType, "containerResource", m.ContainerResource != nil, func(at *field.Path) field.ErrorList {
 			c := m.ContainerResource
-			return all(required(c.Name, at.Child("name"), "must specify a resource name"), required(c.Container, at.Child("container"), "must specify a container"),
-				validateResourceTarget(c.Target, at))
+			return append(validateMeasured(c, at), validateResourceTarget(c.Target, at)...)
 		}},
 	} {
 		at := at.Child(source.name)
 		switch {
-		case source.given && source.kind != m.Type:
-			errs = append(errs, field.Forbidden(at, "must populate the given metric source only"))
 		case source.given:
+			if !found { // the first one is looked into
+				errs = append(errs, source.check(at)...)
+			}
 			found = true
-			errs = append(errs, source.check(at)...)
-		case source.kind == m.Type && !found:
+			if source.kind != m.Type && sources > 1 {
+				errs = append(errs, field.Forbidden(at, "must populate the given metric source only"))
+			}
+		case source.kind == m.Type:
 			errs = append(errs, field.Required(at, "must populate information for the given metric source"))
 		}
 	}
 	return errs
+}
+
+// validateMeasured checks which resource of which container is measured.
+func validateMeasured(c *autoscalingv2.ContainerResourceMetricSource, at *field.Path) (errs field.ErrorList) {
+	if c.Name == "" {
+		errs = append(errs, field.Required(at.Child("name"), "must specify a resource name"))
+	} else {
+		errs = append(errs, validateContainerResource(string(c.Name), at.Child("name"))...)
+	}
+	if c.Container == "" {
+		return append(errs, field.Required(at.Child("container"), "must specify a container"))
+	}
+	return append(errs, invalid(at.Child("container"), c.Container, validation.IsDNS1123Label(c.Container))...)
 }
 
 func validateObjectMetric(m *autoscalingv2.ObjectMetricSource, at *field.Path) field.ErrorList {
@@ -161,7 +192,7 @@ func validateExternalMetric(m *autoscalingv2.ExternalMetricSource, at *field.Pat
 
 func validatePodsMetric(m *autoscalingv2.PodsMetricSource, at *field.Path) field.ErrorList {
 	errs := append(validateMetricID(&m.Metric, at.Child("metric")), validateMetricTarget(&m.Target, at.Child("target"))...)
-	if m.Target.AverageValue == nil || m.Target.AverageValue.Sign() != 1 {
+	if m.Target.AverageValue == nil {
 		errs = append(errs, field.Required(at.Child("target", "averageValue"), "must specify a positive target averageValue"))
 	}
 	return errs
@@ -181,7 +212,8 @@ func validateResourceTarget(t autoscalingv2.MetricTarget, at *field.Path) field.
 func validateMetricTarget(t *autoscalingv2.MetricTarget, at *field.Path) (errs field.ErrorList) {
 	switch t.Type {
 	case "":
-		errs = append(errs, field.Required(at.Child("type"), "must specify a metric target type"))
+		errs = append(errs, field.Required(at.Child("type"), "must specify a metric target type"),
+			field.Invalid(at.Child("type"), t.Type, "must be either Utilization, Value, or AverageValue"))
 	case autoscalingv2.UtilizationMetricType, autoscalingv2.ValueMetricType, autoscalingv2.AverageValueMetricType:
 	default:
 		errs = append(errs, field.Invalid(at.Child("type"), t.Type, "must be either Utilization, Value, or AverageValue"))
@@ -200,5 +232,5 @@ func validateMetricTarget(t *autoscalingv2.MetricTarget, at *field.Path) (errs f
 }
 
 func validateMetricID(m *autoscalingv2.MetricIdentifier, at *field.Path) field.ErrorList {
-	return append(validateSegment(m.Name, at.Child("name"), "must specify a metric name"), validateSelector(m.Selector, at.Child("selector"))...)
+	return validateSegment(m.Name, at.Child("name"), "must specify a metric name")
 }

@@ -29,17 +29,24 @@ func validateJob(j *batchv1.Job) field.ErrorList {
 		errs = append(errs, field.Required(at.Child("selector"), ""))
 	} else {
 		errs = append(errs, validateSelector(s, at.Child("selector"))...)
-		if selector, err := metav1.LabelSelectorAsSelector(s); err == nil && !selector.Matches(labels.Set(j.Spec.Template.Labels)) {
-			errs = append(errs, mismatch(&j.Spec.Template, at.Child("template")))
-		}
 	}
+	errs = append(errs, jobSelects(&j.Spec, at)...)
 	if deref(j.Spec.CompletionMode) == batchv1.IndexedCompletion && deref(j.Spec.Completions) > 0 {
 		last := fmt.Sprintf("%s-%d", j.Name, *j.Spec.Completions-1)
-		for _, text := range validation.IsDNS1123Label(last) {
-			errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), j.Name, "will not able to create pod with invalid DNS label: "+text))
+		if len(validation.IsDNS1123Label(last)) > 0 {
+			errs = append(errs, field.Invalid(field.NewPath("metadata", "name"), j.Name, "will not able to create pod with invalid DNS label: "+last))
 		}
 	}
 	return errs
+}
+
+// jobSelects wants a job to select its own pods.
+func jobSelects(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
+	selector, err := metav1.LabelSelectorAsSelector(s.Selector)
+	if err != nil || selector.Matches(labels.Set(s.Template.Labels)) {
+		return nil
+	}
+	return field.ErrorList{mismatch(&s.Template, at.Child("template"))}
 }
 
 // validateGeneratedSelector wants a job without a selector of its own to have
@@ -92,7 +99,7 @@ func validateJobSpec(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
 	}
 	if deref(s.CompletionMode) == batchv1.IndexedCompletion {
 		errs = append(errs, validateIndexed(s, at)...)
-	} else {
+	} else if s.CompletionMode == nil || *s.CompletionMode == batchv1.NonIndexedCompletion {
 		errs = append(errs, validateNotIndexed(s, at)...)
 	}
 	errs = append(errs, validatePodFailurePolicy(s, at.Child("podFailurePolicy"))...)
@@ -114,6 +121,8 @@ func validateJobTemplatePod(s *batchv1.JobSpec, at *field.Path) field.ErrorList 
 	at = at.Child("spec", "restartPolicy")
 	policy := s.Template.Spec.RestartPolicy
 	switch {
+	case policy != "" && policy != corev1.RestartPolicyAlways && policy != corev1.RestartPolicyOnFailure && policy != corev1.RestartPolicyNever:
+		errs = append(errs, field.NotSupported(at, policy, []corev1.RestartPolicy{corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever}))
 	case policy != corev1.RestartPolicyOnFailure && policy != corev1.RestartPolicyNever:
 		errs = append(errs, field.Required(at, fmt.Sprintf("valid values: %q, %q", corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)))
 	case s.PodFailurePolicy != nil && policy != corev1.RestartPolicyNever:
@@ -165,15 +174,15 @@ func validateNotIndexed(s *batchv1.JobSpec, at *field.Path) (errs field.ErrorLis
 func validateJobUpdate(j, old *batchv1.Job) field.ErrorList {
 	at := field.NewPath("spec")
 	errs := all(
-		validateJobSpec(&j.Spec, at),
+		validateJobSpec(&j.Spec, at), jobSelects(&j.Spec, at),
 		validateCompletionsUpdate(&j.Spec, &old.Spec, at.Child("completions")),
 		unchanged(j.Spec.Selector, old.Spec.Selector, at.Child("selector")),
 		validateJobTemplateUpdate(j, old, at.Child("template")),
 		unchanged(j.Spec.CompletionMode, old.Spec.CompletionMode, at.Child("completionMode")),
-		unchanged(j.Spec.PodFailurePolicy, old.Spec.PodFailurePolicy, at.Child("podFailurePolicy")),
+		unchangedForm(j.Spec.PodFailurePolicy, old.Spec.PodFailurePolicy, at.Child("podFailurePolicy")),
 		unchanged(j.Spec.BackoffLimitPerIndex, old.Spec.BackoffLimitPerIndex, at.Child("backoffLimitPerIndex")),
 		unchanged(j.Spec.ManagedBy, old.Spec.ManagedBy, at.Child("managedBy")),
-		unchanged(j.Spec.SuccessPolicy, old.Spec.SuccessPolicy, at.Child("successPolicy")),
+		unchangedForm(j.Spec.SuccessPolicy, old.Spec.SuccessPolicy, at.Child("successPolicy")),
 	)
 	return errs
 }
@@ -211,7 +220,7 @@ func validateJobTemplateUpdate(j, old *batchv1.Job, at *field.Path) field.ErrorL
 			}
 		}
 	}
-	return unchanged(*template, old.Spec.Template, at)
+	return unchangedForm(*template, old.Spec.Template, at)
 }
 
 func validateJobStatus(j, old *batchv1.Job) (errs field.ErrorList) {

@@ -38,7 +38,7 @@ func validatePodFailurePolicy(s *batchv1.JobSpec, at *field.Path) (errs field.Er
 	}
 	for i, rule := range s.PodFailurePolicy.Rules {
 		at := at.Index(i)
-		errs = append(errs, oneOf(rule.Action, at.Child("action"), failureActions...)...)
+		errs = append(errs, namedOf(rule.Action, at.Child("action"), failureActions...)...)
 		if rule.Action == batchv1.PodFailurePolicyActionFailIndex && s.BackoffLimitPerIndex == nil {
 			errs = append(errs, field.Invalid(at.Child("action"), rule.Action, "requires the backoffLimitPerIndex to be set"))
 		}
@@ -63,7 +63,7 @@ func validatePodFailurePolicy(s *batchv1.JobSpec, at *field.Path) (errs field.Er
 }
 
 func validateExitCodes(on *batchv1.PodFailurePolicyOnExitCodesRequirement, names []string, at *field.Path) (errs field.ErrorList) {
-	errs = oneOf(on.Operator, at.Child("operator"), batchv1.PodFailurePolicyOnExitCodesOpIn, batchv1.PodFailurePolicyOnExitCodesOpNotIn)
+	errs = namedOf(on.Operator, at.Child("operator"), batchv1.PodFailurePolicyOnExitCodesOpIn, batchv1.PodFailurePolicyOnExitCodesOpNotIn)
 	if on.ContainerName != nil && !slices.Contains(names, *on.ContainerName) {
 		errs = append(errs, field.Invalid(at.Child("containerName"), *on.ContainerName, "must be one of the container or initContainer names in the pod template"))
 	}
@@ -91,7 +91,7 @@ func validateExitCodes(on *batchv1.PodFailurePolicyOnExitCodesRequirement, names
 
 func validateSuccessPolicy(s *batchv1.JobSpec, at *field.Path) (errs field.ErrorList) {
 	if deref(s.CompletionMode) != batchv1.IndexedCompletion {
-		return field.ErrorList{field.Invalid(at, field.OmitValueType{}, "requires indexed completion mode")}
+		return field.ErrorList{field.Invalid(at, goForm{s.SuccessPolicy}, "requires indexed completion mode")}
 	}
 	rules := at.Child("rules")
 	if n := len(s.SuccessPolicy.Rules); n == 0 {
@@ -99,18 +99,21 @@ func validateSuccessPolicy(s *batchv1.JobSpec, at *field.Path) (errs field.Error
 	} else if n > maxSuccessRules {
 		errs = append(errs, field.TooMany(rules, n, maxSuccessRules))
 	}
+	if s.Completions == nil {
+		return errs // there is nothing to measure indexes by
+	}
 	for i, rule := range s.SuccessPolicy.Rules {
 		at := rules.Index(i)
 		if rule.SucceededCount == nil && rule.SucceededIndexes == nil {
 			errs = append(errs, field.Required(at, "at least one of succeededCount or succeededIndexes must be specified"))
 		}
-		total := -1
+		total := 0
 		if text := rule.SucceededIndexes; text != nil {
 			at := at.Child("succeededIndexes")
 			if len(*text) > maxIndexesTextSize {
 				errs = append(errs, field.TooLong(at, *text, maxIndexesTextSize))
 			}
-			n, err := countIndexes(*text, deref(s.Completions))
+			n, err := countIndexes(*text, *s.Completions)
 			if err != nil {
 				errs = append(errs, field.Invalid(at, *text, fmt.Sprintf("error parsing succeededIndexes: %s", err.Error())))
 			} else {
@@ -120,10 +123,10 @@ func validateSuccessPolicy(s *batchv1.JobSpec, at *field.Path) (errs field.Error
 		if n := rule.SucceededCount; n != nil {
 			at := at.Child("succeededCount")
 			errs = append(errs, notNegative(*n, at)...)
-			if s.Completions != nil && *n > *s.Completions {
+			if *n > *s.Completions {
 				errs = append(errs, field.Invalid(at, *n, fmt.Sprintf("must be less than or equal to %d (the number of specified completions)", *s.Completions)))
 			}
-			if total >= 0 && int(*n) > total {
+			if rule.SucceededIndexes != nil && int(*n) > total {
 				errs = append(errs, field.Invalid(at, *n, fmt.Sprintf("must be less than or equal to %d (the number of indexes in the specified succeededIndexes field)", total)))
 			}
 		}
@@ -144,6 +147,9 @@ func countIndexes(text string, completions int32) (int, error) {
 		if err != nil {
 			return 0, fmt.Errorf("cannot convert string to integer for index: %q", first)
 		}
+		if from >= int(completions) {
+			return 0, fmt.Errorf("too large index: %q", first)
+		}
 		to := from
 		if isRange {
 			if to, err = strconv.Atoi(second); err != nil {
@@ -151,12 +157,12 @@ func countIndexes(text string, completions int32) (int, error) {
 			}
 		}
 		switch {
-		case from <= last:
-			return 0, fmt.Errorf("non-increasing order, previous: %d, current: %d", last, from)
+		case to >= int(completions):
+			return 0, fmt.Errorf("too large index: %q", second)
 		case isRange && to <= from:
 			return 0, fmt.Errorf("non-increasing order, previous: %d, current: %d", from, to)
-		case to >= int(completions):
-			return 0, fmt.Errorf("too large index: %q", strconv.Itoa(to))
+		case from <= last:
+			return 0, fmt.Errorf("non-increasing order, previous: %d, current: %d", last, from)
 		}
 		total, last = total+to-from+1, to
 	}

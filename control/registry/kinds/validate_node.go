@@ -1,11 +1,11 @@
 package kinds
 
 import (
-	"net/netip"
+	"maps"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -13,18 +13,21 @@ import (
 
 var taintEffects = []corev1.TaintEffect{corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute}
 
+// validateNode checks a node. Errors about taints name the metadata, where they
+// once were.
 func validateNode(n *corev1.Node) (errs field.ErrorList) {
-	at := field.NewPath("spec")
-	errs = append(errs, validateTaints(n.Spec.Taints, at.Child("taints"))...)
+	errs = append(errs, validateTaints(n.Spec.Taints, field.NewPath("metadata", "taints"))...)
+	errs = append(errs, validateNodeAmounts(n)...)
+	at := field.NewPath("spec", "podCIDRs")
+	families := map[bool]int{}
 	for i, text := range n.Spec.PodCIDRs {
-		if _, err := netip.ParsePrefix(text); err != nil {
-			errs = append(errs, field.Invalid(at.Child("podCIDRs").Index(i), text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
-		}
+		errs = append(errs, validation.IsValidCIDRForLegacyField(at.Index(i), text, false, nil)...)
+		families[strings.Contains(text, ":")]++
 	}
-	if len(n.Spec.PodCIDRs) > 0 && n.Spec.PodCIDRs[0] != n.Spec.PodCIDR {
-		errs = append(errs, field.Invalid(at.Child("podCIDR"), n.Spec.PodCIDR, "must match the first entry of podCIDRs"))
+	if families[true] > 1 || families[false] > 1 {
+		errs = append(errs, field.Invalid(at, n.Spec.PodCIDRs, "may specify no more than one CIDR for each IP family"))
 	}
-	return append(errs, validateNodeStatus(n)...)
+	return errs
 }
 
 func validateTaints(taints []corev1.Taint, at *field.Path) (errs field.ErrorList) {
@@ -41,37 +44,54 @@ func validateTaints(taints []corev1.Taint, at *field.Path) (errs field.ErrorList
 		}
 		key := t.Key + ":" + string(t.Effect)
 		if seen[key] {
-			errs = append(errs, field.Duplicate(at.Index(i), t))
+			errs = append(errs, duplicateTaint(t, at.Index(i)))
 		}
 		seen[key] = true
 	}
 	return errs
 }
 
-func validateNodeStatus(n *corev1.Node) (errs field.ErrorList) {
-	at := field.NewPath("status", "addresses")
-	seen := map[corev1.NodeAddress]bool{}
-	for i, a := range n.Status.Addresses {
-		if seen[a] {
-			errs = append(errs, field.Duplicate(at.Index(i), a))
+func duplicateTaint(t corev1.Taint, at *field.Path) *field.Error {
+	err := field.Duplicate(at, goForm{t})
+	err.Detail = "taints must be unique by key and effect pair"
+	return err
+}
+
+func validateNodeAmounts(n *corev1.Node) (errs field.ErrorList) {
+	for _, list := range []struct {
+		name    string
+		amounts corev1.ResourceList
+	}{{"capacity", n.Status.Capacity}, {"allocatable", n.Status.Allocatable}} {
+		for _, name := range slices.Sorted(maps.Keys(list.amounts)) {
+			errs = append(errs, validateAmount(name, list.amounts[name], field.NewPath("status", list.name, string(name)))...)
 		}
-		seen[a] = true
 	}
-	errs = append(errs, validateQuantities(n.Status.Capacity, field.NewPath("status", "capacity"))...)
-	return append(errs, validateQuantities(n.Status.Allocatable, field.NewPath("status", "allocatable"))...)
+	return errs
 }
 
 func validateNodeUpdate(n, old *corev1.Node) field.ErrorList {
-	errs := validateNode(n)
+	errs := validateNodeAmounts(n)
+	seen := map[corev1.NodeAddress]bool{}
+	for i, a := range n.Status.Addresses {
+		if seen[a] {
+			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), goForm{a}))
+		}
+		seen[a] = true
+	}
 	at := field.NewPath("spec")
 	if len(old.Spec.PodCIDRs) > 0 && !slices.Equal(old.Spec.PodCIDRs, n.Spec.PodCIDRs) {
 		errs = append(errs, field.Forbidden(at.Child("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid"))
 	}
-	if old.Spec.ProviderID != "" && old.Spec.ProviderID != n.Spec.ProviderID {
-		errs = append(errs, field.Forbidden(at.Child("providerID"), "node updates may not change providerID except from \"\" to valid"))
+	errs = append(errs, validateTaints(n.Spec.Taints, field.NewPath("metadata", "taints"))...)
+	if n.Spec.DoNotUseExternalID != old.Spec.DoNotUseExternalID {
+		errs = append(errs, field.Forbidden(at.Child("externalID"), "may not be updated"))
 	}
-	if !apiequality.Semantic.DeepEqual(n.Spec.DoNotUseExternalID, old.Spec.DoNotUseExternalID) {
-		errs = append(errs, field.Forbidden(at, "node updates may only change labels, taints, or capacity"))
+	if was, is := old.Spec.ProviderID, n.Spec.ProviderID; was != "" && was != is {
+		text := "field cannot be modified once set"
+		if is == "" {
+			text = "field cannot be cleared once set"
+		}
+		errs = append(errs, field.Invalid(at.Child("providerID"), nil, text))
 	}
 	return errs
 }

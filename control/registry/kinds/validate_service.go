@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -42,15 +43,19 @@ func validateService(s *corev1.Service) (errs field.ErrorList) {
 	for i, ip := range spec.ExternalIPs {
 		errs = append(errs, validation.IsValidIP(at.Child("externalIPs").Index(i), ip)...)
 	}
-	for i, text := range spec.LoadBalancerSourceRanges {
-		at := at.Child("loadBalancerSourceRanges").Index(i)
-		if _, err := netip.ParsePrefix(text); err != nil {
-			errs = append(errs, field.Invalid(at, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"))
-		} else if spec.Type != corev1.ServiceTypeLoadBalancer {
-			errs = append(errs, field.Forbidden(at, "may only be used when `type` is 'LoadBalancer'"))
+	if ranges := at.Child("LoadBalancerSourceRanges"); len(spec.LoadBalancerSourceRanges) > 0 && spec.Type != corev1.ServiceTypeLoadBalancer {
+		errs = append(errs, field.Forbidden(ranges, "may only be used when `type` is 'LoadBalancer'"))
+	} else {
+		for i, text := range spec.LoadBalancerSourceRanges {
+			text = strings.TrimSpace(text)
+			errs = append(errs, validation.IsValidCIDRForLegacyField(ranges.Index(i), text, false, nil)...)
 		}
 	}
-	return errs
+	if class := spec.LoadBalancerClass; class != nil && spec.Type == corev1.ServiceTypeLoadBalancer {
+		errs = append(errs, invalid(at.Child("loadBalancerClass"), *class, validation.IsQualifiedName(*class))...)
+	}
+	return append(errs, optionalOf(spec.TrafficDistribution, at.Child("trafficDistribution"), corev1.ServiceTrafficDistributionPreferClose,
+		corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode)...)
 }
 
 func validateServiceByType(s *corev1.Service, at *field.Path) (errs field.ErrorList) {
@@ -134,7 +139,7 @@ func validateServicePorts(s *corev1.Service, at *field.Path) (errs field.ErrorLi
 			errs = append(errs, invalid(at.Child("appProtocol"), *p.AppProtocol, validation.IsQualifiedName(*p.AppProtocol))...)
 		}
 		if key := (number{p.Protocol, p.Port}); ports.Has(key) {
-			errs = append(errs, field.Duplicate(at, corev1.ServicePort{Protocol: p.Protocol, Port: p.Port}))
+			errs = append(errs, field.Duplicate(at, goForm{corev1.ServicePort{Protocol: p.Protocol, Port: p.Port}}))
 		} else {
 			ports.Insert(key)
 		}
@@ -174,7 +179,9 @@ func validateClusterIPs(s *corev1.Service, at *field.Path) (errs field.ErrorList
 	}
 	families := field.NewPath("spec", "ipFamilies")
 	for i, family := range spec.IPFamilies {
-		if family == corev1.IPv6Protocol {
+		if family == corev1.IPv6Protocol && anyFamily(s) {
+			continue
+		} else if family == corev1.IPv6Protocol {
 			errs = append(errs, field.Invalid(families.Index(i), family, "not configured on this cluster"))
 		} else if family != corev1.IPv4Protocol {
 			errs = append(errs, field.NotSupported(families.Index(i), family, []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}))
@@ -187,7 +194,7 @@ func validateClusterIPs(s *corev1.Service, at *field.Path) (errs field.ErrorList
 		known := []corev1.IPFamilyPolicy{corev1.IPFamilyPolicyPreferDualStack, corev1.IPFamilyPolicyRequireDualStack, corev1.IPFamilyPolicySingleStack}
 		if !slices.Contains(known, *p) {
 			errs = append(errs, field.NotSupported(at, *p, known))
-		} else if *p == corev1.IPFamilyPolicyRequireDualStack {
+		} else if *p == corev1.IPFamilyPolicyRequireDualStack && !anyFamily(s) {
 			errs = append(errs, field.Invalid(at, *p, "this cluster is not configured for dual-stack services"))
 		}
 	}
@@ -206,8 +213,8 @@ func validateTraffic(s *corev1.Service, at *field.Path) (errs field.ErrorList) {
 	if p := spec.InternalTrafficPolicy; p != nil && !slices.Contains(internal, *p) {
 		errs = append(errs, field.NotSupported(at.Child("internalTrafficPolicy"), *p, internal))
 	}
-	if n := spec.HealthCheckNodePort; n < 0 {
-		errs = append(errs, field.Invalid(at.Child("healthCheckNodePort"), n, "must be greater than or equal to 0"))
+	if n := spec.HealthCheckNodePort; n != 0 && NeedsHealthPort(s) {
+		errs = append(errs, invalid(at.Child("healthCheckNodePort"), n, validation.IsValidPortNum(int(n)))...)
 	} else if n > 0 && !NeedsHealthPort(s) {
 		errs = append(errs, field.Invalid(at.Child("healthCheckNodePort"), n,
 			"may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"))

@@ -241,7 +241,7 @@ func TestValidateEndpoints(t *testing.T) {
 
 func TestValidateNode(t *testing.T) {
 	n := &corev1.Node{Spec: corev1.NodeSpec{PodCIDR: "x", PodCIDRs: []string{"x"}, Taints: []corev1.Taint{{Key: "k", Effect: "NoSchedule"}, {Key: "k", Effect: "NoSchedule"}, {Key: "k"}}}}
-	wantErrors(t, validateNode(n), "spec.podCIDRs[0]: Invalid value", "spec.taints[1]: Duplicate value", "spec.taints[2].effect: Required value")
+	wantErrors(t, validateNode(n), "spec.podCIDRs[0]: Invalid value", "metadata.taints[1]: Duplicate value", "metadata.taints[2].effect: Required value")
 	old := &corev1.Node{Spec: corev1.NodeSpec{PodCIDR: "127.64.0.0/24", PodCIDRs: []string{"127.64.0.0/24"}}}
 	n = &corev1.Node{Spec: corev1.NodeSpec{PodCIDR: "127.65.0.0/24", PodCIDRs: []string{"127.65.0.0/24"}}}
 	wantErrors(t, validateNodeUpdate(n, old), "spec.podCIDRs: Forbidden")

@@ -181,7 +181,7 @@ func (r *Registry) insert(ctx context.Context, k *kind, key api.Key, obj api.Obj
 	}
 	k.create(obj)
 	if errs := r.validateCreate(k, w.as, obj); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), obj.GetName(), errs)
+		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), obj.GetName(), distinct(errs))
 	}
 	if err := r.vacant(ctx, key); err != nil {
 		return nil, err
@@ -229,16 +229,33 @@ func (r *Registry) asStored(k *kind, obj api.Object) (api.Object, error) {
 
 // validateCreate checks a new object that was written as a version.
 func (r *Registry) validateCreate(k *kind, as schema.GroupVersion, obj api.Object) field.ErrorList {
-	var meta metav1.Object = obj
-	if kinds.PlainLabels(obj.GetLabels()) {
-		meta = labelled{obj}
-	}
-	errs := apivalidation.ValidateObjectMetaAccessor(meta, k.resource.Namespaced, k.name, field.NewPath("metadata"))
+	errs := apivalidation.ValidateObjectMetaAccessor(plainMeta(obj), k.resource.Namespaced, k.name, field.NewPath("metadata"))
 	errs = append(errs, validateFinalizers(k, obj)...)
 	if v, err := k.as(as); err == nil && v != nil && v.validate != nil {
 		return append(errs, v.validate(obj, nil)...)
 	}
 	return append(errs, k.validate(obj)...)
+}
+
+// plainMeta is the metadata of an object, without the labels if they are seen to
+// be valid.
+func plainMeta(obj api.Object) metav1.Object {
+	if kinds.PlainLabels(obj.GetLabels()) {
+		return labelled{obj}
+	}
+	return obj
+}
+
+// distinct leaves out the errors that say what one before them has said.
+func distinct(errs field.ErrorList) (out field.ErrorList) {
+	seen := map[string]bool{}
+	for _, err := range errs {
+		if key := string(err.Type) + err.Error(); !seen[key] {
+			seen[key] = true
+			out = append(out, err)
+		}
+	}
+	return out
 }
 
 // labelled is the metadata of an object whose labels were found to be valid.

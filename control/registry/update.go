@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -191,10 +192,11 @@ func (r *Registry) modifyOnce(ctx context.Context, k *kind, key api.Key, w write
 		return nil, err
 	}
 	r.prepareUpdate(k, w.through, obj, old)
-	errs := apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))
+	errs := apivalidation.ValidateObjectMetaAccessor(plainMeta(obj), k.resource.Namespaced, path.ValidatePathSegmentName, field.NewPath("metadata"))
+	errs = append(errs, apivalidation.ValidateObjectMetaAccessorUpdate(obj, old, field.NewPath("metadata"))...)
 	errs = append(errs, validateFinalizers(k, obj)...)
 	if errs = append(errs, k.checked(w.as, w.through)(obj, old)...); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, errs)
+		return nil, apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, distinct(errs))
 	}
 	if !w.judged {
 		if err := r.permit(ctx, request); err != nil {

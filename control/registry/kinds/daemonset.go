@@ -32,7 +32,7 @@ func DaemonSets() Strategy[*appsv1.DaemonSet] {
 		},
 		Validate: validateDaemonSet,
 		ValidateUpdate: func(d, old *appsv1.DaemonSet) field.ErrorList {
-			return all(validateDaemonSet(d), unchanged(d.Spec.Selector, old.Spec.Selector, field.NewPath("spec", "selector")))
+			return all(unchanged(d.Spec.Selector, old.Spec.Selector, field.NewPath("spec", "selector")), validateDaemonSet(d))
 		},
 		Spec:           func(d *appsv1.DaemonSet) any { return &d.Spec },
 		Status:         func(d *appsv1.DaemonSet) any { return &d.Status },
@@ -106,7 +106,7 @@ func validateDaemonSetStrategy(u *appsv1.DaemonSetUpdateStrategy, at *field.Path
 		return nil
 	case appsv1.RollingUpdateDaemonSetStrategyType:
 	default:
-		return field.ErrorList{field.NotSupported(at, goForm{u}, []appsv1.DaemonSetUpdateStrategyType{
+		return field.ErrorList{field.NotSupported(at, hubValue{u}, []appsv1.DaemonSetUpdateStrategyType{
 			appsv1.RollingUpdateDaemonSetStrategyType, appsv1.OnDeleteDaemonSetStrategyType})}
 	}
 	if u.RollingUpdate == nil {
@@ -115,16 +115,13 @@ func validateDaemonSetStrategy(u *appsv1.DaemonSetUpdateStrategy, at *field.Path
 	unavailable, surge := u.RollingUpdate.MaxUnavailable, u.RollingUpdate.MaxSurge
 	unavailableAt, surgeAt := at.Child("rollingUpdate", "maxUnavailable"), at.Child("rollingUpdate", "maxSurge")
 	errs := all(validateShare(unavailable, unavailableAt), atMostAll(unavailable, unavailableAt), validateShare(surge, surgeAt), atMostAll(surge, surgeAt))
-	if len(errs) > 0 {
-		return errs
-	}
 	switch {
 	case shareOf(unavailable) != 0 && shareOf(surge) != 0:
-		return field.ErrorList{field.Invalid(surgeAt, surge, "may not be set when maxUnavailable is non-zero")}
+		errs = append(errs, field.Invalid(surgeAt, surge, "may not be set when maxUnavailable is non-zero"))
 	case shareOf(unavailable) == 0 && shareOf(surge) == 0:
-		return field.ErrorList{field.Required(unavailableAt, "cannot be 0 when maxSurge is 0")}
+		errs = append(errs, field.Required(unavailableAt, "cannot be 0 when maxSurge is 0"))
 	}
-	return nil
+	return errs
 }
 
 func validateDaemonSetStatus(s *appsv1.DaemonSetStatus) field.ErrorList {

@@ -37,10 +37,23 @@ func shown(value any) any {
 // forms and write themselves.
 func writeHub(out *bytes.Buffer, v reflect.Value) error {
 	switch {
-	case v.Kind() == reflect.Pointer && !v.IsNil():
+	case !v.IsValid(), (v.Kind() == reflect.Pointer || v.Kind() == reflect.Slice) && v.IsNil():
+		out.WriteString("null")
+		return nil
+	case v.Kind() == reflect.Pointer:
 		return writeHub(out, v.Elem())
-	case v.Kind() == reflect.Slice && !v.IsNil() && v.Type().Elem().Kind() != reflect.Uint8:
-		return writeHubList(out, v)
+	case v.Kind() == reflect.Slice && v.Type().Elem().Kind() != reflect.Uint8:
+		out.WriteByte('[')
+		for i := range v.Len() {
+			if i > 0 {
+				out.WriteByte(',')
+			}
+			if err := writeHub(out, v.Index(i)); err != nil {
+				return err
+			}
+		}
+		out.WriteByte(']')
+		return nil
 	case v.Kind() == reflect.Struct && strings.HasPrefix(v.Type().PkgPath(), "k8s.io/api/"):
 		out.WriteByte('{')
 		if err := writeHubFields(out, v); err != nil {
@@ -49,53 +62,42 @@ func writeHub(out *bytes.Buffer, v reflect.Value) error {
 		out.WriteByte('}')
 		return nil
 	}
-	if !v.IsValid() {
-		out.WriteString("null")
-		return nil
-	}
-	raw, err := json.Marshal(v.Interface())
-	out.Write(raw)
+	data, err := json.Marshal(v.Interface())
+	out.Write(data)
 	return err
 }
 
-func writeHubList(out *bytes.Buffer, v reflect.Value) error {
-	out.WriteByte('[')
-	for i := range v.Len() {
-		if i > 0 {
-			out.WriteByte(',')
-		}
-		if err := writeHub(out, v.Index(i)); err != nil {
-			return err
-		}
-	}
-	out.WriteByte(']')
-	return nil
-}
-
-// writeHubFields writes the fields of a struct, those of embedded ones among
+// writeHubFields writes the members of a struct, those of embedded ones among
 // them.
 func writeHubFields(out *bytes.Buffer, v reflect.Value) error {
-	first := true
-	for i := range v.NumField() {
-		if !first {
+	next := func() {
+		if last := out.Bytes()[out.Len()-1]; last != '{' && last != ',' {
 			out.WriteByte(',')
 		}
-		first = false
-		name := v.Type().Field(i).Name
-		if v.Type().Field(i).Anonymous && v.Field(i).Kind() == reflect.Struct {
-			// Metadata has its tags in both forms, and its fields are inlined.
-			raw, err := json.Marshal(v.Field(i).Interface())
+	}
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		switch {
+		case !f.Anonymous:
+			next()
+			out.WriteString(`"` + f.Name + `":`)
+			if err := writeHub(out, v.Field(i)); err != nil {
+				return err
+			}
+		case strings.HasPrefix(f.Type.PkgPath(), "k8s.io/api/"):
+			if err := writeHubFields(out, v.Field(i)); err != nil {
+				return err
+			}
+		case f.Name == "TypeMeta": // which Kubernetes' own types leave empty
+		default:
+			data, err := json.Marshal(v.Field(i).Interface())
 			if err != nil {
 				return err
 			}
-			inner := bytes.TrimSuffix(bytes.TrimPrefix(raw, []byte("{")), []byte("}"))
-			out.Write(inner)
-			first = len(inner) == 0
-			continue
-		}
-		out.WriteString(`"` + name + `":`)
-		if err := writeHub(out, v.Field(i)); err != nil {
-			return err
+			if members := bytes.Trim(data, "{}"); len(members) > 0 {
+				next()
+				out.Write(data[1 : len(data)-1])
+			}
 		}
 	}
 	return nil

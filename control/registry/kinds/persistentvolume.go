@@ -200,11 +200,14 @@ func validatePersistentVolumeUpdate(v, old *corev1.PersistentVolume) field.Error
 	}
 	if !apiequality.Semantic.DeepEqual(now, before) {
 		errs = append(errs, field.Forbidden(at.Child("persistentvolumesource"),
-			fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v", diff.Diff(goForm{before}, goForm{now}))))
+			fmt.Sprintf("spec.persistentvolumesource is immutable after creation\n%v", diff.Diff(hubValue{before}, hubValue{now}))))
 	}
 	errs = append(errs, unchanged(v.Spec.VolumeMode, old.Spec.VolumeMode, field.NewPath("volumeMode"))...)
 	if old.Spec.NodeAffinity != nil {
-		errs = append(errs, unchanged(v.Spec.NodeAffinity, old.Spec.NodeAffinity, at.Child("nodeAffinity"))...)
+		for _, err := range unchanged(v.Spec.NodeAffinity, old.Spec.NodeAffinity, field.NewPath("nodeAffinity")) {
+			err.Detail += ", except for updating from beta label to GA"
+			errs = append(errs, err)
+		}
 	}
 	return errs
 }

@@ -120,21 +120,29 @@ func validateClaimUpdate(c, old *corev1.PersistentVolumeClaim) field.ErrorList {
 	if before.StorageClassName == nil {
 		rest.StorageClassName = nil // a default class may come later
 	}
-	if old.Status.Phase == corev1.ClaimBound {
-		size, was := c.Spec.Resources.Requests[corev1.ResourceStorage], before.Resources.Requests[corev1.ResourceStorage]
-		rest.Resources.Requests = before.Resources.Requests
-		if got := old.Status.Capacity[corev1.ResourceStorage]; size.Cmp(was) < 0 && size.Cmp(got) <= 0 {
-			errs = append(errs, field.Forbidden(at.Child("resources", "requests", "storage"), "field can not be less than status.capacity"))
+	was, is := before.Resources.Requests[corev1.ResourceStorage], c.Spec.Resources.Requests[corev1.ResourceStorage]
+	if c.Status.Phase == corev1.ClaimBound {
+		if rest.Resources.Requests != nil {
+			rest.Resources.Requests[corev1.ResourceStorage] = was
 		}
+		rest.VolumeAttributesClassName = before.VolumeAttributesClassName
 	}
-	rest.VolumeAttributesClassName = before.VolumeAttributesClassName
 	if !apiequality.Semantic.DeepEqual(rest, before) {
-		errs = append(errs, field.Forbidden(at, fmt.Sprintf(claimUpdateText, diff.Diff(goForm{before}, goForm{rest}))))
+		errs = append(errs, field.Forbidden(at, fmt.Sprintf(claimUpdateText, diff.Diff(hubValue{before}, hubValue{rest}))))
 	}
-	if deref(before.VolumeAttributesClassName) != "" && c.Spec.VolumeAttributesClassName == nil {
-		errs = append(errs, field.Forbidden(at.Child("volumeAttributesClassName"), "update from non-nil value to nil is forbidden"))
+	if got := old.Status.Capacity[corev1.ResourceStorage]; is.Cmp(was) < 0 && is.Cmp(got) <= 0 {
+		errs = append(errs, field.Forbidden(at.Child("resources", "requests", "storage"), "field can not be less than status.capacity"))
 	}
-	return append(errs, unchanged(c.Spec.VolumeMode, old.Spec.VolumeMode, at.Child("volumeMode"))...)
+	errs = append(errs, unchanged(c.Spec.VolumeMode, old.Spec.VolumeMode, field.NewPath("volumeMode"))...)
+	class := at.Child("volumeAttributesClassName")
+	switch name := c.Spec.VolumeAttributesClassName; {
+	case old.Status.CurrentVolumeAttributesClassName == nil || apiequality.Semantic.DeepEqual(name, before.VolumeAttributesClassName):
+	case name == nil:
+		errs = append(errs, field.Forbidden(class, "update to nil is forbidden when status.currentVolumeAttributesClassName is not nil"))
+	case *name == "":
+		errs = append(errs, field.Forbidden(class, "update to empty string is forbidden when status.currentVolumeAttributesClassName is not nil"))
+	}
+	return errs
 }
 
 func validateClaimStatus(c, _ *corev1.PersistentVolumeClaim) (errs field.ErrorList) {

@@ -42,7 +42,7 @@ func shareText(v *intstr.IntOrString) string {
 func validateBudget(b *policyv1.PodDisruptionBudget) (errs field.ErrorList) {
 	spec, at := &b.Spec, field.NewPath("spec")
 	if spec.MinAvailable != nil && spec.MaxUnavailable != nil {
-		errs = append(errs, field.Invalid(at, goForm{spec}, "minAvailable and maxUnavailable cannot be both set"))
+		errs = append(errs, field.Invalid(at, hubValue{spec}, "minAvailable and maxUnavailable cannot be both set"))
 	}
 	for _, share := range []struct {
 		name  string

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -23,7 +24,7 @@ func ResourceQuotas() Strategy[*corev1.ResourceQuota] {
 		WarnChange: quotaWarnings,
 		ValidateUpdate: func(q, old *corev1.ResourceQuota) field.ErrorList {
 			errs := validateQuota(q)
-			if !slices.Equal(slices.Sorted(slices.Values(q.Spec.Scopes)), slices.Sorted(slices.Values(old.Spec.Scopes))) {
+			if !sets.New(q.Spec.Scopes...).Equal(sets.New(old.Spec.Scopes...)) {
 				errs = append(errs, field.Invalid(field.NewPath("spec", "scopes"), q.Spec.Scopes, "field is immutable"))
 			}
 			return errs
@@ -139,7 +140,7 @@ func validateScopeSelector(spec *corev1.ResourceQuotaSpec, at *field.Path) (errs
 		}
 		for _, name := range slices.Sorted(maps.Keys(spec.Hard)) {
 			if countable(name) && !scopedResource(r.ScopeName, name) {
-				errs = append(errs, field.Invalid(at, goForm{spec.ScopeSelector}, "unsupported scope applied to resource"))
+				errs = append(errs, field.Invalid(at, hubValue{spec.ScopeSelector}, "unsupported scope applied to resource"))
 			}
 		}
 		if plain && r.Operator != corev1.ScopeSelectorOpExists {

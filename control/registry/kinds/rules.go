@@ -86,15 +86,6 @@ func frozen(now, before any, at *field.Path) field.ErrorList {
 	return field.ErrorList{field.Invalid(at, nil, "field is immutable")}
 }
 
-// unchangedForm is unchanged for a value that errors show by its Go names.
-func unchangedForm(now, before any, at *field.Path) field.ErrorList {
-	errs := unchanged(now, before, at)
-	for _, err := range errs {
-		err.BadValue = goForm{now}
-	}
-	return errs
-}
-
 // validateSelector checks a label selector that may be left out.
 func validateSelector(s *metav1.LabelSelector, at *field.Path) field.ErrorList {
 	return metav1validation.ValidateLabelSelector(s, metav1validation.LabelSelectorValidationOptions{}, at)

@@ -144,6 +144,10 @@ func updateService(s, old *corev1.Service) {
 		dropNodePorts(s, old)
 	}
 	defaultService(s)
+	if NeedsHealthPort(old) && !NeedsHealthPort(s) && s.Spec.HealthCheckNodePort == old.Spec.HealthCheckNodePort {
+		s.Spec.HealthCheckNodePort = 0
+	}
+	defaultService(s)
 	dropServiceFields(s, old)
 }
 
@@ -173,9 +177,6 @@ func dropNodePorts(s, old *corev1.Service) {
 		if had {
 			s.Spec.Ports[i].NodePort = 0
 		}
-	}
-	if s.Spec.HealthCheckNodePort == old.Spec.HealthCheckNodePort {
-		s.Spec.HealthCheckNodePort = 0
 	}
 }
 

@@ -70,7 +70,11 @@ func defaultStatefulSet(s *appsv1.StatefulSet) {
 	}
 }
 
-func validateStatefulSet(s *appsv1.StatefulSet) (errs field.ErrorList) {
+func validateStatefulSet(s *appsv1.StatefulSet) field.ErrorList { return checkStatefulSet(s, true) }
+
+// checkStatefulSet checks a set; fresh says that what cannot change is checked,
+// too.
+func checkStatefulSet(s *appsv1.StatefulSet, fresh bool) (errs field.ErrorList) {
 	spec, at := &s.Spec, field.NewPath("spec")
 	switch spec.PodManagementPolicy {
 	case "":
@@ -88,6 +92,9 @@ func validateStatefulSet(s *appsv1.StatefulSet) (errs field.ErrorList) {
 		errs = append(errs, knownOf(keep.WhenScaled, at.Child("whenScaled"), known...)...)
 	}
 	for i := range spec.VolumeClaimTemplates {
+		if !fresh {
+			break
+		}
 		errs = append(errs, validateClaim(&spec.VolumeClaimTemplates[i].Spec, at.Child("volumeClaimTemplates").Index(i).Child("spec"))...)
 	}
 	errs = append(errs, notNegative(deref(spec.Replicas), at.Child("replicas"))...)
@@ -95,7 +102,7 @@ func validateStatefulSet(s *appsv1.StatefulSet) (errs field.ErrorList) {
 	if spec.Ordinals != nil {
 		errs = append(errs, notNegative(spec.Ordinals.Start, at.Child("ordinals.start"))...)
 	}
-	if spec.ServiceName != "" {
+	if spec.ServiceName != "" && fresh {
 		errs = append(errs, invalid(at.Child("serviceName"), spec.ServiceName, validation.IsDNS1123Label(spec.ServiceName))...)
 	}
 	return append(errs, validateSelectorOf(spec.Selector, withClaims(spec), at, "statefulset", "StatefulSet")...)
@@ -122,13 +129,13 @@ func validateStatefulSetStrategy(s *appsv1.StatefulSetUpdateStrategy, at *field.
 		return field.ErrorList{field.Required(at, "")}
 	case appsv1.OnDeleteStatefulSetStrategyType:
 		if s.RollingUpdate != nil {
-			return field.ErrorList{field.Invalid(at.Child("rollingUpdate"), goForm{s.RollingUpdate},
+			return field.ErrorList{field.Invalid(at.Child("rollingUpdate"), hubValue{s.RollingUpdate},
 				fmt.Sprintf("only allowed for updateStrategy '%s'", appsv1.RollingUpdateStatefulSetStrategyType))}
 		}
 		return nil
 	case appsv1.RollingUpdateStatefulSetStrategyType:
 	default:
-		return field.ErrorList{field.Invalid(at, goForm{s}, fmt.Sprintf("must be '%s' or '%s'",
+		return field.ErrorList{field.Invalid(at, hubValue{s}, fmt.Sprintf("must be '%s' or '%s'",
 			appsv1.RollingUpdateStatefulSetStrategyType, appsv1.OnDeleteStatefulSetStrategyType))}
 	}
 	if s.RollingUpdate == nil {
@@ -149,8 +156,8 @@ func validateStatefulSetStrategy(s *appsv1.StatefulSetUpdateStrategy, at *field.
 
 func validateStatefulSetUpdate(s, old *appsv1.StatefulSet) field.ErrorList {
 	now, before, at := &s.Spec, &old.Spec, field.NewPath("spec")
-	return all(validateStatefulSet(s), unchanged(now.Selector, before.Selector, at.Child("selector")),
-		unchangedForm(now.VolumeClaimTemplates, before.VolumeClaimTemplates, at.Child("volumeClaimTemplates")),
+	return all(checkStatefulSet(s, false), unchanged(now.Selector, before.Selector, at.Child("selector")),
+		unchanged(now.VolumeClaimTemplates, before.VolumeClaimTemplates, at.Child("volumeClaimTemplates")),
 		unchanged(now.ServiceName, before.ServiceName, at.Child("serviceName")),
 		unchanged(now.PodManagementPolicy, before.PodManagementPolicy, at.Child("podManagementPolicy")))
 }

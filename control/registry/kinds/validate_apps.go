@@ -121,7 +121,7 @@ func validateStrategy(s *appsv1.DeploymentStrategy, at *field.Path) field.ErrorL
 		}
 		return validateRollingUpdate(s.RollingUpdate, at.Child("rollingUpdate"))
 	}
-	return field.ErrorList{field.NotSupported(at, goForm{s}, []appsv1.DeploymentStrategyType{
+	return field.ErrorList{field.NotSupported(at, hubValue{s}, []appsv1.DeploymentStrategyType{
 		appsv1.RecreateDeploymentStrategyType, appsv1.RollingUpdateDeploymentStrategyType})}
 }
 

@@ -23,8 +23,8 @@ func validateAutoscaler(h *autoscalingv2.HorizontalPodAutoscaler) (errs field.Er
 		errs = append(errs, field.Invalid(at.Child("maxReplicas"), spec.MaxReplicas, "must be greater than or equal to `minReplicas`"))
 	}
 	errs = append(errs, validateTargetRef(&spec.ScaleTargetRef, at.Child("scaleTargetRef"))...)
-	if spec.ScaleTargetRef.APIVersion == "" {
-		errs = append(errs, field.Invalid(at.Child("scaleTargetRef", "apiVersion"), "", "apiVersion must specify API group"))
+	if gv, err := schema.ParseGroupVersion(spec.ScaleTargetRef.APIVersion); err == nil && gv.Group == "" {
+		errs = append(errs, field.Invalid(at.Child("scaleTargetRef", "apiVersion"), spec.ScaleTargetRef.APIVersion, "apiVersion must specify API group"))
 	}
 	wakes := false // something that is measured without a pod
 	for i := range spec.Metrics {

@@ -25,9 +25,9 @@ func (v *podValidator) resourceClaims(at *field.Path) (errs field.ErrorList) {
 		}
 		switch {
 		case claim.ResourceClaimName == nil && claim.ResourceClaimTemplateName == nil:
-			errs = append(errs, field.Invalid(at, goForm{claim}, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
+			errs = append(errs, field.Invalid(at, hubValue{claim}, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
 		case claim.ResourceClaimName != nil && claim.ResourceClaimTemplateName != nil:
-			errs = append(errs, field.Invalid(at, goForm{claim}, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"))
+			errs = append(errs, field.Invalid(at, hubValue{claim}, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"))
 		}
 		if name := claim.ResourceClaimName; name != nil {
 			errs = append(errs, invalid(at.Child("resourceClaimName"), *name, apivalidation.NameIsDNSSubdomain(*name, false))...)

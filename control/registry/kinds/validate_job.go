@@ -25,11 +25,6 @@ const (
 func validateJob(j *batchv1.Job) field.ErrorList {
 	at := field.NewPath("spec")
 	errs := append(validateGeneratedSelector(j), validateJobSpec(&j.Spec, at)...)
-	if s := j.Spec.Selector; s == nil {
-		errs = append(errs, field.Required(at.Child("selector"), ""))
-	} else {
-		errs = append(errs, validateSelector(s, at.Child("selector"))...)
-	}
 	errs = append(errs, jobSelects(&j.Spec, at)...)
 	if deref(j.Spec.CompletionMode) == batchv1.IndexedCompletion && deref(j.Spec.Completions) > 0 {
 		last := fmt.Sprintf("%s-%d", j.Name, *j.Spec.Completions-1)
@@ -42,11 +37,15 @@ func validateJob(j *batchv1.Job) field.ErrorList {
 
 // jobSelects wants a job to select its own pods.
 func jobSelects(s *batchv1.JobSpec, at *field.Path) field.ErrorList {
+	if s.Selector == nil {
+		return field.ErrorList{field.Required(at.Child("selector"), ""), mismatch(&s.Template, at.Child("template"))}
+	}
+	errs := validateSelector(s.Selector, at.Child("selector"))
 	selector, err := metav1.LabelSelectorAsSelector(s.Selector)
 	if err != nil || selector.Matches(labels.Set(s.Template.Labels)) {
-		return nil
+		return errs
 	}
-	return field.ErrorList{mismatch(&s.Template, at.Child("template"))}
+	return append(errs, mismatch(&s.Template, at.Child("template")))
 }
 
 // validateGeneratedSelector wants a job without a selector of its own to have
@@ -179,10 +178,10 @@ func validateJobUpdate(j, old *batchv1.Job) field.ErrorList {
 		unchanged(j.Spec.Selector, old.Spec.Selector, at.Child("selector")),
 		validateJobTemplateUpdate(j, old, at.Child("template")),
 		unchanged(j.Spec.CompletionMode, old.Spec.CompletionMode, at.Child("completionMode")),
-		unchangedForm(j.Spec.PodFailurePolicy, old.Spec.PodFailurePolicy, at.Child("podFailurePolicy")),
+		unchanged(j.Spec.PodFailurePolicy, old.Spec.PodFailurePolicy, at.Child("podFailurePolicy")),
 		unchanged(j.Spec.BackoffLimitPerIndex, old.Spec.BackoffLimitPerIndex, at.Child("backoffLimitPerIndex")),
 		unchanged(j.Spec.ManagedBy, old.Spec.ManagedBy, at.Child("managedBy")),
-		unchangedForm(j.Spec.SuccessPolicy, old.Spec.SuccessPolicy, at.Child("successPolicy")),
+		unchanged(j.Spec.SuccessPolicy, old.Spec.SuccessPolicy, at.Child("successPolicy")),
 	)
 	return errs
 }
@@ -193,10 +192,11 @@ func validateCompletionsUpdate(now, before *batchv1.JobSpec, at *field.Path) fie
 	if apiequality.Semantic.DeepEqual(now.Completions, before.Completions) {
 		return nil
 	}
-	if deref(before.CompletionMode) != batchv1.IndexedCompletion || now.Completions == nil || before.Completions == nil {
+	if deref(before.CompletionMode) != batchv1.IndexedCompletion || now.Completions == nil || before.Completions == nil ||
+		!apiequality.Semantic.DeepEqual(before.Completions, before.Parallelism) {
 		return unchanged(now.Completions, before.Completions, at)
 	}
-	if apiequality.Semantic.DeepEqual(now.Completions, now.Parallelism) && apiequality.Semantic.DeepEqual(before.Completions, before.Parallelism) {
+	if apiequality.Semantic.DeepEqual(now.Completions, now.Parallelism) {
 		return nil
 	}
 	return field.ErrorList{field.Invalid(at, now.Completions, "can only be modified in tandem with spec.parallelism")}
@@ -220,7 +220,10 @@ func validateJobTemplateUpdate(j, old *batchv1.Job, at *field.Path) field.ErrorL
 			}
 		}
 	}
-	return unchangedForm(*template, old.Spec.Template, at)
+	if isTrue(old.Spec.Suspend) {
+		return unchanged(template.Spec, old.Spec.Template.Spec, at.Child("spec"))
+	}
+	return unchanged(*template, old.Spec.Template, at)
 }
 
 func validateJobStatus(j, old *batchv1.Job) (errs field.ErrorList) {

@@ -91,7 +91,7 @@ func validateExitCodes(on *batchv1.PodFailurePolicyOnExitCodesRequirement, names
 
 func validateSuccessPolicy(s *batchv1.JobSpec, at *field.Path) (errs field.ErrorList) {
 	if deref(s.CompletionMode) != batchv1.IndexedCompletion {
-		return field.ErrorList{field.Invalid(at, goForm{s.SuccessPolicy}, "requires indexed completion mode")}
+		return field.ErrorList{field.Invalid(at, hubValue{s.SuccessPolicy}, "requires indexed completion mode")}
 	}
 	rules := at.Child("rules")
 	if n := len(s.SuccessPolicy.Rules); n == 0 {

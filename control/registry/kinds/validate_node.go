@@ -52,7 +52,7 @@ func validateTaints(taints []corev1.Taint, at *field.Path) (errs field.ErrorList
 }
 
 func duplicateTaint(t corev1.Taint, at *field.Path) *field.Error {
-	err := field.Duplicate(at, goForm{t})
+	err := field.Duplicate(at, hubValue{t})
 	err.Detail = "taints must be unique by key and effect pair"
 	return err
 }
@@ -74,7 +74,7 @@ func validateNodeUpdate(n, old *corev1.Node) field.ErrorList {
 	seen := map[corev1.NodeAddress]bool{}
 	for i, a := range n.Status.Addresses {
 		if seen[a] {
-			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), goForm{a}))
+			errs = append(errs, field.Duplicate(field.NewPath("status", "addresses").Index(i), hubValue{a}))
 		}
 		seen[a] = true
 	}

@@ -106,7 +106,7 @@ func validateSeccomp(p *corev1.SeccompProfile, at *field.Path) (errs field.Error
 	case p.Type == corev1.SeccompProfileTypeLocalhost:
 		errs = append(errs, localPath(*p.LocalhostProfile, at)...)
 	case p.LocalhostProfile != nil:
-		errs = append(errs, field.Invalid(at, goForm{p}, "can only be set when seccomp type is Localhost"))
+		errs = append(errs, field.Invalid(at, hubValue{p}, "can only be set when seccomp type is Localhost"))
 	}
 	return errs
 }
@@ -151,10 +151,10 @@ func (v *podValidator) containerSecurity(sc *corev1.SecurityContext, at *field.P
 	errs = append(errs, validateSeccomp(sc.SeccompProfile, at.Child("seccompProfile"))...)
 	if sc.AllowPrivilegeEscalation != nil && !*sc.AllowPrivilegeEscalation {
 		if isTrue(sc.Privileged) {
-			errs = append(errs, field.Invalid(at, goForm{sc}, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))
+			errs = append(errs, field.Invalid(at, hubValue{sc}, "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"))
 		}
 		if sc.Capabilities != nil && slices.Contains(sc.Capabilities.Add, "CAP_SYS_ADMIN") {
-			errs = append(errs, field.Invalid(at, goForm{sc}, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"))
+			errs = append(errs, field.Invalid(at, hubValue{sc}, "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"))
 		}
 	}
 	return append(errs, all(validateWindows(sc.WindowsOptions, at.Child("windowsOptions")), validateAppArmor(sc.AppArmorProfile, at.Child("appArmorProfile")))...)

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -28,21 +28,21 @@ const maxStickySeconds = 86400
 func validateService(s *corev1.Service) (errs field.ErrorList) {
 	at := field.NewPath("spec")
 	spec := &s.Spec
-	if !slices.Contains(serviceTypes, spec.Type) {
-		errs = append(errs, field.NotSupported(at.Child("type"), spec.Type, serviceTypes))
-	}
 	if len(spec.Ports) == 0 && !IsHeadless(s) && spec.Type != corev1.ServiceTypeExternalName {
 		errs = append(errs, field.Required(at.Child("ports"), ""))
 	}
 	errs = append(errs, validateServiceByType(s, at)...)
+	errs = append(errs, validateServicePorts(s, at.Child("ports"))...)
 	errs = append(errs, metav1validation.ValidateLabels(spec.Selector, at.Child("selector"))...)
 	errs = append(errs, validateAffinityOf(s, at)...)
-	errs = append(errs, validateServicePorts(s, at.Child("ports"))...)
 	errs = append(errs, validateClusterIPs(s, at)...)
-	errs = append(errs, validateTraffic(s, at)...)
 	for i, ip := range spec.ExternalIPs {
 		errs = append(errs, validation.IsValidIP(at.Child("externalIPs").Index(i), ip)...)
 	}
+	if !slices.Contains(serviceTypes, spec.Type) {
+		errs = append(errs, field.NotSupported(at.Child("type"), spec.Type, serviceTypes))
+	}
+	errs = append(errs, portConflicts(s, at.Child("ports"))...)
 	if ranges := at.Child("LoadBalancerSourceRanges"); len(spec.LoadBalancerSourceRanges) > 0 && spec.Type != corev1.ServiceTypeLoadBalancer {
 		errs = append(errs, field.Forbidden(ranges, "may only be used when `type` is 'LoadBalancer'"))
 	} else {
@@ -51,9 +51,16 @@ func validateService(s *corev1.Service) (errs field.ErrorList) {
 			errs = append(errs, validation.IsValidCIDRForLegacyField(ranges.Index(i), text, false, nil)...)
 		}
 	}
-	if class := spec.LoadBalancerClass; class != nil && spec.Type == corev1.ServiceTypeLoadBalancer {
-		errs = append(errs, invalid(at.Child("loadBalancerClass"), *class, validation.IsQualifiedName(*class))...)
+	balanced := spec.Type == corev1.ServiceTypeLoadBalancer
+	if spec.AllocateLoadBalancerNodePorts != nil && !balanced {
+		errs = append(errs, field.Forbidden(at.Child("allocateLoadBalancerNodePorts"), "may only be used when `type` is 'LoadBalancer'"))
 	}
+	if class := spec.LoadBalancerClass; class != nil && balanced {
+		errs = append(errs, invalid(at.Child("loadBalancerClass"), *class, validation.IsQualifiedName(*class))...)
+	} else if class != nil {
+		errs = append(errs, field.Forbidden(at.Child("loadBalancerClass"), "may only be used when `type` is 'LoadBalancer'"))
+	}
+	errs = append(errs, validateTraffic(s, at)...)
 	return append(errs, optionalOf(spec.TrafficDistribution, at.Child("trafficDistribution"), corev1.ServiceTrafficDistributionPreferClose,
 		corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode)...)
 }
@@ -77,14 +84,6 @@ func validateServiceByType(s *corev1.Service, at *field.Path) (errs field.ErrorL
 			errs = append(errs, field.Required(at.Child("externalName"), ""))
 		} else {
 			errs = append(errs, invalid(at.Child("externalName"), spec.ExternalName, validation.IsDNS1123Subdomain(spec.ExternalName))...)
-		}
-	}
-	if spec.Type != corev1.ServiceTypeLoadBalancer {
-		if spec.AllocateLoadBalancerNodePorts != nil {
-			errs = append(errs, field.Forbidden(at.Child("allocateLoadBalancerNodePorts"), "may only be used when `type` is 'LoadBalancer'"))
-		}
-		if spec.LoadBalancerClass != nil {
-			errs = append(errs, field.Forbidden(at.Child("loadBalancerClass"), "may only be used when `type` is 'LoadBalancer'"))
 		}
 	}
 	return errs
@@ -115,11 +114,6 @@ func validateAffinityOf(s *corev1.Service, at *field.Path) (errs field.ErrorList
 
 func validateServicePorts(s *corev1.Service, at *field.Path) (errs field.ErrorList) {
 	names := sets.New[string]()
-	type number struct {
-		protocol corev1.Protocol
-		port     int32
-	}
-	ports, nodePorts := sets.New[number](), sets.New[number]()
 	for i, p := range s.Spec.Ports {
 		at := at.Index(i)
 		switch {
@@ -138,22 +132,36 @@ func validateServicePorts(s *corev1.Service, at *field.Path) (errs field.ErrorLi
 		if p.AppProtocol != nil {
 			errs = append(errs, invalid(at.Child("appProtocol"), *p.AppProtocol, validation.IsQualifiedName(*p.AppProtocol))...)
 		}
-		if key := (number{p.Protocol, p.Port}); ports.Has(key) {
-			errs = append(errs, field.Duplicate(at, goForm{corev1.ServicePort{Protocol: p.Protocol, Port: p.Port}}))
-		} else {
-			ports.Insert(key)
+	}
+	return errs
+}
+
+// portConflicts refuses ports of nodes where there are none, and numbers that
+// come twice.
+func portConflicts(s *corev1.Service, at *field.Path) (errs field.ErrorList) {
+	type number struct {
+		protocol corev1.Protocol
+		port     int32
+	}
+	for i, p := range s.Spec.Ports {
+		if p.NodePort != 0 && s.Spec.Type == corev1.ServiceTypeClusterIP {
+			errs = append(errs, field.Forbidden(at.Index(i).Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
 		}
-		if p.NodePort == 0 {
-			continue
+	}
+	ports, nodePorts := sets.New[number](), sets.New[number]()
+	for i, p := range s.Spec.Ports {
+		key := number{p.Protocol, p.NodePort}
+		if p.NodePort != 0 && nodePorts.Has(key) {
+			errs = append(errs, field.Duplicate(at.Index(i).Child("nodePort"), p.NodePort))
 		}
-		if s.Spec.Type == corev1.ServiceTypeClusterIP || s.Spec.Type == corev1.ServiceTypeExternalName {
-			errs = append(errs, field.Forbidden(at.Child("nodePort"), fmt.Sprintf("may not be used when `type` is '%s'", s.Spec.Type)))
+		nodePorts.Insert(key)
+	}
+	for i, p := range s.Spec.Ports {
+		key := number{p.Protocol, p.Port}
+		if ports.Has(key) {
+			errs = append(errs, field.Duplicate(at.Index(i), hubValue{corev1.ServicePort{Protocol: p.Protocol, Port: p.Port}}))
 		}
-		if key := (number{p.Protocol, p.NodePort}); nodePorts.Has(key) {
-			errs = append(errs, field.Duplicate(at.Child("nodePort"), p.NodePort))
-		} else {
-			nodePorts.Insert(key)
-		}
+		ports.Insert(key)
 	}
 	return errs
 }
@@ -231,10 +239,14 @@ func validateServiceUpdate(s, old *corev1.Service) (errs field.ErrorList) {
 		}
 	}
 	if NeedsHealthPort(s) && NeedsHealthPort(old) {
-		errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.HealthCheckNodePort, old.Spec.HealthCheckNodePort, at.Child("healthCheckNodePort"))...)
+		if s.Spec.HealthCheckNodePort != old.Spec.HealthCheckNodePort {
+			errs = append(errs, field.Forbidden(at.Child("healthCheckNodePort"), "field is immutable"))
+		}
 	}
 	if class := old.Spec.LoadBalancerClass; class != nil && s.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		errs = append(errs, apivalidation.ValidateImmutableField(s.Spec.LoadBalancerClass, class, at.Child("loadBalancerClass"))...)
+		if !apiequality.Semantic.DeepEqual(s.Spec.LoadBalancerClass, class) {
+			errs = append(errs, field.Invalid(at.Child("loadBalancerClass"), s.Spec.LoadBalancerClass, "may not change once set"))
+		}
 	}
 	return append(errs, validateService(s)...)
 }

@@ -249,7 +249,7 @@ func (c *projection) files(name string, items []corev1.KeyToPath, at *field.Path
 func (c *projection) bundle(b *corev1.ClusterTrustBundleProjection, at *field.Path) {
 	switch {
 	case b.Name != nil && b.SignerName != nil:
-		c.add(field.ErrorList{field.Invalid(at, goForm{b}, "only one of name and signerName may be used")})
+		c.add(field.ErrorList{field.Invalid(at, hubValue{b}, "only one of name and signerName may be used")})
 	case b.Name != nil:
 		c.add(required(*b.Name, at.Child("name"), "must be a valid object name"))
 		own := (*b.Name)[strings.LastIndexByte(*b.Name, ':')+1:] // what follows the signer

@@ -43,8 +43,8 @@ func TestPodWarnings(t *testing.T) {
 	}
 }
 
-// TestGoForm shows values as Kubernetes' server does.
-func TestGoForm(t *testing.T) {
+// TestHubValue shows values as Kubernetes' server does.
+func TestHubValue(t *testing.T) {
 	for _, c := range []struct {
 		value any
 		want  string
@@ -55,13 +55,13 @@ func TestGoForm(t *testing.T) {
 		{(*corev1.Pod)(nil), `null`},
 		{corev1.PersistentVolumeClaim{}, `{"Spec":{"AccessModes":null,"Selector":null,"Resources":{"Limits":null,`},
 	} {
-		got, err := json.Marshal(goForm{c.value})
+		got, err := json.Marshal(hubValue{c.value})
 		if err != nil || len(got) < len(c.want) || string(got[:len(c.want)]) != c.want {
 			t.Errorf("%T: %s, %v; want %s", c.value, got, err, c.want)
 		}
 	}
 	// An error shows it as it is.
-	err := field.Invalid(field.NewPath("a"), goForm{corev1.SeccompProfile{}}, "no")
+	err := field.Invalid(field.NewPath("a"), hubValue{corev1.SeccompProfile{}}, "no")
 	if want := `a: Invalid value: {"Type":"","LocalhostProfile":null}: no`; err.Error() != want {
 		t.Errorf("%s, want %s", err.Error(), want)
 	}

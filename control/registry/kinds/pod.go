@@ -15,9 +15,13 @@ import (
 // and binding are added by the engine.
 func Pods() Strategy[*corev1.Pod] {
 	return Strategy[*corev1.Pod]{
-		Resource:       api.Pods,
-		Default:        defaultPod,
-		Create:         createPod,
+		Resource: api.Pods,
+		Default:  defaultPod,
+		Create:   createPod,
+		Update: func(p, _ *corev1.Pod) { // as admission does at every write
+			tolerate(&p.Spec, corev1.TaintNodeNotReady)
+			tolerate(&p.Spec, corev1.TaintNodeUnreachable)
+		},
 		Validate:       validatePod,
 		ValidateUpdate: validatePodUpdate,
 		WarnChange: func(p, old *corev1.Pod) []string {

@@ -74,7 +74,7 @@ func validateResize(pod, old *corev1.Pod) (errs field.ErrorList) {
 	forgetSizes(rest.Containers, old.Spec.Containers)
 	forgetSizes(rest.InitContainers, old.Spec.InitContainers)
 	if !apiequality.Semantic.DeepEqual(*rest, old.Spec) {
-		errs = append(errs, field.Forbidden(at, fmt.Sprintf("only cpu and memory resources are mutable\n%v", diff.Diff(old.Spec, *rest))))
+		errs = append(errs, field.Forbidden(at, fmt.Sprintf("only cpu and memory resources are mutable\n%v", diff.Diff(hubValue{old.Spec}, hubValue{rest}))))
 	}
 	return errs
 }

@@ -39,7 +39,7 @@ func validatePodUpdate(pod, old *corev1.Pod) (errs field.ErrorList) {
 	rest := after.DeepCopy()
 	restoreMutable(rest, before)
 	if !apiequality.Semantic.DeepEqual(rest, before) {
-		errs = append(errs, field.Forbidden(at, fmt.Sprintf(podUpdateText, diff.Diff(before, rest))))
+		errs = append(errs, field.Forbidden(at, fmt.Sprintf(podUpdateText, diff.Diff(hubValue{before}, hubValue{rest}))))
 	}
 	return errs
 }
@@ -104,9 +104,9 @@ func validateAddedTolerations(now, before []corev1.Toleration, at *field.Path) f
 }
 
 func validateGatesUpdate(now, before []corev1.PodSchedulingGate, at *field.Path) (errs field.ErrorList) {
-	for _, gate := range now {
+	for i, gate := range now {
 		if !slices.Contains(before, gate) {
-			errs = append(errs, field.Forbidden(at.Key(gate.Name), "only deletion is allowed, but found new scheduling gate '"+gate.Name+"'"))
+			errs = append(errs, field.Forbidden(at.Index(i).Child("name"), "only deletion is allowed, but found new scheduling gate '"+gate.Name+"'"))
 		}
 	}
 	return errs

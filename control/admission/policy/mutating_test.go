@@ -19,6 +19,9 @@ import (
 // mutation makes a policy about a resource, and a binding to it.
 func (b *bed) mutation(name, resource, rest, binding string) {
 	b.Helper()
+	if !strings.Contains(rest, "reinvocationPolicy:") {
+		rest = "reinvocationPolicy: Never\n" + rest
+	}
 	b.must(api.MutatingAdmissionPolicies, object(b.T, &admissionregistrationv1.MutatingAdmissionPolicy{}, `
 metadata: {name: `+name+`}
 spec:
@@ -77,7 +80,7 @@ func TestMutate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBed(t)
 			b.must(api.ConfigMaps, configMap("limit", "max", "7"))
-			b.mutation("p", "configmaps", "reinvocationPolicy: Never\n"+c.policy, c.binding)
+			b.mutation("p", "configmaps", c.policy, c.binding)
 			made, err := b.create(api.ConfigMaps, configMap("subject", c.data...))
 			if c.refused != "" {
 				b.wantRefusal(err, metav1.StatusReasonInvalid, `configmaps "subject" is forbidden: policy 'p' with binding 'p-binding' denied request: `+c.refused)

@@ -3,6 +3,7 @@ package custom
 import (
 	_ "embed"
 	"fmt"
+	"slices"
 	"time"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -35,10 +36,10 @@ func APIServices() (*Kind, error) {
 	k.Name = path.ValidatePathSegmentName // that of the core group ends in a dot
 	byShape, byShapeUpdate := k.Validate, k.ValidateUpdate
 	k.Validate = func(obj *unstructured.Unstructured) field.ErrorList {
-		return append(byShape(obj), validateAPIService(obj)...)
+		return append(unrequired(byShape(obj)), validateAPIService(obj)...)
 	}
 	k.ValidateUpdate = func(obj, old *unstructured.Unstructured) field.ErrorList {
-		return append(byShapeUpdate(obj, old), validateAPIService(obj)...)
+		return append(unrequired(byShapeUpdate(obj, old)), validateAPIService(obj)...)
 	}
 	describe := metav1.ObjectMeta{}.SwaggerDoc()
 	k.Columns = []metav1.TableColumnDefinition{
@@ -49,6 +50,13 @@ func APIServices() (*Kind, error) {
 	}
 	k.Row = apiServiceRow
 	return k, nil
+}
+
+// unrequired leaves out that a priority is missing, which is the same as zero.
+func unrequired(errs field.ErrorList) field.ErrorList {
+	return slices.DeleteFunc(errs, func(e *field.Error) bool {
+		return e.Type == field.ErrorTypeRequired && (e.Field == "spec.groupPriorityMinimum" || e.Field == "spec.versionPriority")
+	})
 }
 
 // The bounds of priorities.

@@ -15,7 +15,8 @@ import (
 func ValidatingAdmissionPolicies() Strategy[*admissionregistrationv1.ValidatingAdmissionPolicy] {
 	type policy = admissionregistrationv1.ValidatingAdmissionPolicy
 	return Strategy[*policy]{
-		Resource: api.ValidatingAdmissionPolicies,
+		Resource:     api.ValidatingAdmissionPolicies,
+		AnyFinalizer: true, ConditionalUpdate: true,
 		Default: func(p *policy) {
 			orPtr(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
 			defaultMatch(p.Spec.MatchConstraints)
@@ -38,10 +39,10 @@ func ValidatingAdmissionPolicies() Strategy[*admissionregistrationv1.ValidatingA
 func MutatingAdmissionPolicies() Strategy[*admissionregistrationv1.MutatingAdmissionPolicy] {
 	type policy = admissionregistrationv1.MutatingAdmissionPolicy
 	return Strategy[*policy]{
-		Resource: api.MutatingAdmissionPolicies,
+		Resource:     api.MutatingAdmissionPolicies,
+		AnyFinalizer: true, ConditionalUpdate: true,
 		Default: func(p *policy) {
 			orPtr(&p.Spec.FailurePolicy, admissionregistrationv1.Fail)
-			or(&p.Spec.ReinvocationPolicy, admissionregistrationv1.NeverReinvocationPolicy)
 			defaultMatch(p.Spec.MatchConstraints)
 		},
 		Validate:       func(p *policy) field.ErrorList { return validateMutatingPolicy(&p.Spec) },
@@ -64,7 +65,8 @@ func ValidatingAdmissionPolicyBindings() Strategy[*admissionregistrationv1.Valid
 			validateActions(b.Spec.ValidationActions, field.NewPath("spec", "validationActions")))
 	}
 	return Strategy[*binding]{
-		Resource:       api.ValidatingAdmissionPolicyBindings,
+		Resource:     api.ValidatingAdmissionPolicyBindings,
+		AnyFinalizer: true, ConditionalUpdate: true,
 		Default:        func(b *binding) { defaultMatch(b.Spec.MatchResources) },
 		Validate:       validate,
 		ValidateUpdate: func(b, _ *binding) field.ErrorList { return validate(b) },
@@ -85,7 +87,8 @@ func MutatingAdmissionPolicyBindings() Strategy[*admissionregistrationv1.Mutatin
 		return validatePolicyBinding(b.Spec.PolicyName, b.Spec.ParamRef, b.Spec.MatchResources)
 	}
 	return Strategy[*binding]{
-		Resource:       api.MutatingAdmissionPolicyBindings,
+		Resource:     api.MutatingAdmissionPolicyBindings,
+		AnyFinalizer: true, ConditionalUpdate: true,
 		Default:        func(b *binding) { defaultMatch(b.Spec.MatchResources) },
 		Validate:       validate,
 		ValidateUpdate: func(b, _ *binding) field.ErrorList { return validate(b) },

@@ -40,7 +40,7 @@ func validateValidatingPolicy(s *admissionregistrationv1.ValidatingAdmissionPoli
 		case v.Message != "" && message == "":
 			errs = append(errs, field.Invalid(at.Child("message"), v.Message, "message must be non-empty if specified"))
 		case strings.Contains(message, "\n"):
-			errs = append(errs, field.Invalid(at.Child("message"), v.Message, "message must not contain line breaks"))
+			errs = append(errs, field.Invalid(at.Child("message"), v.Message, "must not contain line breaks"))
 		case strings.Contains(v.Expression, "\n") && message == "":
 			errs = append(errs, field.Required(at.Child("message"), "message must be specified if expression contains line breaks"))
 		}
@@ -71,8 +71,6 @@ func validateAuditAnnotations(list []admissionregistrationv1.AuditAnnotation, at
 func validateMutatingPolicy(s *admissionregistrationv1.MutatingAdmissionPolicySpec) field.ErrorList {
 	at := field.NewPath("spec")
 	errs := validatePolicy(s.ParamKind, s.MatchConstraints, s.Variables, s.MatchConditions, s.FailurePolicy, at)
-	errs = append(errs, oneOf(s.ReinvocationPolicy, at.Child("reinvocationPolicy"), admissionregistrationv1.IfNeededReinvocationPolicy,
-		admissionregistrationv1.NeverReinvocationPolicy)...)
 	if len(s.Mutations) == 0 {
 		errs = append(errs, field.Required(at.Child("mutations"), "mutations must contain at least one item"))
 	}
@@ -83,13 +81,13 @@ func validateMutatingPolicy(s *admissionregistrationv1.MutatingAdmissionPolicySp
 			errs = append(errs, field.Required(at.Child("patchType"), ""))
 		case admissionregistrationv1.PatchTypeApplyConfiguration:
 			if m.ApplyConfiguration == nil {
-				errs = append(errs, field.Required(at.Child("applyConfiguration"), ""))
+				errs = append(errs, field.Required(at.Child("applyConfiguration"), "must be specified when patchType is ApplyConfiguration"))
 			} else {
 				errs = append(errs, required(strings.TrimSpace(m.ApplyConfiguration.Expression), at.Child("applyConfiguration", "expression"), "")...)
 			}
 		case admissionregistrationv1.PatchTypeJSONPatch:
 			if m.JSONPatch == nil {
-				errs = append(errs, field.Required(at.Child("jsonPatch"), ""))
+				errs = append(errs, field.Required(at.Child("jsonPatch"), "must be specified when patchType is JSONPatch"))
 			} else {
 				errs = append(errs, required(strings.TrimSpace(m.JSONPatch.Expression), at.Child("jsonPatch", "expression"), "")...)
 			}
@@ -98,7 +96,8 @@ func validateMutatingPolicy(s *admissionregistrationv1.MutatingAdmissionPolicySp
 				admissionregistrationv1.PatchTypeApplyConfiguration, admissionregistrationv1.PatchTypeJSONPatch}))
 		}
 	}
-	return errs
+	return append(errs, oneOf(s.ReinvocationPolicy, at.Child("reinvocationPolicy"), admissionregistrationv1.IfNeededReinvocationPolicy,
+		admissionregistrationv1.NeverReinvocationPolicy)...)
 }
 
 // validatePolicy checks what both kinds of policies share.
@@ -125,7 +124,7 @@ func validatePolicy(params *admissionregistrationv1.ParamKind, match *admissionr
 		case v.Name == "":
 			errs = append(errs, field.Required(at.Child("name"), "name is not specified"))
 		case !identifier.MatchString(v.Name):
-			errs = append(errs, field.Invalid(at.Child("name"), v.Name, "name is not a valid CEL identifier"))
+			errs = append(errs, field.Invalid(at.Child("name"), v.Name, "must be a valid CEL identifier"))
 		case slices.ContainsFunc(variables[:i], func(o admissionregistrationv1.Variable) bool { return o.Name == v.Name }):
 			errs = append(errs, field.Duplicate(at.Child("name"), v.Name))
 		}
@@ -188,10 +187,7 @@ func validatePolicyBinding(policy string, ref *admissionregistrationv1.ParamRef,
 	default:
 		errs = append(errs, field.Required(at, "one of name or selector must be specified"))
 	}
-	if ref.ParameterNotFoundAction == nil {
-		return append(errs, field.Required(at.Child("parameterNotFoundAction"), ""))
-	}
-	return append(errs, knownOf(*ref.ParameterNotFoundAction, at.Child("parameterNotFoundAction"), admissionregistrationv1.AllowAction, admissionregistrationv1.DenyAction)...)
+	return append(errs, oneOf(deref(ref.ParameterNotFoundAction), at.Child("parameterNotFoundAction"), admissionregistrationv1.DenyAction, admissionregistrationv1.AllowAction)...)
 }
 
 func validateActions(list []admissionregistrationv1.ValidationAction, at *field.Path) (errs field.ErrorList) {

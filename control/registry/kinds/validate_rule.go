@@ -76,7 +76,9 @@ func validateRuleResources(list []string, at *field.Path) (errs field.ErrorList)
 			anywhere[sub] = true
 		}
 	}
-	if len(list) > 1 && slices.Contains(list, "*") && slices.ContainsFunc(list, func(s string) bool { return s != "*" && !strings.Contains(s, "/") }) {
+	plain := slices.DeleteFunc(slices.Clone(list), func(s string) bool { return strings.Contains(s, "/") })
+	// Kubernetes looks at the last of the plain names only.
+	if slices.Contains(plain, "*") && plain[len(plain)-1] != "*" {
 		errs = append(errs, field.Invalid(at, list, "if '*' is present, must not specify other resources without subresources"))
 	}
 	return errs

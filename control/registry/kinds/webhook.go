@@ -78,7 +78,8 @@ func MutatingWebhookConfigurations() Strategy[*admissionregistrationv1.MutatingW
 		return errs
 	}
 	return Strategy[*configuration]{
-		Resource: api.MutatingWebhookConfigurations,
+		Resource:     api.MutatingWebhookConfigurations,
+		AnyFinalizer: true, ConditionalUpdate: true,
 		Default: func(c *configuration) {
 			defaultWebhooks(hooks(c))
 			for i := range c.Webhooks {
@@ -124,7 +125,6 @@ var reviewVersions = []string{"v1", "v1beta1"}
 func validateWebhooks(hooks []webhook) (errs field.ErrorList) {
 	for i, h := range hooks {
 		at := field.NewPath("webhooks").Index(i)
-		errs = append(errs, validateReviewVersions(h.versions, at.Child("admissionReviewVersions"))...)
 		errs = append(errs, validation.IsFullyQualifiedName(at.Child("name"), h.name)...)
 		if slices.ContainsFunc(hooks[:i], func(o webhook) bool { return o.name == h.name }) {
 			errs = append(errs, field.Duplicate(at.Child("name"), h.name))
@@ -146,6 +146,7 @@ func validateWebhooks(hooks []webhook) (errs field.ErrorList) {
 		errs = append(errs, validateSelector(*h.objects, at.Child("objectSelector"))...)
 		errs = append(errs, validateClientConfig(h.client, at.Child("clientConfig"))...)
 		errs = append(errs, validateMatchConditions(h.conditions, at.Child("matchConditions"))...)
+		errs = append(errs, validateReviewVersions(h.versions, at.Child("admissionReviewVersions"))...)
 	}
 	return errs
 }
@@ -170,7 +171,7 @@ func validateReviewVersions(versions []string, at *field.Path) (errs field.Error
 }
 
 // urlForm is how the address of a webhook looks.
-const urlForm = "; desired format: https://host[:port]/path"
+const urlForm = "; desired format: https://host[/path]"
 
 func validateClientConfig(c *admissionregistrationv1.WebhookClientConfig, at *field.Path) (errs field.ErrorList) {
 	switch {
@@ -208,22 +209,24 @@ func validateWebhookURL(text string, at *field.Path) (errs field.ErrorList) {
 }
 
 func validateWebhookService(s *admissionregistrationv1.ServiceReference, at *field.Path) field.ErrorList {
-	errs := all(required(s.Name, at.Child("name"), "service name is required"), required(s.Namespace, at.Child("namespace"), "service namespace is required"))
+	errs := all(required(s.Name, at.Child("name"), ""), required(s.Namespace, at.Child("namespace"), ""))
 	if s.Port != nil {
 		for _, text := range validation.IsValidPortNum(int(*s.Port)) {
 			errs = append(errs, field.Invalid(at.Child("port"), *s.Port, "port is not valid: "+text))
 		}
 	}
-	if s.Path == nil {
+	if s.Path == nil || *s.Path == "" || *s.Path == "/" {
 		return errs
 	}
 	if !strings.HasPrefix(*s.Path, "/") {
-		return append(errs, field.Invalid(at.Child("path"), *s.Path, "must start with a '/'"))
+		errs = append(errs, field.Invalid(at.Child("path"), *s.Path, "must start with a '/'"))
 	}
-	for i, step := range strings.Split((*s.Path)[1:], "/") {
-		if step == "" && *s.Path != "/" {
+	// Whatever the first character is, the steps come after it; the last may end
+	// with a slash.
+	for i, step := range strings.Split(strings.TrimSuffix((*s.Path)[1:], "/"), "/") {
+		if step == "" {
 			errs = append(errs, field.Invalid(at.Child("path"), *s.Path, fmt.Sprintf("segment[%d] may not be empty", i)))
-		} else if step != "" {
+		} else {
 			for _, text := range validation.IsDNS1123Subdomain(step) {
 				errs = append(errs, field.Invalid(at.Child("path"), *s.Path, fmt.Sprintf("segment[%d]: %v", i, text)))
 			}

@@ -105,7 +105,8 @@ func (c *call) deletePage(items []api.Object, opts api.DeleteOptions) error {
 
 // deleteItem deletes the object that was listed, not another of its name.
 func (c *call) deleteItem(ctx context.Context, obj api.Object, opts api.DeleteOptions) error {
-	if opts.UID == nil {
+	listed := opts.UID == nil
+	if listed {
 		uid := obj.GetUID()
 		opts.UID = &uid
 	}
@@ -113,7 +114,7 @@ func (c *call) deleteItem(ctx context.Context, obj api.Object, opts api.DeleteOp
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	if apierrors.IsConflict(err) && opts.ResourceVersion == nil {
+	if apierrors.IsConflict(err) && listed && opts.ResourceVersion == nil {
 		return nil
 	}
 	return err

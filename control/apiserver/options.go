@@ -12,8 +12,10 @@ import (
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/yaml"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -113,6 +115,11 @@ func (c *call) deleteOptions() (api.DeleteOptions, error) {
 	if errs := metavalidation.ValidateDeleteOptions(&in); len(errs) > 0 {
 		return api.DeleteOptions{}, invalidOptions("DeleteOptions", errs)
 	}
+	if unsafe := in.IgnoreStoreReadErrorWithClusterBreakingPotential; c.t.verb == "deletecollection" && unsafe != nil && *unsafe {
+		return api.DeleteOptions{}, invalidOptions("DeleteOptions", field.ErrorList{
+			field.Invalid(field.NewPath("ignoreStoreReadErrorWithClusterBreakingPotential"), true,
+				"is not allowed with DELETECOLLECTION, try again after removing the option")})
+	}
 	out := api.DeleteOptions{
 		DryRun: len(in.DryRun) > 0, GracePeriodSeconds: in.GracePeriodSeconds, Propagation: in.PropagationPolicy, As: c.t.as(),
 	}
@@ -148,8 +155,12 @@ func (c *call) decodeDeleteOptions(data []byte, into *metav1.DeleteOptions) erro
 	// Clients send the kind under v1 or under the group of the resource.
 	gvk := schema.GroupVersionKind{Version: "v1", Kind: "DeleteOptions"}
 	obj, got, err := info.Serializer.Decode(data, &gvk, nil)
+	if runtime.IsNotRegisteredError(err) && got.Kind == gvk.Kind {
+		obj = &metav1.DeleteOptions{} // of a group that nobody serves
+		err = yaml.Unmarshal(data, obj)
+	}
 	if err != nil {
-		return decodeError(err, gvk, got, data)
+		return badParameters(err)
 	}
 	opts, ok := obj.(*metav1.DeleteOptions)
 	if !ok {

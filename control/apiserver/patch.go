@@ -9,7 +9,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	cbor "k8s.io/apimachinery/pkg/runtime/serializer/cbor/direct"
 	"k8s.io/apimachinery/pkg/types"
@@ -75,7 +74,9 @@ func (c *call) patchType() (types.PatchType, error) {
 	if !c.s.codecs.scheme.Recognizes(c.t.res.GVK()) {
 		accepted = slices.DeleteFunc(accepted, func(t string) bool { return t == string(types.StrategicMergePatchType) })
 	}
-	if !slices.Contains(accepted, mediaType) {
+	if !slices.Contains(accepted, mediaType) && len(accepted) == len(patchTypes()) {
+		return "", apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", "", 0, false)
+	} else if !slices.Contains(accepted, mediaType) {
 		return "", errMediaType(accepted)
 	}
 	return types.PatchType(mediaType), nil
@@ -103,14 +104,19 @@ func (c *call) readPatch(kind types.PatchType, check api.FieldValidation) (api.P
 func (c *call) applyYAML(data []byte, check api.FieldValidation) ([]byte, error) {
 	out, err := yaml.YAMLToJSON(data)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("error encoding patch: %v", err))
+	}
+	if out[0] != '{' { // an object; the error says what else it is
+		if err := yaml.Unmarshal(data, &map[string]any{}); err != nil {
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding patch: %v", err))
+		}
 	}
 	if check == api.ValidationIgnore {
 		return out, nil
 	}
 	if _, err := yaml.YAMLToJSONStrict(data); err != nil {
 		if check == api.ValidationStrict {
-			return nil, apierrors.NewBadRequest(runtime.NewStrictDecodingError([]error{err}).Error())
+			return nil, apierrors.NewBadRequest(fmt.Sprintf("error strict decoding patch: error converting YAML to JSON: %v", err))
 		}
 		for _, text := range warningsOf(err) {
 			c.warn(text)

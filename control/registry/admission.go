@@ -44,6 +44,9 @@ type write struct {
 	// owned says that managedFields need no update: an apply patch has made
 	// them, or the change has no owner.
 	owned bool
+	// patched says that the new state is made of the old one, whose uid cannot
+	// change; what replaces an object whole may name the one it means.
+	patched bool
 	// generated says that the name of a new object was chosen here.
 	generated bool
 }

@@ -9,6 +9,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"wherry.dev/wherry/control/api"
@@ -92,13 +93,15 @@ func (r *Registry) deleteOnce(ctx context.Context, k *kind, key api.Key, opts ap
 }
 
 func deletePreconditions(key api.Key, old api.Object, opts api.DeleteOptions) error {
+	// Kubernetes names the kind here, not the resource.
+	kind := schema.GroupResource{Group: key.Group, Resource: old.GetObjectKind().GroupVersionKind().Kind}
 	if opts.UID != nil && *opts.UID != old.GetUID() {
-		return apierrors.NewConflict(key.GroupResource(), key.Name, fmt.Errorf(
+		return apierrors.NewConflict(kind, key.Name, fmt.Errorf(
 			"the UID in the precondition (%s) does not match the UID in record (%s). The object might have been deleted and then recreated",
 			*opts.UID, old.GetUID()))
 	}
 	if opts.ResourceVersion != nil && *opts.ResourceVersion != old.GetResourceVersion() {
-		return apierrors.NewConflict(key.GroupResource(), key.Name, fmt.Errorf(
+		return apierrors.NewConflict(kind, key.Name, fmt.Errorf(
 			"the ResourceVersion in the precondition (%s) does not match the ResourceVersion in record (%s). The object might have been modified",
 			*opts.ResourceVersion, old.GetResourceVersion()))
 	}

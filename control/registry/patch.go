@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/apimachinery/pkg/util/mergepatch"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -54,7 +55,7 @@ func (r *Registry) Patch(ctx context.Context, key api.Key, patch api.Patch, opts
 		}
 		return k.in(ctx, opts.As, after)
 	}
-	w := write{sub: opts.Subresource, dry: opts.DryRun, options: patchOptions(opts), manager: opts.FieldManager, as: opts.As}
+	w := write{sub: opts.Subresource, dry: opts.DryRun, options: patchOptions(opts), manager: opts.FieldManager, as: opts.As, patched: true}
 	switch sub, ok := k.subresources[opts.Subresource]; {
 	case opts.Subresource == "":
 		w.through = &k.main
@@ -80,13 +81,13 @@ func unsupportedPatch(text string) error {
 
 // patched returns a changed copy of an object.
 func (r *Registry) patched(ctx context.Context, old api.Object, patch api.Patch, check api.FieldValidation) (api.Object, error) {
-	before, err := json.Marshal(old)
-	if err != nil {
-		return nil, fmt.Errorf("render %T: %w", old, err)
-	}
 	twice, err := readPatch(patch, check)
 	if err != nil {
 		return nil, err
+	}
+	before, err := json.Marshal(old)
+	if err != nil {
+		return nil, fmt.Errorf("render %T: %w", old, err)
 	}
 	var after []byte
 	switch patch.Type {
@@ -101,7 +102,7 @@ func (r *Registry) patched(ctx context.Context, old api.Object, patch api.Patch,
 			return nil, unsupportedPatch(fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s",
 				types.JSONPatchType, types.MergePatchType, types.ApplyYAMLPatchType))
 		}
-		after, err = strategicMerge(before, patch.Data, old)
+		return r.strategic(ctx, old, patch.Data, check, twice)
 	default:
 		err = unsupportedPatch(fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s, %s",
 			types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType))
@@ -123,6 +124,9 @@ type operation struct {
 // readPatch tells what a patch has twice, or what its operations do not have,
 // unless nobody wants to know. The error is that it cannot be read at all.
 func readPatch(patch api.Patch, check api.FieldValidation) (strict []error, err error) {
+	if patch.Type == types.JSONPatchType && !json.Valid(patch.Data) {
+		return nil, apierrors.NewBadRequest("invalid JSON patch")
+	}
 	if check == api.ValidationIgnore {
 		return nil, nil
 	}
@@ -149,21 +153,65 @@ func readPatch(patch api.Patch, check api.FieldValidation) (strict []error, err 
 	return strict, nil
 }
 
-// strategicMerge applies a strategic merge patch. The library compares what
-// identifies the items of a list (name, key, ip) without a look at its type
-// and panics when that is a list or a map; to the client that is a mistake in
-// the manifest as any other.
-func strategicMerge(before, data []byte, kind api.Object) (after []byte, err error) {
+// strategic applies a strategic merge patch. What the result cannot be decoded
+// for is told of the patch; what it says of kind and version counts nothing.
+func (r *Registry) strategic(ctx context.Context, old api.Object, data []byte, check api.FieldValidation, twice []error) (api.Object, error) {
+	var patch map[string]any
+	if err := utiljson.Unmarshal(data, &patch); err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	before, err := runtime.DefaultUnstructuredConverter.ToUnstructured(old)
+	if err != nil {
+		return nil, fmt.Errorf("render %T: %w", old, err)
+	}
+	said := fmt.Sprintf("%+v", patch) // the merge may change the patch
+	after, err := strategicMerge(before, patch, old)
+	if err != nil {
+		return nil, err
+	}
+	obj := reflect.New(reflect.TypeOf(old).Elem()).Interface().(api.Object)
+	err = runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(after, obj, check != api.ValidationIgnore)
+	if strict, ok := runtime.AsStrictDecodingError(err); ok {
+		twice, err = append(twice, strict.Errors()...), nil
+	}
+	if err == nil {
+		err = tellUnknown(ctx, twice, check)
+	}
+	if err != nil {
+		return nil, invalidPatch(said, err)
+	}
+	obj.GetObjectKind().SetGroupVersionKind(old.GetObjectKind().GroupVersionKind())
+	return obj, inPlace(old, obj)
+}
+
+// strategicMerge merges a patch. The library compares what identifies the items
+// of a list (name, key, ip) without a look at its type and panics when that is
+// a list or a map; to the client that is a mistake in the manifest as any other.
+func strategicMerge(before, patch map[string]any, kind api.Object) (after map[string]any, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			after, err = nil, apierrors.NewBadRequest(fmt.Sprintf(
 				"the patch has a list item whose key (name, key, ip, ...) is not a plain value: %v", cause))
 		}
 	}()
-	if after, err = strategicpatch.StrategicMergePatch(before, data, kind); err != nil {
-		return nil, badPatch(err)
+	if after, err = strategicpatch.StrategicMergeMapPatch(before, patch, kind); err != nil {
+		return nil, badStrategic(err)
 	}
 	return after, nil
+}
+
+// tellUnknown warns of what is unknown or there twice, or is the error of it.
+func tellUnknown(ctx context.Context, found []error, check api.FieldValidation) error {
+	switch {
+	case len(found) == 0, check == api.ValidationIgnore:
+		return nil
+	case check == api.ValidationStrict:
+		return runtime.NewStrictDecodingError(found)
+	}
+	for _, each := range found {
+		api.Warn(ctx, each.Error())
+	}
+	return nil
 }
 
 // decodePatched reads the result of a patch. It must be of the same kind. twice
@@ -173,18 +221,10 @@ func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byt
 	obj := reflect.New(reflect.TypeOf(old).Elem()).Interface().(api.Object)
 	strict, err := sigsjson.UnmarshalStrict(data, obj)
 	if err != nil {
-		return nil, invalidPatch(data, err)
+		return nil, invalidPatch(string(data), err)
 	}
-	if strict = append(twice, strict...); len(strict) > 0 {
-		switch check {
-		case api.ValidationStrict:
-			return nil, invalidPatch(data, runtime.NewStrictDecodingError(strict))
-		case api.ValidationIgnore:
-		default:
-			for _, unknown := range strict {
-				api.Warn(ctx, unknown.Error())
-			}
-		}
+	if err := tellUnknown(ctx, append(twice, strict...), check); err != nil {
+		return nil, invalidPatch(string(data), err)
 	}
 	if err := r.reportUnknown(ctx, gvk.GroupKind(), obj, data, check); err != nil {
 		return nil, err
@@ -193,18 +233,29 @@ func (r *Registry) decodePatched(ctx context.Context, old api.Object, data []byt
 		if _, custom := obj.(runtime.Unstructured); custom {
 			return nil, mistyped(now, gvk, obj.GetName())
 		}
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the patch would turn %s into %s: apiVersion and kind cannot change", gvk, now))
+		if now.Kind == "" || now.Version == "" { // said nowhere is as said right
+			obj.GetObjectKind().SetGroupVersionKind(gvk)
+		} else {
+			return nil, invalidPatch(string(data), runtime.NewNotRegisteredErrForKind(r.types.Scheme.Name(), now))
+		}
 	}
-	if obj.GetName() != old.GetName() {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), old.GetName()))
-	}
+	return obj, inPlace(old, obj)
+}
+
+// inPlace holds the result of a patch against the place where it will be.
+func inPlace(old, obj api.Object) error {
 	if old.GetNamespace() == "" {
 		obj.SetNamespace("")
 	}
-	if obj.GetNamespace() != old.GetNamespace() {
-		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	switch name := obj.GetName(); {
+	case name == "":
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s based on URL) was undeterminable: name must be provided", old.GetName()))
+	case name != old.GetName():
+		return apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", name, old.GetName()))
+	case obj.GetNamespace() != old.GetNamespace():
+		return apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
 	}
-	return obj, nil
+	return nil
 }
 
 // mistyped refuses a custom resource that says to be of another kind or version
@@ -225,7 +276,7 @@ func mistyped(got, want schema.GroupVersionKind, name string) error {
 func (r *Registry) reportUnknown(ctx context.Context, want schema.GroupKind, obj api.Object, data []byte, check api.FieldValidation) error {
 	paths, err := r.Coerce(want, obj)
 	if err != nil {
-		return invalidPatch(data, err)
+		return invalidPatch(string(data), err)
 	}
 	if check == api.ValidationIgnore {
 		return nil
@@ -235,7 +286,7 @@ func (r *Registry) reportUnknown(ctx context.Context, want schema.GroupKind, obj
 		unknown = append(unknown, fmt.Errorf("unknown field %q", path))
 	}
 	if len(unknown) > 0 && check == api.ValidationStrict {
-		return invalidPatch(data, runtime.NewStrictDecodingError(unknown))
+		return invalidPatch(string(data), runtime.NewStrictDecodingError(unknown))
 	}
 	for _, each := range unknown {
 		api.Warn(ctx, each.Error())
@@ -243,9 +294,9 @@ func (r *Registry) reportUnknown(ctx context.Context, want schema.GroupKind, obj
 	return nil
 }
 
-func invalidPatch(data []byte, err error) error {
+func invalidPatch(patch string, err error) error {
 	return apierrors.NewInvalid(schema.GroupKind{}, "", field.ErrorList{
-		field.Invalid(field.NewPath("patch"), string(data), err.Error())})
+		field.Invalid(field.NewPath("patch"), patch, err.Error())})
 }
 
 // badPatch tells a patch that cannot be read from one that cannot be applied.
@@ -262,6 +313,15 @@ func badPatch(err error) error {
 		return apierrors.NewBadRequest(err.Error())
 	}
 	return unprocessable(err)
+}
+
+// badStrategic is badPatch for strategic merges, for whose other errors
+// Kubernetes has no code.
+func badStrategic(err error) error {
+	if known := badPatch(err); apierrors.IsBadRequest(known) || errors.Is(err, mergepatch.ErrNoListOfLists) {
+		return known
+	}
+	return unexplained(err.Error())
 }
 
 func unprocessable(err error) error {

@@ -249,6 +249,10 @@ func (r *Registry) replace(ctx context.Context, k *kind, key api.Key, w write,
 // checkIdentity applies the preconditions that an object carries itself.
 func (r *Registry) checkIdentity(k *kind, key api.Key, w write, obj, old api.Object) error {
 	if uid := obj.GetUID(); uid != "" && uid != old.GetUID() {
+		if w.patched {
+			return apierrors.NewInvalid(k.resource.GVK().GroupKind(), key.Name, field.ErrorList{
+				field.Invalid(field.NewPath("metadata", "uid"), uid, apivalidation.FieldImmutableErrorMsg)})
+		}
 		//lint:ignore ST1005 these are Kubernetes' words
 		precondition := fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID())
 		return apierrors.NewConflict(key.GroupResource(), key.Name, precondition)

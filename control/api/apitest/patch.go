@@ -80,7 +80,7 @@ func testPatchErrors(t *testing.T, c api.Client) {
 		{types.MergePatchType, `{"data":{"bad key":"v"}}`, metav1.StatusReasonInvalid, http.StatusUnprocessableEntity},
 		{types.MergePatchType, `{"metadata":{"name":"b"}}`, metav1.StatusReasonBadRequest, http.StatusBadRequest},
 		{types.MergePatchType, `{"metadata":{"resourceVersion":"1"}}`, metav1.StatusReasonConflict, http.StatusConflict},
-		{types.MergePatchType, `{"metadata":{"uid":"x"}}`, metav1.StatusReasonConflict, http.StatusConflict},
+		{types.MergePatchType, `{"metadata":{"uid":"x"}}`, metav1.StatusReasonInvalid, http.StatusUnprocessableEntity},
 	} {
 		_, err := patch(t, c, key, bad.kind, bad.data, api.PatchOptions{})
 		if err == nil {

@@ -31,7 +31,10 @@ func Namespaces() Strategy[*corev1.Namespace] {
 			"name":         func(ns *corev1.Namespace) string { return ns.Name },
 			"status.phase": func(ns *corev1.Namespace) string { return string(ns.Status.Phase) },
 		},
-		MarkDeleted:  func(ns *corev1.Namespace) { ns.Status.Phase = corev1.NamespaceTerminating },
+		MarkDeleted: func(ns *corev1.Namespace) {
+			ns.Status.Phase = corev1.NamespaceTerminating
+			ns.DeletionGracePeriodSeconds = nil // it ends when it is empty
+		},
 		Held:         func(ns *corev1.Namespace) bool { return len(ns.Spec.Finalizers) > 0 },
 		Subresources: map[string]Subresource{"finalize": finalizeNamespace()},
 		Columns:      columns("Name", "Status", "Age"),

@@ -19,11 +19,14 @@ import (
 // addresses and ports are added by the engine.
 func Services() Strategy[*corev1.Service] {
 	return Strategy[*corev1.Service]{
-		Resource:       api.Services,
-		Name:           apivalidation.NameIsDNSLabel,
-		Default:        defaultService,
-		Warnings:       serviceWarnings,
-		Create:         func(s *corev1.Service) { s.Status = corev1.ServiceStatus{} },
+		Resource: api.Services,
+		Name:     apivalidation.NameIsDNSLabel,
+		Default:  defaultService,
+		Warnings: serviceWarnings,
+		Create: func(s *corev1.Service) {
+			s.Status = corev1.ServiceStatus{}
+			defaultFamilies(s)
+		},
 		Update:         updateService,
 		Validate:       validateService,
 		ValidateUpdate: validateServiceUpdate,
@@ -77,16 +80,21 @@ func defaultService(s *corev1.Service) {
 	if len(spec.ClusterIPs) == 0 && spec.ClusterIP != "" {
 		spec.ClusterIPs = []string{spec.ClusterIP}
 	}
+}
+
+// defaultFamilies fills what goes with an address. As the address itself, it is
+// the server's and not that of who writes the service.
+func defaultFamilies(s *corev1.Service) {
 	if anyFamily(s) { // whoever makes its endpoints chooses
-		orPtr(&spec.IPFamilyPolicy, corev1.IPFamilyPolicyRequireDualStack)
-		if len(spec.IPFamilies) == 0 && *spec.IPFamilyPolicy != corev1.IPFamilyPolicySingleStack {
-			spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+		orPtr(&s.Spec.IPFamilyPolicy, corev1.IPFamilyPolicyRequireDualStack)
+		if len(s.Spec.IPFamilies) == 0 && *s.Spec.IPFamilyPolicy != corev1.IPFamilyPolicySingleStack {
+			s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
 		}
 	}
 	if NeedsClusterIP(s) || IsHeadless(s) {
-		orPtr(&spec.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack)
-		if len(spec.IPFamilies) == 0 {
-			spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
+		orPtr(&s.Spec.IPFamilyPolicy, corev1.IPFamilyPolicySingleStack)
+		if len(s.Spec.IPFamilies) == 0 {
+			s.Spec.IPFamilies = []corev1.IPFamily{corev1.IPv4Protocol}
 		}
 	}
 }
@@ -148,6 +156,7 @@ func updateService(s, old *corev1.Service) {
 		s.Spec.HealthCheckNodePort = 0
 	}
 	defaultService(s)
+	defaultFamilies(s)
 	dropServiceFields(s, old)
 }
 

@@ -7,6 +7,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -69,6 +70,9 @@ func (s *selection) narrow(key api.Key) {
 func (k *kind) unknownField(label string) error {
 	if len(k.fields) == 2 {
 		return apierrors.NewBadRequest(fmt.Sprintf("%q is not a known field selector: only \"metadata.name\", \"metadata.namespace\"", label))
+	}
+	if k.resource.GroupResource() == (schema.GroupResource{Group: "batch", Resource: "jobs"}) {
+		return apierrors.NewBadRequest(fmt.Sprintf("field label %q not supported for Job", label))
 	}
 	return apierrors.NewBadRequest("field label not supported: " + label)
 }

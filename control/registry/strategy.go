@@ -49,6 +49,7 @@ type kind struct {
 	warnings                                        func(obj, old api.Object) []string // old may be nil
 	columns                                         []metav1.TableColumnDefinition
 	row                                             func(api.Object, time.Time) []any
+	ended                                           func(api.Object) (reason, message string)
 	subresources                                    map[string]kinds.Subresource
 	// life ends when the kind is served no more as it is: its definition has
 	// changed, or gone. nil: it never ends.
@@ -106,6 +107,12 @@ func (s erased[T]) kind(types *api.Types, common *managed.Common) (*kind, error)
 		k.answer = func(ctx context.Context, obj api.Object) (api.Object, error) { return s.Answer(ctx, obj.(T)) }
 	}
 	k.row = func(obj api.Object, now time.Time) []any { return s.Row(obj.(T), now) }
+	k.ended = func(obj api.Object) (string, string) {
+		if s.Ended == nil {
+			return "", ""
+		}
+		return s.Ended(obj.(T))
+	}
 	if s.Row == nil {
 		k.columns, k.row = kinds.Plain()
 	}

@@ -45,7 +45,13 @@ func (r *Registry) Table(ctx context.Context, res api.Resource, objs []api.Objec
 				return nil, conversionFailed(err)
 			}
 		}
-		table.Rows = append(table.Rows, metav1.TableRow{Cells: row(hub, now), Object: runtime.RawExtension{Object: obj}})
+		made := metav1.TableRow{Cells: row(hub, now), Object: runtime.RawExtension{Object: obj}}
+		if reflect.TypeOf(hub) == k.goType {
+			if reason, message := k.ended(hub); reason != "" {
+				made.Conditions = []metav1.TableRowCondition{{Type: metav1.RowCompleted, Status: metav1.ConditionTrue, Reason: reason, Message: message}}
+			}
+		}
+		table.Rows = append(table.Rows, made)
 	}
 	return table, nil
 }

@@ -60,7 +60,7 @@ func TestTables(t *testing.T) {
 		{api.Namespaces, &corev1.Namespace{ObjectMeta: m("ns"), Status: corev1.NamespaceStatus{Phase: "Active"}}, "ns|Active|5m"},
 		{api.ConfigMaps, &corev1.ConfigMap{ObjectMeta: m("c"), Data: map[string]string{"a": ""}}, "c|1|5m"},
 		{api.Secrets, &corev1.Secret{ObjectMeta: m("s"), Type: "Opaque"}, "s|Opaque|0|5m"},
-		{api.ServiceAccounts, &corev1.ServiceAccount{ObjectMeta: m("sa")}, "sa|0|5m"},
+		{api.ServiceAccounts, &corev1.ServiceAccount{ObjectMeta: m("sa")}, "sa|5m"},
 		{api.Leases, &coordinationv1.Lease{ObjectMeta: m("l"), Spec: leaseNamed("l").Spec}, "l|me|5m"},
 		{api.Endpoints, &corev1.Endpoints{ObjectMeta: m("e"), Subsets: []corev1.EndpointSubset{{Addresses: addresses, Ports: []corev1.EndpointPort{{Port: 80}}}}},
 			"e|127.64.0.1:80,127.64.0.2:80,127.64.0.3:80 + 1 more...|5m"},

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +24,7 @@ func ConfigMaps() Strategy[*corev1.ConfigMap] {
 		Resource:       api.ConfigMaps,
 		Validate:       validateConfigMap,
 		ValidateUpdate: validateConfigMapUpdate,
-		Columns:        columns("Name", "#Data", "Age"),
+		Columns:        columns("Name", "Data", "Age"),
 		Row: func(c *corev1.ConfigMap, now time.Time) []any {
 			return []any{c.Name, int64(len(c.Data) + len(c.BinaryData)), age(c.CreationTimestamp, now)}
 		},
@@ -93,7 +92,7 @@ func Secrets() Strategy[*corev1.Secret] {
 		Fields: map[string]func(*corev1.Secret) string{
 			"type": func(s *corev1.Secret) string { return string(s.Type) },
 		},
-		Columns: columns("Name", "Type", "#Data", "Age"),
+		Columns: columns("Name", "Type", "Data", "Age"),
 		Row: func(s *corev1.Secret, now time.Time) []any {
 			return []any{s.Name, string(s.Type), int64(len(s.Data)), age(s.CreationTimestamp, now)}
 		},
@@ -169,9 +168,9 @@ func ServiceAccounts() Strategy[*corev1.ServiceAccount] {
 	return Strategy[*corev1.ServiceAccount]{
 		Resource:   api.ServiceAccounts,
 		WarnChange: accountWarnings,
-		Columns:    columns("Name", "Secrets", "Age"),
+		Columns:    columns("Name", "Age"),
 		Row: func(s *corev1.ServiceAccount, now time.Time) []any {
-			return []any{s.Name, strconv.Itoa(len(s.Secrets)), age(s.CreationTimestamp, now)}
+			return []any{s.Name, age(s.CreationTimestamp, now)}
 		},
 	}
 }

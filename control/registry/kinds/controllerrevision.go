@@ -21,7 +21,7 @@ func ControllerRevisions() Strategy[*appsv1.ControllerRevision] {
 		ValidateUpdate: func(r, old *appsv1.ControllerRevision) field.ErrorList {
 			return all(validateControllerRevision(r), unchanged(r.Data, old.Data, field.NewPath("data")))
 		},
-		Columns: columns("Name", "Controller", "#Revision", "Age"),
+		Columns: columns("Name", "Controller", "Revision", "Age"),
 		Row: func(r *appsv1.ControllerRevision, now time.Time) []any {
 			return []any{r.Name, controllerText(r), r.Revision, age(r.CreationTimestamp, now)}
 		},

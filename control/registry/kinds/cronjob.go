@@ -24,7 +24,7 @@ func CronJobs() Strategy[*batchv1.CronJob] {
 		Status:         func(c *batchv1.CronJob) any { return &c.Status },
 		Generation:     true,
 		WarnChange:     cronJobWarnings,
-		Columns: columns("Name", "Schedule", "Timezone", "Suspend", "#Active", "Last Schedule", "Age",
+		Columns: columns("Name", "Schedule", "Timezone", "!Suspend", "#Active", "Last Schedule", "Age",
 			"+Containers", "+Images", "+Selector"),
 		Row: cronJobRow,
 	}

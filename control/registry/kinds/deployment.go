@@ -44,7 +44,7 @@ func Deployments() Strategy[*appsv1.Deployment] {
 		WarnChange: func(d, old *appsv1.Deployment) []string {
 			return templateWarnings(d, old, old == nil, &d.Spec.Template, templatePath)
 		},
-		Columns: columns("Name", "Ready", "#Up-to-date", "#Available", "Age", "+Containers", "+Images",
+		Columns: columns("Name", "Ready", "Up-to-date", "Available", "Age", "+Containers", "+Images",
 			"+Selector"),
 		Row: func(d *appsv1.Deployment, now time.Time) []any {
 			names, images := templateContainers(&d.Spec.Template)

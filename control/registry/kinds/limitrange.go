@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -26,10 +25,6 @@ func LimitRanges() Strategy[*corev1.LimitRange] {
 		},
 		Validate:       validateLimitRange,
 		ValidateUpdate: func(l, _ *corev1.LimitRange) field.ErrorList { return validateLimitRange(l) },
-		Columns:        columns("Name", "Created At"),
-		Row: func(l *corev1.LimitRange, _ time.Time) []any {
-			return []any{l.Name, l.CreationTimestamp.UTC().Format(time.RFC3339)}
-		},
 	}
 }
 

@@ -75,7 +75,7 @@ func nodeRow(n *corev1.Node, now time.Time) []any {
 	info := n.Status.NodeInfo
 	return []any{n.Name, status, none(strings.Join(slices.Compact(roles), ",")), age(n.CreationTimestamp, now), info.KubeletVersion,
 		nodeAddress(n, corev1.NodeInternalIP), nodeAddress(n, corev1.NodeExternalIP),
-		unknown(info.OSImage), unknown(info.KernelVersion), unknown(info.ContainerRuntimeVersion)}
+		unknown(info.OSImage), kernelText(&info), unknown(info.ContainerRuntimeVersion)}
 }
 
 func nodeAddress(n *corev1.Node, kind corev1.NodeAddressType) string {
@@ -85,6 +85,14 @@ func nodeAddress(n *corev1.Node, kind corev1.NodeAddressType) string {
 		}
 	}
 	return "<none>"
+}
+
+// kernelText is a node's kernel with what it runs on.
+func kernelText(info *corev1.NodeSystemInfo) string {
+	if info.Architecture == "" {
+		return unknown(info.KernelVersion)
+	}
+	return unknown(info.KernelVersion) + " (" + info.Architecture + ")"
 }
 
 func unknown(s string) string {

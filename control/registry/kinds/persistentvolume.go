@@ -35,7 +35,6 @@ func PersistentVolumes() Strategy[*corev1.PersistentVolume] {
 				v.Status.LastPhaseTransitionTime = &now
 			}
 		},
-		Fields: map[string]func(*corev1.PersistentVolume) string{"name": func(v *corev1.PersistentVolume) string { return v.Name }},
 		Columns: columns("Name", "Capacity", "Access Modes", "Reclaim Policy", "Status", "Claim", "StorageClass",
 			"VolumeAttributesClass", "Reason", "Age", "+VolumeMode"),
 		Row: persistentVolumeRow,

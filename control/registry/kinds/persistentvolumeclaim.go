@@ -33,10 +33,7 @@ func PersistentVolumeClaims() Strategy[*corev1.PersistentVolumeClaim] {
 		Spec:           func(c *corev1.PersistentVolumeClaim) any { return &c.Spec },
 		Status:         func(c *corev1.PersistentVolumeClaim) any { return &c.Status },
 		ValidateStatus: validateClaimStatus,
-		Fields: map[string]func(*corev1.PersistentVolumeClaim) string{
-			"name": func(c *corev1.PersistentVolumeClaim) string { return c.Name },
-		},
-		Columns: columns("Name", "Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass", "Age", "+VolumeMode"),
+		Columns:        columns("Name", "Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass", "Age", "+VolumeMode"),
 		Row: func(c *corev1.PersistentVolumeClaim, now time.Time) []any {
 			size, modes := "", ""
 			if c.Spec.VolumeName != "" {

@@ -52,6 +52,15 @@ func Pods() Strategy[*corev1.Pod] {
 		Columns: columns("Name", "Ready", "Status", "Restarts", "Age",
 			"+IP", "+Node", "+Nominated Node", "+Readiness Gates"),
 		Row: podRow,
+		Ended: func(p *corev1.Pod) (reason, message string) {
+			switch p.Status.Phase {
+			case corev1.PodSucceeded:
+				return string(corev1.PodSucceeded), "The pod has completed successfully."
+			case corev1.PodFailed:
+				return string(corev1.PodFailed), "The pod failed."
+			}
+			return "", ""
+		},
 	}
 }
 

@@ -96,6 +96,9 @@ type Strategy[T api.Object] struct {
 	// Without them it is the name and when the object was created.
 	Columns []metav1.TableColumnDefinition
 	Row     func(obj T, now time.Time) []any
+	// Ended says that an object in a table has done its work: the reason is
+	// empty while it has not.
+	Ended func(obj T) (reason, message string)
 	// Subresources beyond status and scale.
 	Subresources map[string]Subresource
 	// Scale makes a /scale of the kind.

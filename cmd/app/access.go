@@ -87,7 +87,7 @@ func (c *Cluster) startAccess(ctx context.Context) error {
 		return err
 	}
 	a.nodes = auth.NewNodes(c.registry)
-	a.authorizer = auth.Any(auth.Masters{}, a.nodes, a.roles)
+	a.authorizer = auth.Any(auth.Masters{}, auth.Named("node", a.nodes), auth.Named("rbac", a.roles))
 	a.tokens.Follow(c.registry)
 	if a.issuers != nil {
 		c.actors.start("issuers", a.issuers.Run)

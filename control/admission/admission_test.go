@@ -215,8 +215,8 @@ func TestNodeRestriction(t *testing.T) {
 		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 	}
 	b.refused(api.Nodes, node("b", nil), `node "a" is not allowed to modify node "b"`)
-	b.refused(api.Nodes, node("a", map[string]string{"node-restriction.kubernetes.io/tenant": "x"}), "is not allowed to modify labels: node-restriction.kubernetes.io/tenant")
-	b.refused(api.Nodes, node("a", map[string]string{"node-role.kubernetes.io/admin": ""}), "is not allowed to modify labels")
+	b.refused(api.Nodes, node("a", map[string]string{"node-restriction.kubernetes.io/tenant": "x"}), "is not allowed to set the following labels: node-restriction.kubernetes.io/tenant")
+	b.refused(api.Nodes, node("a", map[string]string{"node-role.kubernetes.io/admin": ""}), "is not allowed to set the following labels")
 	made := b.create(api.Nodes, node("a", map[string]string{corev1.LabelHostname: "a", "own.example/x": "y"})).(*corev1.Node)
 	if len(made.Spec.Taints) != 1 || made.Spec.Taints[0].Key != corev1.TaintNodeNotReady {
 		t.Errorf("taints %v", made.Spec.Taints)

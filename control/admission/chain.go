@@ -102,8 +102,8 @@ func New(cfg Config) Chain {
 	c := Chain{
 		namespaceLifecycle(),
 		limitRanger(),
-		serviceAccount(cfg.MountTokens),
 		nodeRestriction(cfg.Authorizer),
+		serviceAccount(cfg.MountTokens),
 		podSecurity(cfg.PodSecurity),
 		priority(),
 		defaultStorageClass(),

@@ -116,7 +116,10 @@ func (n restricted) slices() error {
 	for _, obj := range []api.Object{n.request.Object, n.request.Old} {
 		slice, ok := obj.(*resourcev1.ResourceSlice)
 		if ok && (slice.Spec.NodeName == nil || *slice.Spec.NodeName != n.node) {
-			return n.forbid("can only create, change or delete ResourceSlices with spec.nodeName %q", n.node)
+			if n.request.Operation == api.Create {
+				return n.forbid("can only create ResourceSlice with the same NodeName as the requesting node")
+			}
+			return n.forbid("can only delete ResourceSlice with the same NodeName as the requesting node")
 		}
 	}
 	return nil
@@ -138,7 +141,7 @@ func (n restricted) claims() error {
 		return c
 	}
 	if !apiequality.Semantic.DeepEqual(without(now), without(before)) {
-		return n.refuse("is not allowed to update fields other than status.capacity and status.conditions")
+		return n.refuse("is not allowed to update fields other than status.quantity and status.conditions")
 	}
 	return nil
 }
@@ -155,7 +158,7 @@ func (n restricted) nodes() error {
 		return nil
 	case old == nil:
 		old = &corev1.Node{}
-	case !apiequality.Semantic.DeepEqual(node.Spec.Taints, old.Spec.Taints) && r.Subresource == "":
+	case !apiequality.Semantic.DeepEqual(node.Spec.Taints, old.Spec.Taints):
 		return n.refuse("is not allowed to modify taints")
 	case !apiequality.Semantic.DeepEqual(node.OwnerReferences, old.OwnerReferences):
 		return n.refuse("is not allowed to modify ownerReferences")
@@ -170,7 +173,10 @@ func (n restricted) nodes() error {
 	}
 	if len(forbidden) > 0 {
 		slices.Sort(forbidden)
-		return n.refuse("is not allowed to modify labels: %s", strings.Join(forbidden, ", "))
+		if r.Operation == api.Create {
+			return n.refuse("is not allowed to set the following labels: %s", strings.Join(forbidden, ", "))
+		}
+		return n.forbid("is not allowed to modify labels: %s", strings.Join(forbidden, ", "))
 	}
 	return nil
 }

@@ -2,11 +2,14 @@ package admission
 
 import (
 	"context"
+	"errors"
 	"maps"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/auth"
@@ -33,10 +36,10 @@ func (n restricted) pods(ctx context.Context) error {
 	case "eviction":
 		pod, err := api.Get[*corev1.Pod](ctx, r.Client, r.Key)
 		if err != nil {
-			return err
+			return oneNotFound("pod", err)
 		}
 		if pod.Spec.NodeName != n.node {
-			return n.refuse("can only evict pods with spec.nodeName set to itself")
+			return n.forbid("node %s can only evict pods with spec.nodeName set to itself", n.node)
 		}
 		return nil
 	}
@@ -163,4 +166,13 @@ func (n restricted) certificate(ctx context.Context) error {
 		}
 	}
 	return n.forbid("no volume of pod %q has a certificate of signer %q", pod.Name, spec.SignerName)
+}
+
+// oneNotFound names what was not found in the singular, as Kubernetes' listers do.
+func oneNotFound(resource string, err error) error {
+	var status *apierrors.StatusError
+	if !apierrors.IsNotFound(err) || !errors.As(err, &status) || status.ErrStatus.Details == nil {
+		return err
+	}
+	return apierrors.NewNotFound(schema.GroupResource{Resource: resource}, status.ErrStatus.Details.Name)
 }

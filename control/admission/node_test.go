@@ -158,7 +158,7 @@ func TestNodeKeepsToItsOwn(t *testing.T) {
 		return &resourcev1.ResourceSlice{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: resourcev1.ResourceSliceSpec{Driver: "gpu.example",
 			NodeName: node, Pool: resourcev1.ResourcePool{Name: "pool", ResourceSliceCount: 1}}}
 	}
-	b.refused(api.ResourceSlices, slice("theirs", &other), `with spec.nodeName "a"`)
+	b.refused(api.ResourceSlices, slice("theirs", &other), "with the same NodeName as the requesting node")
 	b.create(api.ResourceSlices, slice("mine", &own))
 	b.refused(api.CSINodes, &storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: "b"}}, "can only access CSINode with the same name as the requesting node")
 	b.create(api.CSINodes, &storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: "a"}})
@@ -167,7 +167,7 @@ func TestNodeKeepsToItsOwn(t *testing.T) {
 		_, err := b.api.Patch(b.ctx(), api.PersistentVolumeClaims.KeyOf(claim), api.Patch{Type: types.MergePatchType, Data: []byte(data)}, api.PatchOptions{Subresource: "status"})
 		return err
 	}
-	if err := status(`{"status":{"phase":"Bound"}}`); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "other than status.capacity and status.conditions") {
+	if err := status(`{"status":{"phase":"Bound"}}`); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "other than status.quantity and status.conditions") {
 		t.Errorf("the phase of a claim: %v", err)
 	}
 	if err := status(`{"status":{"capacity":{"storage":"2Gi"}}}`); err != nil {

@@ -33,7 +33,7 @@ func (n restricted) token(ctx context.Context, authorizer auth.Authorizer) error
 	}
 	pod, err := api.Get[*corev1.Pod](ctx, n.request.Client, api.Pods.Key(n.request.Key.Namespace, ref.Name))
 	if err != nil {
-		return err
+		return oneNotFound("pod", err)
 	}
 	if ref.UID != pod.UID {
 		return n.forbid("the UID in the bound object reference (%s) does not match the UID in record. The object might have been deleted and then recreated", ref.UID)

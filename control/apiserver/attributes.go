@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -31,6 +32,11 @@ func (c *call) selecting(a auth.Attributes) auth.Attributes {
 	if a.Verb == "list" || a.Verb == "watch" || a.Verb == "deletecollection" {
 		if sel, err := fields.ParseSelector(c.r.URL.Query().Get("fieldSelector")); err == nil {
 			a.Fields = sel
+			// A list of one object by name is a request for that name.
+			name, one := sel.RequiresExactMatch("metadata.name")
+			if one && a.Verb != "deletecollection" && len(path.IsValidPathSegmentName(name)) == 0 {
+				a.Name = name
+			}
 		}
 		if sel, err := labels.Parse(c.r.URL.Query().Get("labelSelector")); err == nil {
 			a.Labels = sel

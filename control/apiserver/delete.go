@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -12,8 +13,21 @@ import (
 	"wherry.dev/wherry/control/api"
 )
 
+// answeredWhole tells of which kinds Kubernetes answers a deletion with what was
+// deleted.
+func answeredWhole(res *api.Resource) bool {
+	switch res.Group {
+	case "":
+		return slices.Contains([]string{"persistentvolumes", "persistentvolumeclaims", "pods", "podtemplates", "resourcequotas",
+			"serviceaccounts", "services"}, res.Name)
+	case "storage.k8s.io":
+		return res.Name != "csistoragecapacities"
+	}
+	return res.Group == "resource.k8s.io"
+}
+
 // delete answers DELETE of one object: with the object while something holds
-// it, with a Status when it is gone.
+// it and of some kinds, with a Status when it is gone.
 func (c *call) delete() {
 	f, err := c.negotiate(true)
 	if err != nil {
@@ -30,7 +44,7 @@ func (c *call) delete() {
 		c.fail(err)
 		return
 	}
-	if obj.GetDeletionTimestamp() != nil {
+	if obj.GetDeletionTimestamp() != nil || answeredWhole(c.t.res) {
 		c.sendObject(http.StatusOK, obj, f)
 		return
 	}

@@ -98,18 +98,17 @@ func (c *call) serve() {
 		c.lost = true
 	}
 	if err = c.impersonate(); err != nil {
-		c.fail(err)
+		c.refuse(err)
 		return
 	}
 	c.r = c.r.WithContext(auth.WithUser(c.r.Context(), c.user))
 	c.flow = c.classify()
-	if err = c.authorize(); err == nil {
-		err = lost // what nobody may ask for is not said to be unknown
-	} else if apierrors.IsForbidden(err) {
-		c.w.Header().Set("X-Content-Type-Options", "nosniff") // here alone, as in Kubernetes
+	if err = c.authorize(); err != nil {
+		c.refuse(err)
+		return
 	}
-	if err != nil {
-		c.fail(err)
+	if lost != nil { // not said to those who may not ask for it
+		c.fail(lost)
 		return
 	}
 	if c.t.res != nil && c.t.res.Deprecation != "" {
@@ -128,6 +127,15 @@ func (c *call) serve() {
 		defer c.traced()()
 	}
 	c.bounded()
+}
+
+// refuse answers to who may not ask, with the header that Kubernetes' answers
+// from before the handlers have.
+func (c *call) refuse(err error) {
+	if !apierrors.IsUnauthorized(err) {
+		c.w.Header().Set("X-Content-Type-Options", "nosniff")
+	}
+	c.fail(err)
 }
 
 // bounded runs a handler under the limits for requests that are no streams.

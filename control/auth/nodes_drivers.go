@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"fmt"
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	resourcev1 "k8s.io/api/resource/v1"
@@ -15,27 +16,36 @@ import (
 // keep the node's own CSINode, and to read what is attached to it.
 func (n *Nodes) storage(ctx context.Context, node string, a Attributes) (bool, string, error) {
 	switch {
-	case a.Subresource != "":
-		return false, "", nil
 	case a.Resource == "csidrivers":
-		return reads(a.Verb), "", nil
+		return reads(a.Verb) && a.Subresource == "", "", nil
+	case a.Resource == "csinodes" && a.Subresource == "status":
+		return false, "CSINode status access requires CSIVolumeHealth feature", nil
+	case a.Resource == "csinodes" && a.Subresource != "":
+		return false, "cannot authorize CSINode subresources", nil
 	case a.Resource == "csinodes":
 		const reason = "can only access CSINode with the same name as the requesting node"
 		switch a.Verb {
 		case "get", "update", "patch", "delete":
 			return a.Name == node, reason, nil
 		case "create":
-			return a.Name == "" || a.Name == node, reason, nil
+			return true, "", nil // whose is NodeRestriction's to see
 		}
 		return false, "can only get, create, update, patch, or delete a CSINode", nil
-	case a.Resource == "volumeattachments" && a.Verb == "get":
+	case a.Resource != "volumeattachments":
+		return false, "", nil
+	case a.Verb != "get":
+		return false, "can only get individual resources of this type", nil
+	case a.Subresource != "":
+		return false, "cannot get subresource", nil
+	case a.Name == "":
+		return false, noName, nil
+	default:
 		attached, err := api.Get[*storagev1.VolumeAttachment](ctx, n.client, api.VolumeAttachments.Key("", a.Name))
 		if apierrors.IsNotFound(err) {
-			return false, unrelated, nil
+			return false, unrelated(node), nil
 		}
-		return err == nil && attached.Spec.NodeName == node, unrelated, err
+		return err == nil && attached.Spec.NodeName == node, unrelated(node), err
 	}
-	return false, "", nil
 }
 
 // devices allows to read the claims of the node's pods, and to say which devices
@@ -43,10 +53,12 @@ func (n *Nodes) storage(ctx context.Context, node string, a Attributes) (bool, s
 // when one is created.
 func (n *Nodes) devices(ctx context.Context, node string, a Attributes) (bool, string, error) {
 	switch {
-	case a.Resource == "resourceclaims" && a.Verb == "get":
+	case a.Resource == "resourceclaims":
 		return n.referred(ctx, node, a)
-	case a.Resource != "resourceslices" || a.Subresource != "":
+	case a.Resource != "resourceslices":
 		return false, "", nil
+	case a.Subresource != "":
+		return false, "cannot authorize ResourceSlice subresources", nil
 	}
 	switch a.Verb {
 	case "create":
@@ -57,14 +69,17 @@ func (n *Nodes) devices(ctx context.Context, node string, a Attributes) (bool, s
 	}
 	slice, err := api.Get[*resourcev1.ResourceSlice](ctx, n.client, api.ResourceSlices.Key("", a.Name))
 	if apierrors.IsNotFound(err) {
-		return false, unrelated, nil
+		return false, unrelated(node), nil
 	}
-	return err == nil && slice.Spec.NodeName != nil && *slice.Spec.NodeName == node, unrelated, err
+	return err == nil && slice.Spec.NodeName != nil && *slice.Spec.NodeName == node, unrelated(node), err
 }
 
 // podCertificates lets a node ask for certificates of pods, whose they are being
 // NodeRestriction's to see, and follow its own requests.
 func (n *Nodes) podCertificates(ctx context.Context, node string, a Attributes) (bool, string, error) {
+	if a.Subresource != "" {
+		return false, "nodes may not access the status subresource of PodCertificateRequests", nil
+	}
 	switch a.Verb {
 	case "create":
 		return true, "", nil
@@ -73,9 +88,9 @@ func (n *Nodes) podCertificates(ctx context.Context, node string, a Attributes) 
 	case "get":
 		request, err := api.Get[*certificatesv1.PodCertificateRequest](ctx, n.client, api.PodCertificateRequests.Key(a.Namespace, a.Name))
 		if apierrors.IsNotFound(err) {
-			return false, unrelated, nil
+			return false, unrelated(node), nil
 		}
-		return err == nil && string(request.Spec.NodeName) == node, unrelated, err
+		return err == nil && string(request.Spec.NodeName) == node, unrelated(node), err
 	}
-	return false, "", nil
+	return false, fmt.Sprintf("nodes may not %s podcertificaterequests", a.Verb), nil
 }

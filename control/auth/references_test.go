@@ -64,7 +64,7 @@ func TestWithin(t *testing.T) {
 		t.Error(err)
 	}
 	_, err := node.Get(t.Context(), api.Pods.Key("default", "theirs"), api.GetOptions{})
-	const want = `pods "theirs" is forbidden: User "system:node:a" cannot get resource "pods" in API group "" in the namespace "default": a node may use pods bound to it only`
+	const want = `pods "theirs" is forbidden: User "system:node:a" cannot get resource "pods" in API group "" in the namespace "default": no relationship found between node 'a' and this object`
 	if !apierrors.IsForbidden(err) || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -74,7 +74,7 @@ func TestWithin(t *testing.T) {
 		"create a secret":  second(node.Create(t.Context(), api.Secrets.Key("default", ""), &corev1.Secret{}, api.CreateOptions{})),
 		"change a service": second(node.Update(t.Context(), api.Services.Key("default", "s"), &corev1.Service{}, api.UpdateOptions{})),
 		"bind":             second(node.Create(t.Context(), api.Pods.Key("default", "mine"), &corev1.Binding{}, api.CreateOptions{Subresource: "binding"})),
-		"patch a node":     second(node.Patch(t.Context(), api.Nodes.Key("", "b"), api.Patch{}, api.PatchOptions{})),
+		"patch a secret":   second(node.Patch(t.Context(), api.Secrets.Key("", "b"), api.Patch{}, api.PatchOptions{})),
 		"delete itself":    second(node.Delete(t.Context(), api.Nodes.Key("", "a"), api.DeleteOptions{})),
 	} {
 		if !apierrors.IsForbidden(err) {

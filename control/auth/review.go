@@ -2,15 +2,16 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 
 	"wherry.dev/wherry/control/api"
 )
@@ -44,7 +45,8 @@ func (r *Reviews) Answer(ctx context.Context, question api.Object) (api.Object, 
 	case *authenticationv1.TokenReview:
 		return r.token(ctx, q), nil
 	case *authenticationv1.SelfSubjectReview:
-		q.CreationTimestamp, q.Status.UserInfo = metav1.Now(), UserInfo(SenderOf(ctx))
+		q.ObjectMeta = metav1.ObjectMeta{CreationTimestamp: metav1.Now()}
+		q.Status.UserInfo = UserInfo(SenderOf(ctx))
 		return q, nil
 	case *authorizationv1.SelfSubjectAccessReview:
 		q.Status = r.access(ctx, SenderOf(ctx), q.Spec.ResourceAttributes, q.Spec.NonResourceAttributes)
@@ -106,47 +108,31 @@ func (r *Reviews) token(ctx context.Context, q *authenticationv1.TokenReview) *a
 func (r *Reviews) access(ctx context.Context, u User, resource *authorizationv1.ResourceAttributes,
 	path *authorizationv1.NonResourceAttributes) authorizationv1.SubjectAccessReviewStatus {
 	a := Attributes{User: u}
+	var ignored []string
 	if resource != nil {
 		a.Verb, a.Group, a.Resource, a.Subresource = resource.Verb, resource.Group, resource.Resource, resource.Subresource
 		a.Namespace, a.Name = resource.Namespace, resource.Name
-		if resource.FieldSelector != nil {
-			if s, err := fields.ParseSelector(resource.FieldSelector.RawSelector); err == nil && resource.FieldSelector.RawSelector != "" {
-				a.Fields = s
-			} else {
-				a.Fields = requirements(resource.FieldSelector.Requirements)
-			}
-		}
+		ignored = selecting(&a, resource)
 	} else {
 		a.Verb, a.Path = path.Verb, path.Path
 	}
 	allowed, reason, err := r.Authorizer.Authorize(ctx, a)
-	status := authorizationv1.SubjectAccessReviewStatus{Allowed: allowed, Reason: reason}
 	if err != nil {
-		status.EvaluationError = err.Error()
+		ignored = append([]string{err.Error()}, ignored...)
 	}
-	return status
-}
-
-// requirements makes a selector of those of the requirements that name one
-// value; the others cannot be said by a field selector and narrow nothing.
-func requirements(all []metav1.FieldSelectorRequirement) fields.Selector {
-	var parts []fields.Selector
-	for _, one := range all {
-		if one.Operator == "In" && len(one.Values) == 1 {
-			parts = append(parts, fields.OneTermEqualSelector(one.Key, one.Values[0]))
-		}
-	}
-	if len(parts) == 0 {
-		return nil
-	}
-	return fields.AndSelectors(parts...)
+	return authorizationv1.SubjectAccessReviewStatus{Allowed: allowed, Reason: reason, EvaluationError: strings.Join(ignored, "; ")}
 }
 
 func (r *Reviews) rules(ctx context.Context, q *authorizationv1.SelfSubjectRulesReview) (api.Object, error) {
 	if q.Spec.Namespace == "" {
 		return nil, apierrors.NewBadRequest("no namespace on request")
 	}
-	rules, err := r.Rules.RulesFor(SenderOf(ctx), q.Spec.Namespace)
+	sender := SenderOf(ctx)
+	rules, err := r.Rules.RulesFor(sender, q.Spec.Namespace)
+	if strings.HasPrefix(sender.Name, NodeUserPrefix) && sender.In(GroupNodes) {
+		err = errors.Join(errors.New("node authorizer does not support user rule resolution"), err)
+	}
+	q.ObjectMeta, q.Spec = metav1.ObjectMeta{}, authorizationv1.SelfSubjectRulesReviewSpec{} // as Kubernetes answers
 	q.Status = authorizationv1.SubjectRulesReviewStatus{
 		ResourceRules: []authorizationv1.ResourceRule{}, NonResourceRules: []authorizationv1.NonResourceRule{},
 	}

@@ -196,7 +196,11 @@ func (p *publisher) write(ctx context.Context, key api.Key, e *entry) (*corev1.P
 	for attempt := 0; ; attempt++ {
 		if pod == nil {
 			var err error
-			if pod, err = api.Get[*corev1.Pod](ctx, p.client, key); err != nil {
+			pod, err = api.Get[*corev1.Pod](ctx, p.client, key)
+			if apierrors.IsForbidden(err) {
+				return nil, nil // a node is not told of pods that are not there
+			}
+			if err != nil {
 				return nil, err
 			}
 		}

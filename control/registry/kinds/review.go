@@ -62,7 +62,7 @@ func LocalSubjectAccessReviews(answer Answer) Strategy[*authorizationv1.LocalSub
 			errs = append(errs, field.Invalid(at, a.Namespace, "must match metadata.namespace"))
 		}
 		if r.Spec.NonResourceAttributes != nil {
-			errs = append(errs, field.Invalid(field.NewPath("spec", "nonResourceAttributes"), r.Spec.NonResourceAttributes,
+			errs = append(errs, field.Invalid(field.NewPath("spec", "nonResourceAttributes"), hubValue{r.Spec.NonResourceAttributes},
 				"disallowed on this kind of request"))
 		}
 		return errs

@@ -81,7 +81,7 @@ func (r *Registry) requestToken(ctx context.Context, key api.Key, obj api.Object
 	request = request.DeepCopy()
 	kinds.DefaultTokenRequest(request)
 	if errs := kinds.ValidateTokenRequest(request); len(errs) > 0 {
-		return nil, apierrors.NewInvalid(authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind(), key.Name, errs)
+		return nil, apierrors.NewInvalid(authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind(), "", errs)
 	}
 	if opts.DryRun {
 		return request, nil

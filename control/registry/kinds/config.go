@@ -84,8 +84,6 @@ func Secrets() Strategy[*corev1.Secret] {
 	return Strategy[*corev1.Secret]{
 		Resource:       api.Secrets,
 		Default:        defaultSecret,
-		Create:         mergeStringData,
-		Update:         func(s, _ *corev1.Secret) { mergeStringData(s) },
 		Validate:       validateSecret,
 		ValidateUpdate: validateSecretUpdate,
 		Warnings:       secretWarnings,
@@ -99,7 +97,12 @@ func Secrets() Strategy[*corev1.Secret] {
 	}
 }
 
-func defaultSecret(s *corev1.Secret) { or(&s.Type, corev1.SecretTypeOpaque) }
+// defaultSecret moves the write-only stringData into data before anybody looks at
+// the object, so that its managed fields speak of data.
+func defaultSecret(s *corev1.Secret) {
+	or(&s.Type, corev1.SecretTypeOpaque)
+	mergeStringData(s)
+}
 
 // mergeStringData moves the write-only stringData into data.
 func mergeStringData(s *corev1.Secret) {

@@ -38,10 +38,10 @@ func (b *Bucket) Append(ctx context.Context, key string, value []byte, deleted b
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.WriteTimeout)
 	defer cancel()
-	w := &write{b: b, subject: subject, value: value, deleted: deleted, expect: expect, after: expect}
+	w := &write{b: b, key: key, subject: subject, value: value, deleted: deleted, expect: expect, after: expect}
 	w.id = b.name + strconv.FormatUint(b.requests.Add(1), 36)
 	revision, err := w.send(ctx)
-	if err != nil {
+	if err != nil || w.applied {
 		return revision, err
 	}
 	if err := b.durable(ctx, revision); err != nil {
@@ -54,6 +54,7 @@ func (b *Bucket) Append(ctx context.Context, key string, value []byte, deleted b
 type write struct {
 	b       *Bucket
 	id      string
+	key     string
 	subject string
 	value   []byte
 	deleted bool
@@ -63,6 +64,8 @@ type write struct {
 	// is what the first such copy had to follow.
 	unsure      bool
 	unsureAfter uint64
+	// applied is set when a follower has applied what was written.
+	applied bool
 }
 
 // send tries until the write is in, has lost, or ctx ends.
@@ -75,16 +78,20 @@ func (w *write) send(ctx context.Context) (uint64, error) {
 			w.b.wrote()
 			return sequence, nil
 		case errors.As(err, &refused) && refused.conflict():
+			before := w.after
 			sequence, again, err := w.lost(ctx, refused.last())
 			if !again {
 				return sequence, err
 			}
-			continue
+			if w.after != before {
+				continue
+			}
+			// The server refuses what it should take: it needs a moment.
 		case errors.As(err, &refused):
 			return 0, fmt.Errorf("write to the stream: %w", err)
 		case ctx.Err() != nil:
 			return 0, w.b.explain(ctx.Err())
-		case errors.Is(err, nats.ErrConnectionClosed):
+		case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, store.ErrClosed):
 			return 0, store.ErrClosed
 		case errors.Is(err, nats.ErrMaxPayload):
 			return 0, fmt.Errorf("%w: %w", err, store.ErrTooLarge)
@@ -111,6 +118,11 @@ func (b *Bucket) explain(err error) error {
 	if b.embedded != nil && b.embedded.failed.Load() {
 		return fmt.Errorf("the server in %s cannot write, its log says why: %w (%w)", b.cfg.Dir, store.ErrNoSpace, err)
 	}
+	if b.commits != nil {
+		if why := b.commits.explain(err); errors.Is(why, store.ErrNoSpace) {
+			return why
+		}
+	}
 	return fmt.Errorf("no answer from the stream: %w", err)
 }
 
@@ -131,13 +143,10 @@ func (w *write) publish(ctx context.Context) (uint64, error) {
 		header[headerRollup] = []string{"sub"}
 		header[headerTTL] = []string{tombstoneTTL.String()}
 	}
-	var ack struct {
-		Sequence uint64 `json:"seq"`
-	}
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	err := w.b.request(ctx, &nats.Msg{Subject: w.subject, Header: header, Data: w.value}, &ack)
-	return ack.Sequence, err
+	record := store.Record{Key: w.key, Value: w.value, Deleted: w.deleted}
+	a, err := w.b.outbox.send(ctx, &nats.Msg{Subject: w.subject, Header: header, Data: w.value}, record)
+	w.applied = a.applied
+	return a.sequence, err
 }
 
 // lost finds out what a conflict means: our own earlier copy, a tombstone in

@@ -31,8 +31,9 @@ type Bucket struct {
 	embedded *embedded // nil with external servers
 	files    *blocks   // what commits syncs
 	commits  *group    // nil where an acknowledgement means durable already
-	mark     *mark     // nil with external servers
-	lock     *os.File  // nil with external servers
+	outbox   *outbox
+	mark     *mark    // nil with external servers
+	lock     *os.File // nil with external servers
 	done     chan struct{}
 
 	freeSpace func() (uint64, error) // nil with external servers
@@ -54,6 +55,7 @@ func Open(ctx context.Context, cfg Config) (*Bucket, error) {
 	}
 	b := &Bucket{cfg: cfg, done: make(chan struct{}), name: rand.Text()[:10]}
 	b.back.Store(newSignal())
+	b.outbox = newOutbox(b.done)
 	if err := b.open(ctx); err != nil {
 		b.close(false)
 		return nil, fmt.Errorf("open bucket: %w", err)
@@ -78,9 +80,20 @@ func (b *Bucket) open(ctx context.Context) error {
 	if err := b.ensureStream(ctx); err != nil {
 		return err
 	}
-	if b.embedded == nil || b.cfg.Unsynced {
-		return nil
+	if b.embedded != nil && !b.cfg.Unsynced {
+		if err := b.openFiles(ctx); err != nil {
+			return err
+		}
 	}
+	var note func(uint64)
+	if b.commits != nil {
+		note = b.commits.note
+	}
+	return b.outbox.open(b.conn, note)
+}
+
+// openFiles prepares the embedded server's files for group commits.
+func (b *Bucket) openFiles(ctx context.Context) error {
 	// The process before this one may have died between a write and its sync;
 	// what is replayed from now on has to be durable like everything else.
 	last, err := b.sequence(ctx)
@@ -213,6 +226,7 @@ func (b *Bucket) connect() error {
 			if err != nil {
 				b.cfg.Log.Warn("store connection lost", "error", err)
 			}
+			b.outbox.lost()
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			b.cfg.Log.Info("store connection is back")
@@ -249,7 +263,10 @@ func (b *Bucket) ensureStream(ctx context.Context) error {
 	}
 	for {
 		attempt, cancel := context.WithTimeout(ctx, apiTimeout)
-		_, err = js.Stream(attempt, b.cfg.stream())
+		var stream jetstream.Stream
+		if stream, err = js.Stream(attempt, b.cfg.stream()); err == nil {
+			err = b.ensureFeed(attempt, js, stream.CachedInfo().Config)
+		}
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			if b.mark != nil {
 				if err := b.mark.check(0); err != nil {
@@ -276,14 +293,32 @@ func (b *Bucket) ensureStream(ctx context.Context) error {
 	return nil
 }
 
+// ensureFeed gives a stream its feed, or takes it away: the files of an embedded
+// server may have become those of an external one, and those of an earlier
+// version have a feed that nobody follows.
+func (b *Bucket) ensureFeed(ctx context.Context, js jetstream.JetStream, config jetstream.StreamConfig) error {
+	want := b.streamConfig().RePublish
+	if (config.RePublish == nil) == (want == nil) {
+		return nil
+	}
+	config.RePublish = want
+	_, err := js.UpdateStream(ctx, config)
+	return err
+}
+
+// streamConfig is the stream as it is made. Only where there may be other
+// writers do followers need its feed.
 func (b *Bucket) streamConfig() jetstream.StreamConfig {
-	return jetstream.StreamConfig{
+	config := jetstream.StreamConfig{
 		Name: b.cfg.stream(), Subjects: []string{b.cfg.subjects()}, Storage: jetstream.FileStorage,
 		MaxMsgsPerSubject: historyPerKey, Discard: jetstream.DiscardNew, MaxMsgSize: maxPayload,
 		AllowRollup: true, DenyDelete: true, AllowDirect: true, AllowMsgTTL: true,
-		RePublish: &jetstream.RePublish{Source: b.cfg.subjects(), Destination: b.cfg.feed()},
-		Replicas:  b.cfg.Replicas, FirstSeq: firstRevision,
+		Replicas: b.cfg.Replicas, FirstSeq: firstRevision,
 	}
+	if b.embedded == nil {
+		config.RePublish = &jetstream.RePublish{Source: b.cfg.subjects(), Destination: b.cfg.feed()}
+	}
+	return config
 }
 
 // Run keeps the bucket usable until ctx ends, then closes it: connection,

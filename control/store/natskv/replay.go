@@ -33,18 +33,11 @@ var errUnreadable = errors.New("the store's files are damaged")
 // follows the feed and fetches what the feed has lost.
 func (b *Bucket) Replay(ctx context.Context, ready func(last uint64), apply func(store.Record)) error {
 	f := &follower{b: b, apply: apply, more: make(chan struct{}, 1)}
-	feed, err := b.conn.Subscribe(b.cfg.feed(), f.take)
+	unfollow, err := f.begin()
 	if err != nil {
 		return fmt.Errorf("follow the feed: %w", err)
 	}
-	defer func() { _ = feed.Unsubscribe() }() // fails only on a closed connection
-	if err := feed.SetPendingLimits(-1, -1); err != nil {
-		return fmt.Errorf("follow the feed: %w", err)
-	}
-	// The load must not begin before the feed does.
-	if err := b.conn.FlushTimeout(apiTimeout); err != nil && b.embedded != nil {
-		return fmt.Errorf("follow the feed: %w", err)
-	}
+	defer unfollow()
 	for {
 		err := f.load(ctx)
 		if err == nil {
@@ -93,6 +86,23 @@ type follower struct {
 	err   error // the feed brought something that makes no sense
 }
 
+// begin has all messages from now on queued. The load must not begin before.
+func (f *follower) begin() (end func(), err error) {
+	if f.b.embedded != nil {
+		f.b.outbox.join(f)
+		return func() { f.b.outbox.leave(f) }, nil
+	}
+	feed, err := f.b.conn.Subscribe(f.b.cfg.feed(), f.take)
+	if err != nil {
+		return nil, err
+	}
+	if err := feed.SetPendingLimits(-1, -1); err != nil {
+		return nil, err
+	}
+	_ = f.b.conn.FlushTimeout(apiTimeout)         // servers that are away come back, and the gap is filled
+	return func() { _ = feed.Unsubscribe() }, nil // fails only on a closed connection
+}
+
 // take queues one message of the feed. The connection calls it, so it must not
 // wait for anything.
 func (f *follower) take(msg *nats.Msg) {
@@ -102,19 +112,34 @@ func (f *follower) take(msg *nats.Msg) {
 		// The message shares its buffer with headers that nobody needs.
 		s, err = f.b.cfg.stored(msg.Header.Get(headerSubject), msg.Header, bytes.Clone(msg.Data), sequence)
 	}
-	if f.b.commits != nil && err == nil {
-		f.b.commits.note(sequence)
+	if err != nil {
+		f.mu.Lock()
+		if f.err == nil {
+			f.err = fmt.Errorf("feed: %w", err)
+		}
+		f.mu.Unlock()
 	}
+	f.add(s)
+}
+
+// add queues one message, without waiting for anything.
+func (f *follower) add(s stored) {
 	f.mu.Lock()
 	f.queue = append(f.queue, s)
-	if err != nil && f.err == nil {
-		f.err = fmt.Errorf("feed: %w", err)
-	}
 	f.mu.Unlock()
 	select {
 	case f.more <- struct{}{}:
 	default:
 	}
+}
+
+// taken empties the queue.
+func (f *follower) taken() ([]stored, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	queue := f.queue
+	f.queue = nil
+	return queue, f.err
 }
 
 // load applies the newest message of each key, in order.
@@ -244,26 +269,23 @@ func (f *follower) follow(ctx context.Context) error {
 
 // drain applies the queue.
 func (f *follower) drain(ctx context.Context) error {
-	f.mu.Lock()
-	queue, err := f.queue, f.err
-	f.queue = nil
-	f.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	for _, s := range queue {
-		sequence := s.record.Revision
-		if sequence <= f.cursor {
-			continue
+	queue, err := f.taken()
+	for i := 0; err == nil && i < len(queue); i++ {
+		s := queue[i]
+		if s.record.Revision > f.cursor+1 {
+			err = f.fill(ctx, s.record.Revision-1)
 		}
-		if sequence > f.cursor+1 {
-			if err := f.fill(ctx, sequence-1); err != nil {
-				return err
-			}
+		if err == nil {
+			err = f.advance(ctx, s)
 		}
-		if err := f.advance(ctx, s); err != nil {
+		if err != nil {
+			release(queue[i:])
 			return err
 		}
+		s.settle(true)
+	}
+	if err != nil {
+		return err
 	}
 	f.contact = time.Now()
 	return nil

@@ -1,7 +1,6 @@
 package natskv
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,21 +63,7 @@ func (b *Bucket) request(ctx context.Context, msg *nats.Msg, out any) error {
 	if err != nil {
 		return err
 	}
-	if bytes.Contains(answer.Data, []byte(`"error"`)) { // seldom, and JSON is slow
-		var failed struct {
-			Error *apiError `json:"error"`
-		}
-		if err := json.Unmarshal(answer.Data, &failed); err != nil {
-			return fmt.Errorf("answer to %s: %w", msg.Subject, err)
-		}
-		if failed.Error != nil {
-			return failed.Error
-		}
-	}
-	if err := json.Unmarshal(answer.Data, out); err != nil {
-		return fmt.Errorf("answer to %s: %w", msg.Subject, err)
-	}
-	return nil
+	return decodeAnswer(answer, out)
 }
 
 // stored is a message of the stream.
@@ -86,6 +71,7 @@ type stored struct {
 	record  store.Record
 	request string // id of the Append that wrote it
 	expect  uint64 // sequence of the message of the key that it followed
+	writer  *sent  // who waits for it to be applied, or nil
 }
 
 // errNoMessage: the stream has no such message.

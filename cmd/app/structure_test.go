@@ -22,10 +22,11 @@ const modulePath = "wherry.dev/wherry/"
 // wings is a mistake of design, not of this table.
 var mayImport = map[string][]string{
 	// layer 0
-	"control/api":     {"control/recent"},
-	"control/recent":  {},
-	"control/store":   {},
-	"runtime/sandbox": {},
+	"control/api":      {"control/recent"},
+	"control/headroom": {},
+	"control/recent":   {},
+	"control/store":    {},
+	"runtime/sandbox":  {},
 	// layer 1
 	"control/api/apitest":           {"control/api"},
 	"control/store/natskv":          {"control/store"},

@@ -3,7 +3,10 @@ package app
 import (
 	"context"
 	"runtime/debug"
+	"sync"
 	"time"
+
+	"wherry.dev/wherry/control/headroom"
 )
 
 const (
@@ -77,4 +80,13 @@ func keepTidy(ctx context.Context) {
 func giveBack() {
 	debug.FreeOSMemory()
 	dropProgramPages()
+}
+
+// keepSmall starts what keeps the process small until ctx ends. The function that
+// it returns waits for the end.
+func keepSmall(ctx context.Context) (wait func()) {
+	var all sync.WaitGroup
+	all.Go(func() { headroom.Keep(ctx) })
+	all.Go(func() { keepTidy(ctx) })
+	return all.Wait
 }

@@ -29,6 +29,7 @@ import (
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver"
 	"wherry.dev/wherry/control/auth"
+	"wherry.dev/wherry/control/headroom"
 	"wherry.dev/wherry/control/registry"
 	"wherry.dev/wherry/control/store"
 	"wherry.dev/wherry/control/store/natskv"
@@ -101,6 +102,7 @@ func serveBench(dir string) error {
 		defer pprof.StopCPUProfile()
 	}
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); writeHeap(); cancel() }()
+	go headroom.Keep(ctx) // as the product does
 	types, err := api.NewTypes()
 	if err != nil {
 		return err

@@ -39,7 +39,9 @@ type Record struct {
 type Log interface {
 	// Append writes one record if the key's last revision is expect, where 0
 	// means that the key does not exist (never did, or was deleted). The
-	// revision of a deletion is not a valid expect. It returns the record's revision once the record is durable. ErrConflict:
+	// revision of a deletion is not a valid expect. value is kept: nobody may
+	// change it afterwards. It returns the record's revision once the record is
+	// durable. ErrConflict:
 	// nothing was written. Any other error: the write may or may not have
 	// happened, but Append has done what it can to find out. With ErrConflict
 	// the revision is that of the write that was there first, or 0 where that

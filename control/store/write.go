@@ -13,7 +13,7 @@ import (
 // Put stores a value under a key if the key's revision is expect, where 0
 // means that the key does not exist. It returns when the write is durable and
 // visible. ErrConflict: nothing was written, and whatever was written instead
-// is visible by then. value is not retained.
+// is visible by then. value is kept: nobody may change it afterwards.
 func (s *Store) Put(ctx context.Context, key string, value []byte, expect uint64) (*Entry, error) {
 	e, err := s.write(ctx, key, value, false, expect)
 	if err != nil {

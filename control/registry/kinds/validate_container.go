@@ -2,7 +2,6 @@ package kinds
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -341,15 +340,4 @@ func validatePortRef(port intstr.IntOrString, at *field.Path) field.ErrorList {
 		return invalid(at, port.IntValue(), validation.IsValidPortNum(port.IntValue()))
 	}
 	return invalid(at, port.StrVal, validation.IsValidPortName(port.StrVal))
-}
-
-// validateQuantities wants names of resources and no negative amounts.
-func validateQuantities(list corev1.ResourceList, at *field.Path) (errs field.ErrorList) {
-	for _, name := range slices.Sorted(maps.Keys(list)) {
-		errs = append(errs, invalid(at.Key(string(name)), string(name), validation.IsQualifiedName(string(name)))...)
-		if q := list[name]; q.Sign() < 0 {
-			errs = append(errs, field.Invalid(at.Key(string(name)), q.String(), "must be greater than or equal to 0"))
-		}
-	}
-	return errs
 }

@@ -116,8 +116,10 @@ type CreateOptions struct {
 	Subresource  string // "binding"
 	DryRun       bool
 	FieldManager string
-	As           schema.GroupVersion
-	Given        bool // the object is nobody else's and may be changed; else it is copied
+	// DefaultManager is who changes fields when FieldManager does not say it.
+	DefaultManager string
+	As             schema.GroupVersion
+	Given          bool // the object is nobody else's and may be changed; else it is copied
 }
 
 // UpdateOptions go with Update.
@@ -125,6 +127,8 @@ type UpdateOptions struct {
 	Subresource  string // "status", "scale"
 	DryRun       bool
 	FieldManager string
+	// DefaultManager is who changes fields when FieldManager does not say it.
+	DefaultManager string
 	// Created, where set, is told whether the update made a new object.
 	Created *bool
 	As      schema.GroupVersion
@@ -142,7 +146,9 @@ type PatchOptions struct {
 	Subresource  string
 	DryRun       bool
 	FieldManager string
-	Force        bool // apply patches only
+	// DefaultManager is who changes fields when FieldManager does not say it.
+	DefaultManager string
+	Force          bool // apply patches only
 	// Created, where set, is told whether an apply patch made a new object.
 	Created         *bool
 	FieldValidation FieldValidation

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/proxy"
+	kubeversion "k8s.io/apimachinery/pkg/version"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/apiserver/openapi"
@@ -153,7 +154,9 @@ func ranked(here, elsewhere []discoveryv2.APIGroupDiscovery, priority func(schem
 		of := func(v discoveryv2.APIVersionDiscovery) api.Priority {
 			return priority(schema.GroupVersion{Group: g.Name, Version: v.Version})
 		}
-		slices.SortStableFunc(g.Versions, func(a, b discoveryv2.APIVersionDiscovery) int { return cmp.Compare(of(b).Version, of(a).Version) })
+		slices.SortStableFunc(g.Versions, func(a, b discoveryv2.APIVersionDiscovery) int {
+			return cmp.Or(cmp.Compare(of(b).Version, of(a).Version), kubeversion.CompareKubeAwareVersionStrings(b.Version, a.Version))
+		})
 		for _, v := range g.Versions {
 			highest[g.Name] = max(highest[g.Name], of(v).Group)
 		}

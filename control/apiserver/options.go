@@ -75,7 +75,7 @@ func (c *call) createOptions() (api.CreateOptions, api.FieldValidation, error) {
 		return api.CreateOptions{}, "", invalidOptions("CreateOptions", errs)
 	}
 	return api.CreateOptions{
-		Given: true, Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: c.manager(in.FieldManager), As: c.t.as(),
+		Given: true, Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: in.FieldManager, DefaultManager: c.manager(), As: c.t.as(),
 	}, validationOr(in.FieldValidation), nil
 }
 
@@ -89,7 +89,7 @@ func (c *call) updateOptions() (api.UpdateOptions, api.FieldValidation, error) {
 		return api.UpdateOptions{}, "", invalidOptions("UpdateOptions", errs)
 	}
 	return api.UpdateOptions{
-		Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: c.manager(in.FieldManager), As: c.t.as(),
+		Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: in.FieldManager, DefaultManager: c.manager(), As: c.t.as(),
 	}, validationOr(in.FieldValidation), nil
 }
 
@@ -170,11 +170,9 @@ func (c *call) decodeDeleteOptions(data []byte, into *metav1.DeleteOptions) erro
 	return nil
 }
 
-// manager is the field manager: given, or the first word of the User-Agent.
-func (c *call) manager(given string) string {
-	if given != "" {
-		return given
-	}
+// manager is the field manager of who does not say one: the first word of the
+// User-Agent.
+func (c *call) manager() string {
 	name, _, _ := strings.Cut(c.r.UserAgent(), "/")
 	if len(name) > metavalidation.FieldManagerMaxLength {
 		name = name[:metavalidation.FieldManagerMaxLength]

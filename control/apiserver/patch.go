@@ -146,12 +146,12 @@ func (c *call) patchOptions(patchType types.PatchType) (api.PatchOptions, error)
 	if errs := metavalidation.ValidatePatchOptions(&in, patchType); len(errs) > 0 {
 		return api.PatchOptions{}, invalidOptions("PatchOptions", errs)
 	}
-	manager := in.FieldManager
+	manager := "" // that of an apply patch is in its options
 	if patchType != types.ApplyYAMLPatchType && patchType != types.ApplyCBORPatchType {
-		manager = c.manager(manager)
+		manager = c.manager()
 	}
 	return api.PatchOptions{
-		Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: manager,
+		Subresource: c.t.sub.Name, DryRun: len(in.DryRun) > 0, FieldManager: in.FieldManager, DefaultManager: manager,
 		Force: in.Force != nil && *in.Force, FieldValidation: validationOr(in.FieldValidation), As: c.t.as(),
 	}, nil
 }

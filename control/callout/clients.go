@@ -19,8 +19,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	metajson "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/client-go/rest"
 	sigsjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
 )
 
 // Target is a server to call: a URL or, with a Service, that Service.
@@ -95,6 +97,9 @@ func NewClients(cfg Config) *Clients {
 	return &Clients{cfg: cfg, codecs: serializer.NewCodecFactory(statuses), kept: map[string]*kept{}}
 }
 
+// userAgent is what webhooks know an API server by.
+const userAgent = "kube-apiserver-admission"
+
 // Close ends the connections that nobody uses.
 func (c *Clients) Close() {
 	c.mu.Lock()
@@ -122,7 +127,7 @@ func (c *Clients) Post(ctx context.Context, to Target, in, out any) error {
 	if err != nil {
 		return fmt.Errorf("render the request: %w", err)
 	}
-	request := client.Post().SetHeader("Content-Type", runtime.ContentTypeJSON).Body(body)
+	request := client.Post().SetHeader("User-Agent", userAgent).SetHeader("Content-Type", runtime.ContentTypeJSON).Body(body)
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := time.Until(deadline); left > 0 {
 			request.Timeout((left + time.Second - 1).Truncate(time.Second))
@@ -137,6 +142,14 @@ func (c *Clients) Post(ctx context.Context, to Target, in, out any) error {
 	answer, err := result.Raw()
 	if err != nil {
 		return err
+	}
+	if len(answer) == 0 {
+		return result.Into(&metav1.Status{}) // words that there is nothing
+	}
+	if text, err := yaml.YAMLToJSON(answer); err == nil {
+		if _, err := metajson.DefaultMetaFactory.Interpret(text); err != nil {
+			return err
+		}
 	}
 	return sigsjson.UnmarshalCaseSensitivePreserveInts(answer, out)
 }

@@ -21,6 +21,9 @@ import (
 // stands for the host that it names. Errors are StatusErrors.
 func Resolve(ctx context.Context, c api.Client, namespace, name, port string) (string, error) {
 	service, err := api.Get[*corev1.Service](ctx, c, api.Services.Key(namespace, name))
+	if apierrors.IsNotFound(err) {
+		return "", apierrors.NewNotFound(corev1.Resource("service"), name) // in Kubernetes' words
+	}
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,17 +74,26 @@ func (r *Registry) Create(ctx context.Context, key api.Key, obj api.Object, opts
 			attempt = copyOf(obj)
 		}
 		stored, err := r.insert(ctx, k, key, attempt, write{through: &k.main, dry: opts.DryRun, options: createOptions(opts),
-			manager: opts.FieldManager, as: opts.As, generated: generated})
+			manager: cmp.Or(opts.FieldManager, opts.DefaultManager), as: opts.As, generated: generated})
 		if !errors.Is(err, store.ErrConflict) {
 			return k.out(ctx, opts.As, stored, r.fail(ctx, key, err))
 		}
 		if !generated {
-			return nil, apierrors.NewAlreadyExists(key.GroupResource(), key.Name)
+			return nil, r.occupied(ctx, k, key)
 		}
 		if try == generateTries {
 			return nil, apierrors.NewGenerateNameConflict(key.GroupResource(), key.Name, 1)
 		}
 	}
+}
+
+// occupied is the error about a name that another object has.
+func (r *Registry) occupied(ctx context.Context, k *kind, key api.Key) error {
+	taken := apierrors.NewAlreadyExists(key.GroupResource(), key.Name)
+	if _, old, err := r.load(ctx, k, key); err == nil && old.GetDeletionTimestamp() != nil {
+		taken.ErrStatus.Message = "object is being deleted: " + taken.ErrStatus.Message
+	}
+	return taken
 }
 
 // ask answers an object of a kind that is a question. Nothing is stored; a

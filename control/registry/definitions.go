@@ -118,6 +118,7 @@ func (d *definitions) sync(ctx context.Context, list *api.List) (deleting bool, 
 	for _, definition := range all {
 		next := definition.DeepCopy()
 		taken.accept(next, d.r.now())
+		approve(next, d.r.now())
 		statuses = append(statuses, next)
 	}
 	var failed []error
@@ -296,53 +297,6 @@ func (r *Registry) Coerce(want schema.GroupKind, obj api.Object) (unknown []stri
 		}
 	}
 	return nil, nil
-}
-
-// names are the names that definitions have been given, by group.
-type names map[string]string
-
-// accept decides about the names of the next definition and sets what its
-// status says of them.
-func (n names) accept(d *apiextensionsv1.CustomResourceDefinition, now time.Time) {
-	wanted := &d.Spec.Names
-	var conflict string
-	reason := ""
-	claim := func(what, name, why string) {
-		if name == "" {
-			return
-		}
-		key := d.Spec.Group + "/" + what + "/" + name
-		if holder, taken := n[key]; taken && holder != d.Name && conflict == "" {
-			conflict, reason = fmt.Sprintf("%q is already in use", name), why
-		}
-	}
-	claim("resource", wanted.Plural, "PluralConflict")
-	claim("resource", wanted.Singular, "SingularConflict")
-	for _, short := range wanted.ShortNames {
-		claim("resource", short, "ShortNamesConflict")
-	}
-	claim("kind", wanted.Kind, "KindConflict")
-	claim("kind", wanted.ListKind, "ListKindConflict")
-	if conflict != "" {
-		custom.SetCondition(d, now, apiextensionsv1.NamesAccepted, false, reason, conflict)
-		if !isTrue(d, apiextensionsv1.Established) {
-			custom.SetCondition(d, now, apiextensionsv1.Established, false, "NotAccepted", "not all names are accepted")
-		}
-	} else {
-		d.Status.AcceptedNames = *wanted.DeepCopy()
-		custom.SetCondition(d, now, apiextensionsv1.NamesAccepted, true, "NoConflicts", "no conflicts found")
-		if !isTrue(d, apiextensionsv1.Established) {
-			custom.SetCondition(d, now, apiextensionsv1.Established, true, "InitialNamesAccepted", "the initial names have been accepted")
-		}
-	}
-	has := &d.Status.AcceptedNames
-	for what, given := range map[string][]string{"resource": append([]string{has.Plural, has.Singular}, has.ShortNames...), "kind": {has.Kind, has.ListKind}} {
-		for _, name := range given {
-			if key := d.Spec.Group + "/" + what + "/" + name; name != "" && n[key] == "" {
-				n[key] = d.Name
-			}
-		}
-	}
 }
 
 func isTrue(d *apiextensionsv1.CustomResourceDefinition, kind apiextensionsv1.CustomResourceDefinitionConditionType) bool {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func (r *Registry) applyPatch(ctx context.Context, k *kind, key api.Key, patch a
 	if err := utiljson.Unmarshal(patch.Data, &sent); err != nil {
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("error decoding YAML: %v", err))
 	}
-	w := write{sub: opts.Subresource, dry: opts.DryRun, options: patchOptions(opts), manager: opts.FieldManager, as: opts.As, owned: true, patched: true}
+	w := write{sub: opts.Subresource, dry: opts.DryRun, options: patchOptions(opts), manager: cmp.Or(opts.FieldManager, opts.DefaultManager), as: opts.As, owned: true, patched: true}
 	sub, ok := k.subresources[opts.Subresource]
 	switch {
 	case opts.Subresource == "":

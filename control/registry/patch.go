@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,7 +56,7 @@ func (r *Registry) Patch(ctx context.Context, key api.Key, patch api.Patch, opts
 		}
 		return k.in(ctx, opts.As, after)
 	}
-	w := write{sub: opts.Subresource, dry: opts.DryRun, options: patchOptions(opts), manager: opts.FieldManager, as: opts.As, patched: true}
+	w := write{sub: opts.Subresource, dry: opts.DryRun, options: patchOptions(opts), manager: cmp.Or(opts.FieldManager, opts.DefaultManager), as: opts.As, patched: true}
 	switch sub, ok := k.subresources[opts.Subresource]; {
 	case opts.Subresource == "":
 		w.through = &k.main

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func (r *Registry) Update(ctx context.Context, key api.Key, obj api.Object, opts
 	if key.Name == "" {
 		return nil, apierrors.NewBadRequest("name must be provided")
 	}
-	w := write{through: &k.main, sub: opts.Subresource, dry: opts.DryRun, options: updateOptions(opts), manager: opts.FieldManager, as: opts.As}
+	w := write{through: &k.main, sub: opts.Subresource, dry: opts.DryRun, options: updateOptions(opts), manager: cmp.Or(opts.FieldManager, opts.DefaultManager), as: opts.As}
 	if opts.Subresource == "status" {
 		w.through = &k.status
 	}
@@ -88,7 +89,7 @@ func (r *Registry) updateSubresource(ctx context.Context, k *kind, key api.Key, 
 		return nil, apierrors.NewBadRequest(fmt.Sprintf(
 			"the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), key.Name))
 	}
-	w := write{sub: opts.Subresource, dry: opts.DryRun, options: updateOptions(opts), manager: opts.FieldManager, as: opts.As}
+	w := write{sub: opts.Subresource, dry: opts.DryRun, options: updateOptions(opts), manager: cmp.Or(opts.FieldManager, opts.DefaultManager), as: opts.As}
 	return r.modifySubresource(ctx, k, key, sub, w, func(write, *managed.Tracker, api.Object) (api.Object, error) { return copyOf(obj), nil })
 }
 

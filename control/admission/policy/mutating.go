@@ -138,7 +138,7 @@ func (m *Mutating) apply(ctx context.Context, r *api.AdmissionRequest, state *ro
 		err = p.err
 	}
 	if err != nil {
-		return p.fail(r, "", fmt.Errorf("failed to configure policy: %w", err))
+		return p.fail(r, "", metav1.StatusReasonForbidden, fmt.Errorf("failed to configure policy: %w", err))
 	}
 	if !ok {
 		return nil
@@ -151,7 +151,7 @@ func (m *Mutating) apply(ctx context.Context, r *api.AdmissionRequest, state *ro
 			params, err = m.cfg.paramsOf(ctx, r, p.Spec.ParamKind, b.Spec.ParamRef)
 		}
 		if err != nil {
-			if err := p.fail(r, b.Name, fmt.Errorf("failed to configure binding: %w", err)); err != nil {
+			if err := p.fail(r, b.Name, metav1.StatusReasonForbidden, fmt.Errorf("failed to configure binding: %w", err)); err != nil {
 				return err
 			}
 			continue
@@ -173,7 +173,7 @@ func (m *Mutating) invoke(ctx context.Context, r *api.AdmissionRequest, state *r
 	}
 	ok, _, err := p.conditions.MatchWith(ctx, in, runtimeOf(param))
 	if err != nil {
-		return p.fail(r, binding, err)
+		return p.fail(r, binding, metav1.StatusReasonInvalid, err)
 	}
 	key := p.Name + "/" + binding
 	if param != nil {
@@ -188,7 +188,7 @@ func (m *Mutating) invoke(ctx context.Context, r *api.AdmissionRequest, state *r
 			return err
 		}
 		r.Object = before // the mutations of a policy belong together
-		return p.fail(r, binding, err)
+		return p.fail(r, binding, metav1.StatusReasonInvalid, err)
 	}
 	if !apiequality.Semantic.DeepEqual(before, r.Object) {
 		state.changed()
@@ -202,7 +202,7 @@ func (m *Mutating) invoke(ctx context.Context, r *api.AdmissionRequest, state *r
 
 // fail refuses the request because of a policy that could not be asked, unless
 // the policy ignores that.
-func (p *mutator) fail(r *api.AdmissionRequest, binding string, err error) error {
+func (p *mutator) fail(r *api.AdmissionRequest, binding string, reason metav1.StatusReason, err error) error {
 	if ignores(p.Spec.FailurePolicy) {
 		return nil
 	}
@@ -210,6 +210,8 @@ func (p *mutator) fail(r *api.AdmissionRequest, binding string, err error) error
 	if binding == "" {
 		text = fmt.Sprintf("policy %q denied request: %v", p.Name, err)
 	}
-	d := &denial{message: text, reason: metav1.StatusReasonInvalid}
-	return d.status(r)
+	refused := apierrors.NewForbidden(r.Key.GroupResource(), r.Key.Name, err)
+	refused.ErrStatus.Message, refused.ErrStatus.Reason = text, reason
+	refused.ErrStatus.Details.Causes = []metav1.StatusCause{{Message: text}}
+	return refused
 }

@@ -210,6 +210,9 @@ func (w *Webhooks) outcome(ctx context.Context, h *hook, err error) error {
 	if !errors.As(err, &failed) {
 		return err
 	}
+	if !h.ignore && ctx.Err() != nil {
+		return apierrors.NewTimeoutError("request did not complete within the allotted timeout", 0)
+	}
 	if !h.ignore {
 		w.cfg.Log.Info("webhook failed, the request is refused", "webhook", h.name, "configuration", h.configuration, "error", failed.reason)
 		return apierrors.NewInternalError(failed)

@@ -240,7 +240,7 @@ func TestService(t *testing.T) {
 		res  api.Resource
 		want string // of what is refused after it
 	}{
-		{want: `Post "https://hooks.default.svc:8443/there?timeout=10s": services "hooks" not found`},
+		{want: `Post "https://hooks.default.svc:8443/there?timeout=10s": service "hooks" not found`},
 		{obj: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "hooks", Namespace: "default"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "https", Port: 8443}}}},
 			res: api.Services, want: `no endpoints available for service "hooks"`},
 		{obj: &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: "hooks-1", Namespace: "default", Labels: map[string]string{discoveryv1.LabelServiceName: "hooks"}},

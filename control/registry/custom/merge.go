@@ -1,6 +1,7 @@
 package custom
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ func (k *Kind) mergeSchema() (managedfields.TypeConverter, error) {
 	for version := range k.schemas {
 		model := k.openAPI(version)
 		model.Properties["metadata"] = *metadataSchema()
+		embed(model, *metadataSchema())
 		models[k.modelName(version)] = model
 	}
 	return managedfields.NewTypeConverter(models, false)
@@ -42,12 +44,49 @@ func (k *Kind) openAPI(version string) *spec.Schema {
 	describe := func(name, text string) {
 		model.Properties[name] = *spec.StringProperty().WithDescription(text)
 	}
-	describe("apiVersion", "APIVersion defines the versioned schema of this representation of an object.")
-	describe("kind", "Kind is a string value representing the REST resource this object represents.")
+	describe("apiVersion", "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: "+conventions+"resources")
+	describe("kind", "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: "+conventions+"types-kinds")
 	gvk := k.gvk(version)
 	model.AddExtension("x-kubernetes-group-version-kind", []any{
 		map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": gvk.Kind}})
 	return model
+}
+
+// conventions is where Kubernetes describes what all objects have in common.
+const conventions = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#"
+
+// embed gives the objects that are embedded in a model what all objects have.
+func embed(model *spec.Schema, metadata spec.Schema) {
+	each(model, func(s *spec.Schema) {
+		if embedded, _ := s.Extensions.GetBool("x-kubernetes-embedded-resource"); !embedded {
+			return
+		}
+		properties := maps.Clone(s.Properties)
+		if properties == nil {
+			properties = map[string]spec.Schema{}
+		}
+		s.Properties = properties
+		s.Properties["apiVersion"] = *spec.StringProperty().WithDescription(
+			"apiVersion defines the versioned schema of this representation of an object. More info: " + conventions + "resources")
+		s.Properties["kind"] = *spec.StringProperty().WithDescription(
+			"kind is a string value representing the type of this object. In CamelCase. More info: " + conventions + "types-kinds")
+		s.Properties["metadata"] = metadata
+	})
+}
+
+// each calls visit with a schema and all that it has inside.
+func each(s *spec.Schema, visit func(*spec.Schema)) {
+	for name, property := range s.Properties {
+		each(&property, visit)
+		s.Properties[name] = property
+	}
+	if s.Items != nil && s.Items.Schema != nil {
+		each(s.Items.Schema, visit)
+	}
+	if s.AdditionalProperties != nil && s.AdditionalProperties.Schema != nil {
+		each(s.AdditionalProperties.Schema, visit)
+	}
+	visit(s)
 }
 
 // metadataSchema is how ObjectMeta merges: labels and annotations by key,

@@ -3,10 +3,12 @@ package custom
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/kube-openapi/pkg/validation/spec"
+	"k8s.io/utils/ptr"
 )
 
 // objectMeta is the name of ObjectMeta's schema in OpenAPI documents.
@@ -32,11 +34,7 @@ func Documents(all []*Kind) (map[string][]byte, error) {
 				made[at] = &document{paths: map[string]any{}, schemas: map[string]any{
 					objectMeta: metadataSchema().WithDescription("ObjectMeta is metadata that all persisted resources must have.")}}
 			}
-			model := k.openAPI(v.Name)
-			model.Properties["metadata"] = spec.Schema{SchemaProps: spec.SchemaProps{
-				Description: "Standard object's metadata.",
-				AllOf:       []spec.Schema{{SchemaProps: spec.SchemaProps{Ref: spec.MustCreateRef("#/components/schemas/" + objectMeta)}}}}}
-			made[at].schemas[k.modelName(v.Name)] = model
+			made[at].schemas[k.modelName(v.Name)], made[at].schemas[k.modelName(v.Name)+"List"] = k.published(v)
 			k.paths(v, made[at].paths)
 		}
 	}
@@ -51,6 +49,47 @@ func Documents(all []*Kind) (map[string][]byte, error) {
 		out[at] = text
 	}
 	return out, nil
+}
+
+// published are the models of a version, and of lists of its objects.
+func (k *Kind) published(v *apiextensionsv1.CustomResourceDefinitionVersion) (model, list *spec.Schema) {
+	reference := func(to, description string) spec.Schema {
+		return spec.Schema{SchemaProps: spec.SchemaProps{Description: description,
+			AllOf: []spec.Schema{{SchemaProps: spec.SchemaProps{Ref: spec.MustCreateRef("#/components/schemas/" + to)}}}}}
+	}
+	metadata := reference(objectMeta, "Standard object's metadata. More info: "+conventions+"metadata")
+	model = k.openAPI(v.Name)
+	model.Properties["metadata"] = metadata
+	embed(model, metadata)
+	each(model, func(s *spec.Schema) {
+		if either, _ := s.Extensions.GetBool("x-kubernetes-int-or-string"); either && len(s.AnyOf) == 0 && len(s.AllOf) == 0 {
+			s.AnyOf = []spec.Schema{{SchemaProps: spec.SchemaProps{Type: []string{"integer"}}}, {SchemaProps: spec.SchemaProps{Type: []string{"string"}}}}
+		}
+		if embedded, _ := s.Extensions.GetBool("x-kubernetes-embedded-resource"); embedded {
+			for _, name := range []string{"kind", "apiVersion"} {
+				if !slices.Contains(s.Required, name) {
+					s.Required = append(slices.Clone(s.Required), name)
+				}
+			}
+		}
+	})
+	names, gvk := k.definition.Spec.Names, k.gvk(v.Name)
+	items := spec.ArrayProperty(ptr.To(reference(k.modelName(v.Name), "")))
+	items.Description = fmt.Sprintf("List of %s. More info: %s", names.Plural, strings.TrimSuffix(conventions, "#"))
+	list = &spec.Schema{SchemaProps: spec.SchemaProps{Type: []string{"object"}, Required: []string{"items"},
+		Description: fmt.Sprintf("%s is a list of %s", names.ListKind, names.Kind),
+		Properties: map[string]spec.Schema{"apiVersion": model.Properties["apiVersion"], "kind": model.Properties["kind"], "items": *items,
+			"metadata": {SchemaProps: spec.SchemaProps{Type: []string{"object"}, Description: "Standard list metadata. More info: " + conventions + "types-kinds"}}}}}
+	list.AddExtension("x-kubernetes-group-version-kind", []any{map[string]any{"group": gvk.Group, "version": gvk.Version, "kind": names.ListKind}})
+	if len(v.SelectableFields) > 0 {
+		var fields []any
+		for _, f := range v.SelectableFields {
+			fields = append(fields, map[string]any{"fieldPath": strings.TrimPrefix(f.JSONPath, ".")})
+		}
+		model.AddExtension("x-kubernetes-selectable-fields", fields)
+		list.AddExtension("x-kubernetes-selectable-fields", fields)
+	}
+	return model, list
 }
 
 // paths adds the operations of a version.

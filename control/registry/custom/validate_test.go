@@ -131,3 +131,23 @@ func TestMarkDeleted(t *testing.T) {
 		t.Errorf("got %v, generation %d, %v", d.Finalizers, d.Generation, d.Status.Conditions)
 	}
 }
+
+// TestPublished: what kubectl explain finds of a definition.
+func TestPublished(t *testing.T) {
+	text := strings.NewReplacer("full: {type: boolean}", "full: {type: boolean}\n                share: {x-kubernetes-int-or-string: true}\n"+
+		"                inside: {type: object, x-kubernetes-embedded-resource: true, x-kubernetes-preserve-unknown-fields: true}",
+		"      subresources:", "      selectableFields: [{jsonPath: .spec.size}]\n      subresources:").Replace(crates)
+	k := kind(t, definition(t, text), nil)
+	model, list := k.published(&k.definition.Spec.Versions[0])
+	spec := model.Properties["spec"]
+	if share := spec.Properties["share"]; len(share.AnyOf) != 2 {
+		t.Errorf("an integer or a string: %+v", share)
+	}
+	inside := spec.Properties["inside"]
+	if _, ok := inside.Properties["metadata"]; !ok || strings.Join(inside.Required, ",") != "kind,apiVersion" {
+		t.Errorf("an embedded object: %+v", inside)
+	}
+	if model.Extensions["x-kubernetes-selectable-fields"] == nil || list.Description != "CrateList is a list of Crate" {
+		t.Errorf("the list: %+v", list)
+	}
+}

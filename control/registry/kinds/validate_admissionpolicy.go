@@ -45,7 +45,7 @@ func validateValidatingPolicy(s *admissionregistrationv1.ValidatingAdmissionPoli
 			errs = append(errs, field.Required(at.Child("message"), "message must be specified if expression contains line breaks"))
 		}
 		errs = append(errs, optionalOf(v.Reason, at.Child("reason"), metav1.StatusReasonForbidden, metav1.StatusReasonInvalid,
-			metav1.StatusReasonRequestEntityTooLarge, metav1.StatusReasonUnauthorized)...)
+			metav1.StatusReasonRequestEntityTooLarge)...)
 	}
 	return append(errs, validateAuditAnnotations(s.AuditAnnotations, at.Child("auditAnnotations"))...)
 }
@@ -125,8 +125,6 @@ func validatePolicy(params *admissionregistrationv1.ParamKind, match *admissionr
 			errs = append(errs, field.Required(at.Child("name"), "name is not specified"))
 		case !identifier.MatchString(v.Name):
 			errs = append(errs, field.Invalid(at.Child("name"), v.Name, "must be a valid CEL identifier"))
-		case slices.ContainsFunc(variables[:i], func(o admissionregistrationv1.Variable) bool { return o.Name == v.Name }):
-			errs = append(errs, field.Duplicate(at.Child("name"), v.Name))
 		}
 		errs = append(errs, required(strings.TrimSpace(v.Expression), at.Child("expression"), "expression is not specified")...)
 	}

@@ -83,7 +83,11 @@ func TestMutate(t *testing.T) {
 			b.mutation("p", "configmaps", c.policy, c.binding)
 			made, err := b.create(api.ConfigMaps, configMap("subject", c.data...))
 			if c.refused != "" {
-				b.wantRefusal(err, metav1.StatusReasonInvalid, `configmaps "subject" is forbidden: policy 'p' with binding 'p-binding' denied request: `+c.refused)
+				reason := metav1.StatusReasonInvalid
+				if strings.HasPrefix(c.refused, "failed to configure") {
+					reason = metav1.StatusReasonForbidden
+				}
+				b.wantRefusal(err, reason, `policy 'p' with binding 'p-binding' denied request: `+c.refused)
 				return
 			}
 			if err != nil {

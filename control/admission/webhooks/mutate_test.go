@@ -175,7 +175,7 @@ func TestEquivalent(t *testing.T) {
 	hook.Rules[0].APIVersions = []string{"v2"}
 	b.mutate("v2", hook)
 	obj := &autoscalingv1.HorizontalPodAutoscaler{ObjectMeta: metav1.ObjectMeta{Name: "a", Namespace: "default"}, Spec: autoscalingv1.HorizontalPodAutoscalerSpec{
-		MaxReplicas: 2, ScaleTargetRef: autoscalingv1.CrossVersionObjectReference{Kind: "Deployment", Name: "d"}, TargetCPUUtilizationPercentage: ptr.To(int32(50))}}
+		MaxReplicas: 2, ScaleTargetRef: autoscalingv1.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "d"}, TargetCPUUtilizationPercentage: ptr.To(int32(50))}}
 	res := api.HorizontalPodAutoscalersV1
 	made, err := b.api.Create(b.ctx(), res.KeyOf(obj), obj, api.CreateOptions{As: res.GVK().GroupVersion()})
 	if err != nil || made.(*autoscalingv1.HorizontalPodAutoscaler).Spec.MaxReplicas != 7 {

@@ -142,7 +142,7 @@ func TestDeploymentLife(t *testing.T) {
 			t.Errorf("Progressing is %q after the start", got)
 		}
 		b.rollOut()
-		if d := b.web(); b.progressing() != reasonComplete || d.Annotations[revisionAnnotation] != "1" || d.Status.ObservedGeneration != d.Generation {
+		if d := b.web(); b.progressing() != reasonComplete || d.Annotations[revisionAnnotation] != "1" || d.Status.ObservedGeneration != 1 || d.Generation != 1 {
 			t.Errorf("complete deployment: %s, %v, %+v", b.progressing(), d.Annotations, d.Status)
 		}
 		update(b, webKey, "", func(d *appsv1.Deployment) { n := int32(5); d.Spec.Replicas = &n })

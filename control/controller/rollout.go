@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"wherry.dev/wherry/control/api"
 	"wherry.dev/wherry/control/reconcile"
@@ -152,7 +150,8 @@ func (r *rollout) ensureCurrent() error {
 				fmt.Sprintf("Created new replica set %q", stored.Name), r.now))
 		}
 	}
-	return r.tellRevision()
+	r.tellRevision()
+	return nil
 }
 
 // resolveCollision looks at the object that has the name already: either the
@@ -191,33 +190,17 @@ func (r *rollout) refreshCurrent() error {
 		setCondition(&r.d.Status, newCondition(appsv1.DeploymentProgressing, corev1.ConditionTrue, reasonFound,
 			fmt.Sprintf("Found new replica set %q", rs.Name), r.now))
 	}
-	return r.tellRevision()
+	r.tellRevision()
+	return nil
 }
 
-// tellRevision copies the current revision to the Deployment.
-func (r *rollout) tellRevision() error {
-	revision := r.history.current.Annotations[revisionAnnotation]
-	if r.d.Annotations[revisionAnnotation] == revision {
-		return nil
+// tellRevision copies the current revision to the Deployment. It is written with
+// the status, as Kubernetes does: so it is no new generation.
+func (r *rollout) tellRevision() {
+	if r.d.Annotations == nil {
+		r.d.Annotations = map[string]string{}
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": r.d.UID, "annotations": map[string]string{revisionAnnotation: revision},
-	}})
-	if err != nil {
-		return err
-	}
-	key := api.Deployments.KeyOf(r.d)
-	obj, err := r.client.Patch(r.ctx, key, api.Patch{Type: types.MergePatchType, Data: patch}, api.PatchOptions{})
-	if err != nil {
-		return ignoreGone(fmt.Errorf("write the revision of %s: %w", key, err))
-	}
-	// The status that follows is meant for what was seen: if the spec has
-	// changed since, its update must fail, which a version from here would hide.
-	if obj.GetGeneration() == r.d.Generation {
-		r.d.ResourceVersion = obj.GetResourceVersion()
-		r.d.Annotations = obj.GetAnnotations()
-	}
-	return nil
+	r.d.Annotations[revisionAnnotation] = r.history.current.Annotations[revisionAnnotation]
 }
 
 // resize applies a plan and puts the results into the history.
@@ -292,9 +275,10 @@ func (r *rollout) status() appsv1.DeploymentStatus {
 	return rolloutStatus(r.d, r.history, r.now)
 }
 
-// write stores a status, if it says something new.
+// write stores a status and the revision, if they say something new.
 func (r *rollout) write(status appsv1.DeploymentStatus) error {
-	if equality.Semantic.DeepEqual(r.seen.Status, status) {
+	if equality.Semantic.DeepEqual(r.seen.Status, status) &&
+		r.seen.Annotations[revisionAnnotation] == r.d.Annotations[revisionAnnotation] {
 		return nil
 	}
 	changed := r.d.DeepCopy()

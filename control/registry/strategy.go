@@ -72,7 +72,7 @@ func (s erased[T]) kind(types *api.Types, common *managed.Common) (*kind, error)
 	k.validate, k.warnings = eraseValue(s.Validate), s.warnings
 	k.checkDelete, k.held = eraseValue(s.CheckDelete), eraseValue(s.Held)
 	k.main = kinds.Door{Prepare: s.prepareMain, Validate: s.validatePair(s.ValidateUpdate), Main: true}
-	k.status = kinds.Door{Prepare: s.prepareStatus, Validate: s.validatePair(s.ValidateStatus)}
+	k.status = kinds.Door{Prepare: s.prepareStatus, Validate: s.validatePair(s.ValidateStatus), Silent: true}
 	if k.hasStatus {
 		k.main.Reset = []string{"status"}
 	}

@@ -199,10 +199,12 @@ func startBench(b *testing.B, dir string, clients int) (s *bench, end func()) {
 	info, _ := apiruntime.SerializerInfoForMediaType(types.Codecs.SupportedMediaTypes(), apiruntime.ContentTypeProtobuf)
 	out := &bench{b: b, pid: cmd.Process.Pid, codec: types.Codecs.EncoderForVersion(info.Serializer, corev1.SchemeGroupVersion)}
 	var address []byte
-	for address == nil {
+	for began := time.Now(); address == nil; time.Sleep(10 * time.Millisecond) {
 		if address, err = os.ReadFile(filepath.Join(dir, "address")); err != nil {
 			address = nil
-			time.Sleep(10 * time.Millisecond)
+		}
+		if time.Since(began) > time.Minute {
+			b.Fatal("the server has not begun; what it has written to stderr says why")
 		}
 	}
 	out.url = "https://" + string(address)

@@ -83,11 +83,16 @@ func TestNodeChangesPodsOfItsOwn(t *testing.T) {
 		_, err := b.api.Create(b.ctx(), api.Pods.Key("default", name), &policyv1.Eviction{ObjectMeta: in("default", name)}, api.CreateOptions{Subresource: "eviction"})
 		return err
 	}
+	remove := func(name string) error {
+		_, err := b.api.Delete(b.ctx(), api.Pods.Key("default", name), api.DeleteOptions{})
+		return err
+	}
 	for _, test := range []struct {
 		what string
 		err  error
 		want string
 	}{
+		{"a foreign deletion", remove("theirs"), "can only delete pods with spec.nodeName set to itself"},
 		{"labels", patch("mine", "", `{"metadata":{"labels":{"a":"b"}}}`), `node "a" can only create and delete mirror pods`},
 		{"labels by status", patch("mine", "status", `{"metadata":{"labels":{"a":"b"}}}`), "cannot update labels through pod status"},
 		{"claims by status", patch("mine", "status", `{"status":{"resourceClaimStatuses":[{"name":"x","resourceClaimName":"y"}]}}`), "cannot update resource claim statues"},
@@ -101,6 +106,9 @@ func TestNodeChangesPodsOfItsOwn(t *testing.T) {
 	}
 	if err := evict("mine"); err != nil {
 		t.Errorf("evict its own: %v", err)
+	}
+	if err := remove("mine"); err != nil {
+		t.Errorf("delete its own: %v", err)
 	}
 }
 

@@ -73,7 +73,11 @@ func (r *Registry) deleteOnce(ctx context.Context, k *kind, key api.Key, opts ap
 		return old, nil
 	}
 	if k.finished(obj) {
-		return r.remove(ctx, k, key, opts.DryRun, entry, copyOf(old))
+		last := obj
+		if k.grace == nil {
+			last = copyOf(old) // only kinds with grace periods tell of the deletion in what they return
+		}
+		return r.remove(ctx, k, key, opts.DryRun, entry, last)
 	}
 	if opts.DryRun {
 		return obj, nil

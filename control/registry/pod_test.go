@@ -59,6 +59,26 @@ func TestGiven(t *testing.T) {
 	}
 }
 
+// A pod that goes at once tells of its deletion in the answer, as Kubernetes' does; other kinds do not.
+func TestAnswerOfDeletion(t *testing.T) {
+	r := newRegistry(t)
+	create(t, r, api.Pods, testPod("a"))
+	gone, err := r.Delete(t.Context(), api.Pods.Key("default", "a"), api.DeleteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if grace := gone.GetDeletionGracePeriodSeconds(); gone.GetDeletionTimestamp() == nil || grace == nil || *grace != 0 || gone.GetGeneration() != 2 {
+		t.Errorf("pod: %v, grace %v, generation %d", gone.GetDeletionTimestamp(), grace, gone.GetGeneration())
+	}
+	create(t, r, api.ConfigMaps, &corev1.ConfigMap{ObjectMeta: meta("a")})
+	if gone, err = r.Delete(t.Context(), api.ConfigMaps.Key("default", "a"), api.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if gone.GetDeletionTimestamp() != nil || gone.GetDeletionGracePeriodSeconds() != nil {
+		t.Errorf("config map: %v", gone)
+	}
+}
+
 // A pod may not give itself a priority that no class gives it.
 func TestPodPriority(t *testing.T) {
 	r := newRegistry(t)

@@ -8,7 +8,7 @@ import (
 // these values.
 var (
 	Namespaces = Resource{Version: "v1", Name: "namespaces", Singular: "namespace", Kind: "Namespace",
-		ShortNames:   []string{"ns"},
+		ShortNames: []string{"ns"}, Verbs: []string{"create", "delete", "get", "list", "patch", "update", "watch"},
 		Subresources: []Subresource{status, {Name: "finalize", Verbs: []string{"update"}}}}
 	Nodes = Resource{Version: "v1", Name: "nodes", Singular: "node", Kind: "Node",
 		ShortNames: []string{"no"}, Subresources: []Subresource{status, proxyTo("NodeProxyOptions")}}

@@ -59,6 +59,9 @@ func (c *call) version() {
 	}
 	if v, err := utilversion.ParseSemantic(info.GitVersion); err == nil {
 		info.Major, info.Minor = fmt.Sprint(v.Major()), fmt.Sprint(v.Minor())
+		// Nothing older is emulated; one release before can be gone back to.
+		info.EmulationMajor, info.EmulationMinor = info.Major, info.Minor
+		info.MinCompatibilityMajor, info.MinCompatibilityMinor = info.Major, fmt.Sprint(v.Minor()-1)
 	}
 	c.sendJSON(info)
 }

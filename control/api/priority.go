@@ -9,6 +9,7 @@ type Priority struct{ Group, Version int32 }
 
 // priorities are those of Kubernetes' own groups.
 var priorities = map[string]Priority{
+	"apiregistration.k8s.io":       {20000, 15}, // has no APIService; Kubernetes names it first
 	"":                             {18000, 1},
 	"apps":                         {17800, 15},
 	"events.k8s.io":                {17750, 15},
@@ -28,7 +29,7 @@ var priorities = map[string]Priority{
 	"node.k8s.io":                  {16300, 15},
 	"discovery.k8s.io":             {16200, 15},
 	"flowcontrol.apiserver.k8s.io": {16100, 21},
-	"resource.k8s.io":              {15900, 15},
+	"resource.k8s.io":              {16200, 21},
 	"metrics.k8s.io":               {100, 100},
 }
 

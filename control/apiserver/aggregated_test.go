@@ -72,7 +72,7 @@ func TestAggregatedDiscovery(t *testing.T) {
 		preferred[g.Name], versions[g.Name] = g.PreferredVersion.Version, len(g.Versions)
 	}
 	order := strings.Join(names, " ")
-	if !strings.HasPrefix(order, "first.example apps ") || !strings.HasSuffix(order, " last.example") {
+	if !strings.HasPrefix(order, "apiregistration.k8s.io first.example apps ") || !strings.HasSuffix(order, " last.example") {
 		t.Errorf("order %s", order)
 	}
 	if preferred["autoscaling"] != "v3" || versions["autoscaling"] != 3 || preferred["batch"] != "v1" || versions["batch"] != 2 {

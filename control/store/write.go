@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,9 @@ import (
 // visible. ErrConflict: nothing was written, and whatever was written instead
 // is visible by then. value is kept: nobody may change it afterwards.
 func (s *Store) Put(ctx context.Context, key string, value []byte, expect uint64) (*Entry, error) {
+	if cap(value)-len(value) > len(value)/8 {
+		value = bytes.Clone(value) // what it does not use would be kept with it
+	}
 	e, err := s.write(ctx, key, value, false, expect)
 	if err != nil {
 		return nil, fmt.Errorf("put %q: %w", key, err)

@@ -41,6 +41,9 @@ func (b *Bucket) Append(ctx context.Context, key string, value []byte, deleted b
 	w := &write{b: b, key: key, subject: subject, value: value, deleted: deleted, expect: expect, after: expect}
 	w.id = b.name + strconv.FormatUint(b.requests.Add(1), 36)
 	revision, err := w.send(ctx)
+	if w.unsure {
+		b.look() // no answer has told followers of what has arrived
+	}
 	if err != nil || w.applied {
 		return revision, err
 	}
@@ -49,6 +52,9 @@ func (b *Bucket) Append(ctx context.Context, key string, value []byte, deleted b
 	}
 	return revision, nil
 }
+
+// look has followers look for what they have missed.
+func (b *Bucket) look() { close(*b.back.Swap(newSignal())) }
 
 // write is one Append on its way.
 type write struct {

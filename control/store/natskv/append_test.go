@@ -114,17 +114,7 @@ func TestLimits(t *testing.T) {
 func TestServerReplaced(t *testing.T) {
 	b, stop := run(t, Config{Dir: t.TempDir()})
 	defer stop()
-	records := make(chan store.Record, 16)
-	ready := make(chan struct{})
-	ended := make(chan error, 1)
-	go func() {
-		ended <- b.Replay(t.Context(), func(uint64) { close(ready) }, func(r store.Record) { records <- r })
-	}()
-	select {
-	case <-ready:
-	case err := <-ended:
-		t.Fatal(err)
-	}
+	records := follow(t, b)
 	revision := uint64(0)
 	for range 3 {
 		next, err := b.Append(t.Context(), "k", nil, false, revision)

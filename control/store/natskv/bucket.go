@@ -39,7 +39,7 @@ type Bucket struct {
 	freeSpace func() (uint64, error) // nil with external servers
 	plenty    plenty
 	requests  atomic.Uint64
-	back      atomic.Pointer[chan struct{}] // closed when the connection is back
+	back      atomic.Pointer[chan struct{}] // closed when followers may have missed something
 	name      string                        // makes request ids unique among processes
 }
 
@@ -230,7 +230,7 @@ func (b *Bucket) connect() error {
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) {
 			b.cfg.Log.Info("store connection is back")
-			close(*b.back.Swap(newSignal()))
+			b.look()
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			b.cfg.Log.Warn("store connection", "error", err)

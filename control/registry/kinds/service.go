@@ -155,7 +155,6 @@ func updateService(s, old *corev1.Service) {
 	if NeedsHealthPort(old) && !NeedsHealthPort(s) && s.Spec.HealthCheckNodePort == old.Spec.HealthCheckNodePort {
 		s.Spec.HealthCheckNodePort = 0
 	}
-	defaultService(s)
 	defaultFamilies(s)
 	dropServiceFields(s, old)
 }

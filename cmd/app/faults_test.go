@@ -282,7 +282,11 @@ func TestPortsInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	address := strings.TrimSuffix(service.Spec.ClusterIP, service.Spec.ClusterIP[strings.LastIndexByte(service.Spec.ClusterIP, '.')+1:]) + "253"
+	network := service.Spec.ClusterIP[:strings.LastIndexByte(service.Spec.ClusterIP, '.')]
+	address := network + ".253"
+	if address == service.Spec.ClusterIP { // addresses are given out at random
+		address = network + ".252"
+	}
 	other, err := net.Listen("tcp", net.JoinHostPort(address, "8080"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package apiserver_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -38,7 +39,7 @@ import (
 // benchServer makes this test's binary an API server for the benchmarks, in a
 // process of its own, so that what the server costs is not mixed with what
 // its clients cost. The directory it names has the authority; the server
-// writes its address there and ends with its standard input.
+// prints its address and ends with its standard input.
 const benchServer = "WHERRY_BENCH_SERVER"
 
 func TestMain(m *testing.M) {
@@ -88,6 +89,8 @@ func openLog(ctx context.Context, dir string) (log store.Log, wait func() error,
 }
 
 func serveBench(dir string) error {
+	var kept sync.WaitGroup
+	defer kept.Wait()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	if name := os.Getenv(benchProfile); name != "" {
@@ -102,7 +105,7 @@ func serveBench(dir string) error {
 		defer pprof.StopCPUProfile()
 	}
 	go func() { _, _ = io.Copy(io.Discard, os.Stdin); writeHeap(); cancel() }()
-	go headroom.Keep(ctx) // as the product does
+	kept.Go(func() { headroom.Keep(ctx) }) // as the product does
 	types, err := api.NewTypes()
 	if err != nil {
 		return err
@@ -138,10 +141,7 @@ func serveBench(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "address.new"), []byte(listener.Addr().String()), 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(filepath.Join(dir, "address.new"), filepath.Join(dir, "address")); err != nil {
+	if _, err := fmt.Println(listener.Addr()); err != nil {
 		return err
 	}
 	if err := server.Serve(ctx, listener, config); err != nil {
@@ -172,7 +172,6 @@ func startBench(b *testing.B, dir string, clients int) (s *bench, end func()) {
 	if runtime.GOOS != "linux" {
 		b.Skip("the processor time of another process is read from /proc")
 	}
-	_ = os.Remove(filepath.Join(dir, "address")) // of the server before
 	ca, err := auth.OpenCA(dir, time.Now)
 	if err != nil {
 		b.Fatal(err)
@@ -184,6 +183,10 @@ func startBench(b *testing.B, dir string, clients int) (s *bench, end func()) {
 	cmd := exec.Command(program)
 	cmd.Env, cmd.Stderr = append(os.Environ(), benchServer+"="+dir), os.Stderr
 	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
@@ -198,16 +201,11 @@ func startBench(b *testing.B, dir string, clients int) (s *bench, end func()) {
 	}
 	info, _ := apiruntime.SerializerInfoForMediaType(types.Codecs.SupportedMediaTypes(), apiruntime.ContentTypeProtobuf)
 	out := &bench{b: b, pid: cmd.Process.Pid, codec: types.Codecs.EncoderForVersion(info.Serializer, corev1.SchemeGroupVersion)}
-	var address []byte
-	for began := time.Now(); address == nil; time.Sleep(10 * time.Millisecond) {
-		if address, err = os.ReadFile(filepath.Join(dir, "address")); err != nil {
-			address = nil
-		}
-		if time.Since(began) > time.Minute {
-			b.Fatal("the server has not begun; what it has written to stderr says why")
-		}
+	address, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		b.Fatalf("the server has ended before it listens (%v); what it has written above says why", err)
 	}
-	out.url = "https://" + string(address)
+	out.url = "https://" + strings.TrimSpace(address)
 	credential, err := ca.Client(auth.Admin())
 	if err != nil {
 		b.Fatal(err)

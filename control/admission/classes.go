@@ -93,23 +93,31 @@ func defaultStorageClass() Plugin {
 		if _, beta := claim.Annotations[corev1.BetaStorageClassAnnotation]; beta || claim.Spec.StorageClassName != nil {
 			return nil
 		}
-		list, err := r.Client.List(ctx, api.StorageClasses.Key("", ""), api.ListOptions{})
-		if err != nil {
-			return err
-		}
-		classes, err := api.Items[*storagev1.StorageClass](list)
-		if err != nil {
-			return err
-		}
-		classes = slices.DeleteFunc(classes, func(c *storagev1.StorageClass) bool {
-			return c.Annotations[defaultClass] != "true" && c.Annotations[defaultClassBeta] != "true"
-		})
-		if len(classes) == 0 {
-			return nil
-		}
-		claim.Spec.StorageClassName = &youngest(classes).Name
-		return nil
+		var err error
+		claim.Spec.StorageClassName, err = defaultOf[*storagev1.StorageClass](ctx, r.Client, api.StorageClasses, defaultClass, defaultClassBeta)
+		return err
 	}}
+}
+
+// defaultOf names the class that one of the annotations marks as the default: of
+// several the youngest, then the first by name. nil: there is none.
+func defaultOf[T api.Object](ctx context.Context, client api.Client, res api.Resource, marks ...string) (*string, error) {
+	list, err := client.List(ctx, res.Key("", ""), api.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	classes, err := api.Items[T](list)
+	if err != nil {
+		return nil, err
+	}
+	classes = slices.DeleteFunc(classes, func(c T) bool {
+		return !slices.ContainsFunc(marks, func(mark string) bool { return c.GetAnnotations()[mark] == "true" })
+	})
+	if len(classes) == 0 {
+		return nil, nil
+	}
+	name := youngest(classes).GetName()
+	return &name, nil
 }
 
 // youngest is the class that counts when several are marked as the default.
@@ -134,21 +142,9 @@ func defaultIngressClass() Plugin {
 		if _, noted := ingress.Annotations[ingressClassNote]; noted || ingress.Spec.IngressClassName != nil {
 			return nil
 		}
-		list, err := r.Client.List(ctx, api.IngressClasses.Key("", ""), api.ListOptions{})
-		if err != nil {
-			return err
-		}
-		classes, err := api.Items[*networkingv1.IngressClass](list)
-		if err != nil {
-			return err
-		}
-		classes = slices.DeleteFunc(classes, func(c *networkingv1.IngressClass) bool {
-			return c.Annotations[networkingv1.AnnotationIsDefaultIngressClass] != "true"
-		})
-		if len(classes) > 0 {
-			ingress.Spec.IngressClassName = &youngest(classes).Name
-		}
-		return nil
+		var err error
+		ingress.Spec.IngressClassName, err = defaultOf[*networkingv1.IngressClass](ctx, r.Client, api.IngressClasses, networkingv1.AnnotationIsDefaultIngressClass)
+		return err
 	}}
 }
 
